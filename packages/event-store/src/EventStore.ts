@@ -1,0 +1,267 @@
+/**
+ * The event store: a named log of facts, appended to in one serial order and read back in it.
+ *
+ * **Details**
+ *
+ * Positions of a store are 1, 2, 3 … without holes, in commit order, and `recordedAt` never decreases along them.
+ * So a reader's cursor is one number. Appends that arrive while another batch commits are written together by one
+ * statement; each of them succeeds or fails alone.
+ *
+ * **Example** (Appending and reading)
+ *
+ * ```ts
+ * import * as EventStore from "@strata/event-store/EventStore"
+ * import * as Fact from "@strata/event-store/Fact"
+ * import * as Effect from "effect/Effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const store = yield* EventStore.EventStore
+ *   const stream = Fact.streamId("account", "42")
+ *   yield* store.append({ facts: [{ stream, type: "Opened", data: { owner: "Ada" } }], expect: { [stream]: "noStream" } })
+ *   return yield* store.readStream(stream)
+ * }).pipe(Effect.provide(EventStore.layerMemory()))
+ * ```
+ *
+ * @since 0.1.0
+ */
+import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type * as Stream from "effect/Stream"
+import { EventId, type Fact, type NewFact, Position, type StreamId } from "./Fact.ts"
+
+// ---------------------------------------------------------------------------------------------------------- model
+
+/**
+ * What a stream must look like for an append to be accepted: `any`, not there at all, there at all, or at exactly
+ * this version.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ExpectedVersion = "any" | "noStream" | "streamExists" | number
+
+/**
+ * One atomic append: all of its facts or none, over one stream or several, in the order given.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Append {
+  readonly facts: ReadonlyArray<NewFact>
+  /** Conditions by stream id; a stream that is not named is not checked, one that is not written may be. */
+  readonly expect?: { readonly [stream: string]: ExpectedVersion } | undefined
+  /** The tenant the facts belong to. Default: `default`. */
+  readonly tenant?: string | undefined
+  /** Who does it. */
+  readonly actor?: string | undefined
+  /** A client's key for the whole request: kept in the same statement as the facts. */
+  readonly idempotency?: IdempotencyRecord | undefined
+}
+
+/**
+ * The answer kept for a client's idempotency key. `fingerprint` identifies the request's content, `answer` is what a
+ * repeated request is answered with. Keys are unique per tenant.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface IdempotencyRecord {
+  readonly key: string
+  readonly fingerprint: string
+  readonly answer: Schema.Json
+}
+
+/**
+ * Where an append went. `duplicate` says that it had been stored before, with the same content, and that these are the
+ * first result's values.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Appended {
+  readonly facts: ReadonlyArray<{
+    readonly eventId: EventId
+    readonly stream: StreamId
+    readonly version: number
+    readonly position: Position
+  }>
+  /** The position of the last of them. */
+  readonly position: Position
+  readonly recordedAt: Timestamp.Timestamp
+  readonly duplicate: boolean
+}
+
+/**
+ * A folded state kept so that a long stream need not be read from its first fact.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Snapshot {
+  readonly stream: StreamId
+  /** Version of the stream that the state has seen. */
+  readonly version: number
+  /** Version of the state's own shape: a snapshot of another one is not used. */
+  readonly schemaVersion: number
+  readonly state: Schema.Json
+}
+
+// --------------------------------------------------------------------------------------------------------- errors
+
+/**
+ * The stream is not at the version the append was made for. Nothing was written.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class VersionConflict extends Schema.TaggedError<VersionConflict>()("VersionConflict", {
+  stream: Schema.String,
+  expected: Schema.Union([Schema.Literals(["any", "noStream", "streamExists"]), Schema.Int]),
+  /** 0 when there is no such stream. */
+  actual: Schema.Int
+}) {
+  override get message() {
+    return `Stream ${this.stream} is at version ${this.actual}, expected ${this.expected}`
+  }
+}
+
+/**
+ * The event id is taken by a fact with other content, or only some of an append's ids are. Nothing was written.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class EventIdTaken extends Schema.TaggedError<EventIdTaken>()("EventIdTaken", {
+  eventId: EventId,
+  position: Position
+}) {
+  override get message() {
+    return `Event id ${this.eventId} belongs to another fact, at position ${this.position}`
+  }
+}
+
+/**
+ * The idempotency key was used before. The first request's fingerprint and answer come with it. Nothing was written.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class IdempotencyKeyUsed extends Schema.TaggedError<IdempotencyKeyUsed>()("IdempotencyKeyUsed", {
+  key: Schema.String,
+  fingerprint: Schema.String,
+  answer: Schema.Json,
+  position: Position
+}) {
+  override get message() {
+    return `Idempotency key ${this.key} was used before, at position ${this.position}`
+  }
+}
+
+/**
+ * The append can never succeed as it is: `path` names the field, `message` says what is wrong with it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidAppend extends Schema.TaggedError<InvalidAppend>()("InvalidAppend", {
+  path: Schema.String,
+  message: Schema.String
+}) {}
+
+/**
+ * The store could not be reached or did not answer in time. For an append the outcome is unknown: repeat it with the
+ * same event ids, and it is stored once.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>()("StoreUnavailable", {
+  operation: Schema.String,
+  cause: Schema.Defect()
+}) {
+  override get message() {
+    return `The event store did not answer: ${this.operation}`
+  }
+}
+
+/**
+ * Why an operation on the store failed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class EventStoreError extends Schema.TaggedError<EventStoreError>()("EventStoreError", {
+  reason: Schema.Union([VersionConflict, EventIdTaken, IdempotencyKeyUsed, InvalidAppend, StoreUnavailable])
+}) {
+  override get message() {
+    return this.reason.message
+  }
+}
+
+// -------------------------------------------------------------------------------------------------------- service
+
+/**
+ * A named store.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class EventStore extends Context.Service<EventStore, {
+  readonly name: string
+  /**
+   * Appends atomically, together with whatever other appends are waiting. Fails inside a transaction of the same
+   * database, where it could commit without it: use `appendInTransaction` there.
+   */
+  readonly append: (append: Append) => Effect.Effect<Appended, EventStoreError>
+  /**
+   * Joins the caller's transaction: held back and written by the last statement before the commit, so that the head
+   * of the log is not locked while other work runs. The inner effect gives the outcome after the commit; a
+   * conflict fails the transaction.
+   */
+  readonly appendInTransaction: (append: Append) => Effect.Effect<Effect.Effect<Appended>, EventStoreError>
+  /** Facts of one stream in version order; none when there is no such stream. Default: forwards, from 1, at most 1,000. */
+  readonly readStream: (
+    stream: StreamId,
+    options?: {
+      readonly direction?: "forwards" | "backwards" | undefined
+      /** First version to read: from 1 forwards, from the last one backwards. */
+      readonly fromVersion?: number | undefined
+      readonly limit?: number | undefined
+    }
+  ) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
+  /** Facts after a position in log order. Default: at most 1,000. */
+  readonly readLog: (options: {
+    readonly after: Position
+    readonly limit?: number | undefined
+  }) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
+  /** The fact with this id. */
+  readonly get: (eventId: EventId) => Effect.Effect<Option.Option<Fact>, EventStoreError>
+  /** The position of the last fact, `0` in an empty store. */
+  readonly head: Effect.Effect<Position, EventStoreError>
+  /** The version of a stream's last fact, `0` when there is no such stream. */
+  readonly streamVersion: (stream: StreamId) => Effect.Effect<number, EventStoreError>
+  /**
+   * Every fact after a position: first those that are there, then each as it is committed, exactly once and in order,
+   * in arrays of at most `limit` (default 1,000). Never ends. Wake-ups are hints; the log is read again at
+   * least every `pollInterval`.
+   */
+  readonly subscribe: (options: {
+    readonly after: Position
+    readonly limit?: number | undefined
+  }) => Stream.Stream<readonly [Fact, ...Array<Fact>], EventStoreError>
+  /** Waits until something may have been appended: a hint, at the latest after the poll interval. */
+  readonly changed: Effect.Effect<void>
+  /** The answer kept for an idempotency key. */
+  readonly idempotencyRecord: (options: {
+    readonly tenant?: string | undefined
+    readonly key: string
+  }) => Effect.Effect<Option.Option<IdempotencyRecord & { readonly position: Position }>, EventStoreError>
+  readonly saveSnapshot: (snapshot: Snapshot) => Effect.Effect<void, EventStoreError>
+  readonly loadSnapshot: (
+    stream: StreamId,
+    schemaVersion: number
+  ) => Effect.Effect<Option.Option<Snapshot>, EventStoreError>
+}>()("@strata/event-store/EventStore") {}

@@ -1,0 +1,5 @@
+export * as CommandHandler from "./CommandHandler.ts"
+export * as Decider from "./Decider.ts"
+export * as EventDefinition from "./EventDefinition.ts"
+export * as EventStore from "./EventStore.ts"
+export * as Fact from "./Fact.ts"

@@ -1,0 +1,186 @@
+/**
+ * Instants as PostgreSQL keeps them: whole microseconds since 1970-01-01T00:00:00Z, with both infinities.
+ *
+ * **When to use**
+ *
+ * Use for every `timestamptz` that is compared, stored back or shown. A JavaScript `Date` would drop the
+ * microseconds and has no `infinity`.
+ *
+ * **Details**
+ *
+ * A timestamp is a `bigint`, so `<` and `===` order and compare it, and `infinity` is larger than every instant,
+ * as it is for PostgreSQL. The range is that of `timestamptz`: 4713 BC to 294276 AD.
+ *
+ * **Example** (Reading and printing)
+ *
+ * ```ts
+ * import * as Timestamp from "@strata/postgres/Timestamp"
+ *
+ * Timestamp.format(Timestamp.fromMillis(1679611203000)) // "2023-03-23T22:40:03.000000Z"
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import type * as Brand from "effect/Brand"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+import * as SchemaTransformation from "effect/SchemaTransformation"
+import * as Struct from "effect/Struct"
+
+/**
+ * Microseconds since the Unix epoch, or one of the infinities.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Timestamp = bigint & Brand.Brand<"@strata/postgres/Timestamp">
+
+/**
+ * Later than every instant: an open end.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const infinity = 9223372036854775807n as Timestamp
+
+/**
+ * Earlier than every instant: an open beginning.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const negativeInfinity = -9223372036854775808n as Timestamp
+
+/**
+ * Takes microseconds since the Unix epoch.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromMicros = (micros: bigint): Timestamp => micros as Timestamp
+
+/**
+ * Takes whole milliseconds since the Unix epoch.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromMillis = (millis: number): Timestamp => BigInt(Math.trunc(millis)) * 1000n as Timestamp
+
+/**
+ * Whole milliseconds since the Unix epoch, rounded towards the past.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const toMillis = (self: Timestamp): number => Number(self >= 0n ? self / 1000n : (self - 999n) / 1000n)
+
+/**
+ * The process's clock, in whole milliseconds. Recorded time and leases use the database's clock instead.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const now: Effect.Effect<Timestamp> = Effect.map(Clock.currentTimeMillis, fromMillis)
+
+/**
+ * True for an instant, false for either infinity.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isFinite = (self: Timestamp): boolean => self !== infinity && self !== negativeInfinity
+
+const isoPattern = /^(\d{4,6})-(\d{2})-(\d{2})[T ](\d{2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,6})\d*)?)?(Z|[+-]\d{2}(?::?\d{2})?)$/i
+
+/**
+ * Reads ISO-8601 with a zone (`2026-01-31T10:00:00.123456Z`, `…+02:00`), `infinity` or `-infinity`.
+ * Digits beyond the microsecond are dropped.
+ *
+ * @category parsing
+ * @since 0.1.0
+ */
+export const parse = (text: string): Option.Option<Timestamp> => {
+  if (text === "infinity") return Option.some(infinity)
+  if (text === "-infinity") return Option.some(negativeInfinity)
+  const match = isoPattern.exec(text)
+  if (match === null) return Option.none()
+  const [, year, month, day, hour, minute, second = "0", fraction = "", zone = "Z"] = match
+  const parts = {
+    year: Number(year),
+    month: Number(month),
+    day: Number(day),
+    hour: Number(hour),
+    minute: Number(minute),
+    second: Number(second)
+  }
+  return DateTime.make(parts).pipe(
+    // A day or an hour that does not exist comes back as another one.
+    Option.filter((dateTime) => {
+      const read = DateTime.toPartsUtc(dateTime)
+      return Struct.keys(parts).every((key) => read[key] === parts[key])
+    }),
+    Option.map((dateTime) =>
+      fromMicros(
+        BigInt(DateTime.toEpochMillis(dateTime) - offsetMinutes(zone) * 60_000) * 1000n + BigInt(fraction.padEnd(6, "0"))
+      )
+    )
+  )
+}
+
+const offsetMinutes = (zone: string): number => {
+  const digits = zone.replace(":", "")
+  if (digits.toUpperCase() === "Z") return 0
+  return (digits.startsWith("-") ? -1 : 1) * (Number(digits.slice(1, 3)) * 60 + Number(digits.slice(3, 5)))
+}
+
+/**
+ * Writes ISO-8601 in UTC with six digits of a second, or `infinity` / `-infinity`.
+ *
+ * @category formatting
+ * @since 0.1.0
+ */
+export const format = (self: Timestamp): string => {
+  if (self === infinity) return "infinity"
+  if (self === negativeInfinity) return "-infinity"
+  const millis = toMillis(self)
+  const micros = self - BigInt(millis) * 1000n
+  return `${DateTime.formatIso(DateTime.makeUnsafe(millis)).slice(0, -1)}${String(micros).padStart(3, "0")}Z`
+}
+
+const Micros = Schema.BigInt.pipe(Schema.brand("@strata/postgres/Timestamp"))
+
+/**
+ * A timestamp whose encoded form is ISO-8601 text in UTC with microseconds.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const Timestamp: Schema.Codec<Timestamp, string> = Schema.String.pipe(
+  Schema.decodeTo(
+    Micros,
+    SchemaTransformation.transformEffect({
+      decode: (text: string, options) =>
+        Option.match(parse(text), {
+          onNone: () =>
+            Effect.fail(
+              new SchemaIssue.InvalidValue({
+                message: "Expected a time in ISO-8601 with a zone, such as 2026-01-31T10:00:00.000000Z"
+              }, text, options)
+            ),
+          onSome: (value) => Effect.succeed(value)
+        }),
+      encode: (value: bigint) => Effect.succeed(format(fromMicros(value)))
+    })
+  ),
+  Schema.annotate({
+    identifier: "Timestamp",
+    title: "Timestamp",
+    description: "ISO-8601 in UTC with microseconds",
+    examples: [1679611203000000n as Timestamp]
+  })
+)

@@ -1,0 +1,1 @@
+export * as Timestamp from "./Timestamp.ts"
