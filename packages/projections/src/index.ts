@@ -1,1 +1,2 @@
-export {}
+export * as Projection from "./Projection.ts"
+export * as Projections from "./Projections.ts"
