@@ -1,1 +1,6 @@
-export {}
+export * as Conversation from "./domain/Conversation.ts"
+export * as ConversationCommand from "./domain/ConversationCommand.ts"
+export * as ConversationError from "./domain/ConversationError.ts"
+export * as ConversationEvent from "./domain/ConversationEvent.ts"
+export * as ConversationQueries from "./read/ConversationQueries.ts"
+export * as Conversations from "./write/Conversations.ts"
