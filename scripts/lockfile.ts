@@ -2,12 +2,18 @@
  * Completes `package-lock.json`: npm leaves out packages for other platforms than the one it ran on (and those that
  * the registry it asked does not carry), and then `npm ci` refuses the lockfile, here or elsewhere.
  *
- * Run it as `npm run lockfile` after adding or upgrading a package. Such packages are named by exact version in the
- * `optionalDependencies` of the one that wants them, and their name tells their platform, so the entry can be written
- * without asking anybody. npm adds the integrity the first time it sees the package.
+ * Run it as `npm run lockfile` after adding or upgrading a package; `--check` only looks. Such packages are named by
+ * exact version in the `optionalDependencies` of the one that wants them, and their name tells their platform, so the
+ * entry can be written without asking anybody.
  */
-import { readFileSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Path from "effect/Path"
+import * as Runtime from "effect/Runtime"
+import * as Schema from "effect/Schema"
 
 export interface Entry {
   readonly version?: string
@@ -77,15 +83,39 @@ export const missingEntries = (packages: Packages): Packages => {
   return missing
 }
 
-if (import.meta.main) {
-  const file = join(import.meta.dirname, "..", "package-lock.json")
-  const lock: { packages: Packages } = JSON.parse(readFileSync(file, "utf8"))
-  const missing = missingEntries(lock.packages)
-  const names = Object.keys(missing)
-  if (names.length > 0) {
-    const all = Object.entries({ ...lock.packages, ...missing })
-    lock.packages = Object.fromEntries(all.sort(([a], [b]) => a.localeCompare(b, "en")))
-    writeFileSync(file, JSON.stringify(lock, null, 2) + "\n")
+// ------------------------------------------------------------------------------------------------------------ main
+
+const Lockfile = Schema.fromJsonString(Schema.Record(Schema.String, Schema.Unknown), { space: 2 })
+
+class LockfileIncomplete extends Schema.TaggedError<LockfileIncomplete>()("LockfileIncomplete", {
+  lacks: Schema.Array(Schema.String)
+}) {
+  override readonly [Runtime.errorReported] = false
+  override get message() {
+    return `package-lock.json lacks ${this.lacks.join(", ")}. Run: npm run lockfile`
   }
-  console.log(names.length === 0 ? "package-lock.json is complete" : `package-lock.json: added ${names.join(", ")}`)
+}
+
+const main = Effect.fnUntraced(function*(options: { readonly write: boolean }) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const file = path.join(import.meta.dirname, "..", "package-lock.json")
+  const lock = yield* Schema.decodeEffect(Lockfile)(yield* fs.readFileString(file))
+  const packages = lock["packages"] as Packages
+  const missing = missingEntries(packages)
+  const names = Object.keys(missing).map((place) => place.slice("node_modules/".length))
+  if (names.length === 0) return yield* Console.log("package-lock.json is complete")
+  if (!options.write) {
+    const problem = new LockfileIncomplete({ lacks: names })
+    yield* Console.log(problem.message)
+    return yield* problem
+  }
+  const all = Object.entries({ ...packages, ...missing }).sort(([a], [b]) => a.localeCompare(b, "en"))
+  const completed = { ...lock, packages: Object.fromEntries(all) }
+  yield* fs.writeFileString(file, `${yield* Schema.encodeEffect(Lockfile)(completed)}\n`)
+  yield* Console.log(`package-lock.json: added ${names.join(", ")}`)
+})
+
+if (import.meta.main) {
+  main({ write: !process.argv.includes("--check") }).pipe(Effect.provide(NodeServices.layer), NodeRuntime.runMain)
 }

@@ -31,8 +31,16 @@ const readJson = (file) => JSON.parse(readFileSync(file, "utf8"))
 
 /** Runs a program and returns its outcome; output is kept, to be shown only when it fails. */
 const run = (command, args, options = {}) => {
-  const result = spawnSync(command, args, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], ...options })
-  return { ok: result.status === 0, output: `${result.error?.message ?? ""}${result.stdout ?? ""}${result.stderr ?? ""}`.trim() }
+  const result = spawnSync(command, args, {
+    cwd: root,
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "pipe"],
+    ...options
+  })
+  return {
+    ok: result.status === 0,
+    output: `${result.error?.message ?? ""}${result.stdout ?? ""}${result.stderr ?? ""}`.trim()
+  }
 }
 
 const runOrFail = (what, command, args, options) => {
@@ -85,11 +93,21 @@ const install = () => {
   const started = Date.now()
   say(`installing packages from package-lock.json (Node ${process.versions.node} now; the project brings its own) …`)
   // npm must not run on the Node that it is about to replace.
-  const path = (process.env["PATH"] ?? "").split(delimiter).filter((entry) => !entry.startsWith(modules)).join(delimiter)
+  const path = (process.env["PATH"] ?? "").split(delimiter).filter((entry) => !entry.startsWith(modules)).join(
+    delimiter
+  )
   runOrFail(
     "npm ci",
     "npm",
-    ["ci", "--include=dev", "--include=optional", "--engine-strict=false", "--no-audit", "--no-fund", "--loglevel=error"],
+    [
+      "ci",
+      "--include=dev",
+      "--include=optional",
+      "--engine-strict=false",
+      "--no-audit",
+      "--no-fund",
+      "--loglevel=error"
+    ],
     { env: { ...process.env, PATH: path }, shell: windows }
   )
   say(`installed in ${Math.round((Date.now() - started) / 1000)} s`)
@@ -133,7 +151,9 @@ const mendDatabase = () => {
     if (missing().length === 0) continue
     say("linking the embedded PostgreSQL's libraries …")
     runOrFail("Linking", process.execPath, ["scripts/hydrate-symlinks.js"], { cwd: directory })
-    if (missing().length > 0) fail(`Links are still missing in ${directory}: ${missing().map((link) => link.target).join(", ")}`)
+    if (missing().length > 0) {
+      fail(`Links are still missing in ${directory}: ${missing().map((link) => link.target).join(", ")}`)
+    }
   }
 }
 
