@@ -1,13 +1,47 @@
 /**
- * Carries a command out: load the stream, fold it, decide, append; again when another writer was faster.
+ * Carries commands out: load the aggregate, decide, append; again when another writer was faster.
+ *
+ * **Details**
+ *
+ * The folded states of the aggregates used last are kept in memory, so a command usually costs one append and no read.
+ * That is safe: the append names the version that was folded, and a conflict reads what is missing and decides
+ * again. A command that is refused, or that leads to no event, is answered only after a read has shown that the state was
+ * the newest one.
+ *
+ * Commands for one aggregate take turns within a process.
+ *
+ * **Example** (Opening an account)
+ *
+ * ```ts
+ * import * as CommandHandler from "@strata/event-store/CommandHandler"
+ * import * as Effect from "effect/Effect"
+ *
+ * const program = Effect.gen(function*() {
+ *   const accounts = yield* CommandHandler.make(Account)
+ *   const { position, state } = yield* accounts.execute("42", [{ _tag: "Deposit", cents: 1000 }])
+ * })
+ * ```
  *
  * @since 0.1.0
  */
 import type * as Timestamp from "@strata/postgres/Timestamp"
-import type * as Effect from "effect/Effect"
+import * as Arr from "effect/Array"
+import * as Cache from "effect/Cache"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as RcMap from "effect/RcMap"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import type { Decider } from "./Decider.ts"
 import type { EventDecodeError } from "./EventDefinition.ts"
-import type { EventStoreError, IdempotencyRecord } from "./EventStore.ts"
-import type { EventId, Position } from "./Fact.ts"
+import { EventStore, EventStoreError, type IdempotencyRecord } from "./EventStore.ts"
+import { beginning, type EventId, type Fact, type Position, streamId } from "./Fact.ts"
+
+// ---------------------------------------------------------------------------------------------------------- model
 
 /**
  * What goes with a command and is not part of it.
@@ -16,28 +50,39 @@ import type { EventId, Position } from "./Fact.ts"
  * @since 0.1.0
  */
 export interface CommandOptions<Event> {
-  /** Who does it, for whom. */
+  /** Who does it. */
   readonly actor?: string | undefined
+  /** For whom. Default: `default`. */
   readonly tenant?: string | undefined
   readonly correlationId?: string | undefined
   readonly causationId?: string | undefined
-  /** When the events hold in the world. Default: when they are recorded. */
+  /** When an event holds in the world. Default: when it is recorded. */
   readonly validFrom?: ((event: Event) => Timestamp.Timestamp | undefined) | undefined
-  /** Event ids of the caller's own, for idempotency by content. Default: new ones. */
+  /** An event id of the caller's own, so that the same event appended twice is stored once. Default: a new one. */
   readonly eventId?: ((event: Event) => EventId | undefined) | undefined
-  /** Kept together with the events. Not kept when there are none. */
+  /** Kept with the events. Not kept when there are none. */
   readonly idempotency?: IdempotencyRecord | undefined
 }
 
 /**
- * What a command led to. `position` is the last event's; without events it is a position at which the state that
- * decided so can be read. 
+ * What commands led to. Without events, `position` is that of the aggregate's last fact: whoever has seen it has seen the
+ * state that was decided on.
  *
  * @category models
  * @since 0.1.0
  */
-export interface CommandResult<State, Event> {
+export interface CommandResult<State, Event> extends Aggregate<State> {
   readonly events: ReadonlyArray<Event>
+}
+
+/**
+ * An aggregate as its stream has it: the folded state, the version it was folded to, and that fact's position.
+ * Version and position are 0 before the first fact.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Aggregate<State> {
   readonly state: State
   readonly version: number
   readonly position: Position
@@ -50,14 +95,213 @@ export interface CommandResult<State, Event> {
  * @since 0.1.0
  */
 export interface CommandHandler<State, Command, Event, Error> {
-  /** Commands for one aggregate: decided in turn, each on the state the one before left, and appended as one. */
+  /**
+   * Commands for one aggregate: decided in turn, each on the state the one before left, and appended as one.
+   * The first one refused refuses them all.
+   */
   readonly execute: (
     id: string,
-    commands: readonly [Command, ...Array<Command>],
+    commands: Arr.NonEmptyReadonlyArray<Command>,
     options?: CommandOptions<Event>
   ) => Effect.Effect<CommandResult<State, Event>, Error | EventStoreError | EventDecodeError>
-  /** The aggregate's state as its stream has it now. */
-  readonly load: (
-    id: string
-  ) => Effect.Effect<{ readonly state: State; readonly version: number }, EventStoreError | EventDecodeError>
+  /** The aggregate as its stream has it now. */
+  readonly load: (id: string) => Effect.Effect<Aggregate<State>, EventStoreError | EventDecodeError>
+}
+
+/**
+ * Options of a command handler.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /** Aggregates whose state is kept in memory. Default: 10,000. */
+  readonly capacity?: number | undefined
+  /** How long an unused state is kept. Default: 10 minutes. */
+  readonly timeToLive?: Duration.Input | undefined
+  /** How often, and how far apart, to decide again after a conflict. Default: 10 times, from 5 ms apart. */
+  readonly onConflict?: Schedule.Schedule<unknown> | undefined
+}
+
+const decideAgain = Schedule.exponential("5 millis").pipe(Schedule.jittered, Schedule.upTo({ times: 10 }))
+
+// ---------------------------------------------------------------------------------------------------- constructors
+
+/**
+ * Puts a decider to work on the store in scope.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*<State, Command, Event extends { readonly _tag: string }, Error>(
+  decider: Decider<State, Command, Event, Error>,
+  options: Options = {}
+): Effect.fn.Return<CommandHandler<State, Command, Event, Error>, never, EventStore | Scope.Scope> {
+  const store = yield* EventStore
+  const scope = yield* Effect.scope
+  const snapshots = snapshotsOf(store, decider)
+  const turns = yield* RcMap.make({ lookup: (_id: string) => Semaphore.make(1) })
+
+  const catchUp = Effect.fnUntraced(function*(id: string, from: Aggregate<State>) {
+    let aggregate = from
+    while (true) {
+      const stream = streamId(decider.category, id)
+      const facts = yield* store.readStream(stream, { fromVersion: aggregate.version + 1, limit: pageSize })
+      aggregate = yield* Effect.fromResult(fold(decider, aggregate, facts))
+      if (facts.length < pageSize) return aggregate
+    }
+  })
+  const known = yield* Cache.make({
+    capacity: options.capacity ?? 10_000,
+    timeToLive: options.timeToLive ?? "10 minutes",
+    lookup: (id: string) => Effect.flatMap(snapshots.load(id), (start) => catchUp(id, start))
+  })
+
+  /** Reads what the state in memory has not seen. */
+  const refresh = Effect.fnUntraced(function*(id: string) {
+    const current = yield* catchUp(id, yield* Cache.get(known, id))
+    yield* Cache.set(known, id, current)
+    return current
+  })
+
+  const append = Effect.fnUntraced(function*(
+    id: string,
+    current: Aggregate<State>,
+    decided: Decided<State, Event>,
+    options: CommandOptions<Event>
+  ) {
+    const stream = streamId(decider.category, id)
+    const appended = yield* store.append({
+      facts: decided.events.map((event) =>
+        decider.events.encode(event, {
+          stream,
+          eventId: options.eventId?.(event),
+          validFrom: options.validFrom?.(event),
+          correlationId: options.correlationId,
+          causationId: options.causationId
+        })
+      ),
+      expect: { [stream]: current.version },
+      tenant: options.tenant,
+      actor: options.actor,
+      idempotency: options.idempotency
+    })
+    // Event ids that were there before leave the aggregate as it is; the next command reads what that is.
+    if (appended.duplicate) {
+      const found = yield* refresh(id)
+      return { ...found, position: appended.position, events: decided.events }
+    }
+    const next = { state: decided.state, version: current.version + decided.events.length, position: appended.position }
+    yield* Cache.set(known, id, next)
+    yield* Effect.forkIn(snapshots.save(id, current.version, next), scope)
+    return { ...next, events: decided.events }
+  })
+
+  const attempt = Effect.fnUntraced(function*(
+    id: string,
+    commands: ReadonlyArray<Command>,
+    options: CommandOptions<Event>
+  ) {
+    let current = yield* Cache.get(known, id)
+    let decided = decide(decider, current.state, commands)
+    if (Result.isFailure(decided) || decided.success.events.length === 0) {
+      const newest = yield* refresh(id)
+      if (newest.version !== current.version) decided = decide(decider, newest.state, commands)
+      current = newest
+    }
+    const { events, state } = yield* Effect.fromResult(decided)
+    if (events.length === 0) return { ...current, events }
+    return yield* append(id, current, { events, state }, options)
+  })
+
+  const execute: CommandHandler<State, Command, Event, Error>["execute"] = Effect.fn("CommandHandler.execute")(
+    function*(id, commands, commandOptions = {}) {
+      yield* Effect.annotateCurrentSpan({ "strata.category": decider.category, "strata.commands": commands.length })
+      const turn = yield* RcMap.get(turns, id)
+      return yield* attempt(id, commands, commandOptions).pipe(
+        Effect.tapError((error) => isConflict(error) ? refresh(id) : Effect.void),
+        Effect.retry({ schedule: options.onConflict ?? decideAgain, while: isConflict }),
+        turn.withPermit
+      )
+    },
+    Effect.scoped
+  )
+
+  return { execute, load: refresh }
+})
+
+// ------------------------------------------------------------------------------------------------------ deciding
+
+interface Decided<State, Event> {
+  readonly events: ReadonlyArray<Event>
+  readonly state: State
+}
+
+const decide = <State, Command, Event extends { readonly _tag: string }, Error>(
+  decider: Decider<State, Command, Event, Error>,
+  start: State,
+  commands: ReadonlyArray<Command>
+): Result.Result<Decided<State, Event>, Error> => {
+  const events: Array<Event> = []
+  let state = start
+  for (const command of commands) {
+    const decided = decider.decide(command, state)
+    if (Result.isFailure(decided)) return Result.fail(decided.failure)
+    for (const event of decided.success) {
+      events.push(event)
+      state = decider.evolve(state, event)
+    }
+  }
+  return Result.succeed({ events, state })
+}
+
+const isConflict = (error: unknown): boolean => isStoreError(error) && error.reason._tag === "VersionConflict"
+const isStoreError = Schema.is(EventStoreError)
+
+// -------------------------------------------------------------------------------------------------------- folding
+
+const pageSize = 1000
+
+const fold = <State, Command, Event extends { readonly _tag: string }, Error>(
+  decider: Decider<State, Command, Event, Error>,
+  from: Aggregate<State>,
+  facts: ReadonlyArray<Fact>
+): Result.Result<Aggregate<State>, EventDecodeError> => {
+  let { position, state, version } = from
+  for (const fact of facts) {
+    const event = decider.events.decode(fact)
+    if (Result.isFailure(event)) return Result.fail(event.failure)
+    state = decider.evolve(state, event.success)
+    version = fact.version
+    position = fact.position
+  }
+  return Result.succeed({ state, version, position })
+}
+
+const snapshotsOf = <State, Command, Event extends { readonly _tag: string }, Error>(
+  store: EventStore["Service"],
+  decider: Decider<State, Command, Event, Error>
+) => {
+  const empty: Aggregate<State> = { state: decider.initial, version: 0, position: beginning }
+  const policy = decider.snapshot
+  if (policy === undefined) return { load: (_id: string) => Effect.succeed(empty), save: () => Effect.void }
+
+  const json = Schema.toCodecJson(policy.schema)
+  const encode = Schema.encodeEffect(json)
+  const decode = Schema.decodeUnknownOption(json)
+  return {
+    /** A snapshot that cannot be read is as good as none. */
+    load: (id: string): Effect.Effect<Aggregate<State>, EventStoreError> =>
+      Effect.map(store.loadSnapshot(streamId(decider.category, id), policy.version), (found) =>
+        Option.match(Option.flatMap(found, (snapshot) => Option.map(decode(snapshot.state), (state) => ({ ...snapshot, state }))), {
+          onNone: () => empty,
+          onSome: ({ position, state, version }) => ({ state, version, position })
+        })),
+    /** Saves when the aggregate has passed a multiple of `every` since `before`. Failing to is no loss. */
+    save: Effect.fnUntraced(function*(id: string, before: number, { position, state, version }: Aggregate<State>) {
+      if (Math.floor(before / policy.every) === Math.floor(version / policy.every)) return
+      const stream = streamId(decider.category, id)
+      yield* store.saveSnapshot({ stream, version, position, schemaVersion: policy.version, state: yield* encode(state) })
+    }, Effect.ignore({ log: "Debug", message: "A snapshot was not saved" }))
+  }
 }

@@ -11,6 +11,7 @@
  *
  * ```ts
  * import * as EventStore from "@strata/event-store/EventStore"
+ * import * as EventStoreMemory from "@strata/event-store/EventStoreMemory"
  * import * as Fact from "@strata/event-store/Fact"
  * import * as Effect from "effect/Effect"
  *
@@ -19,12 +20,13 @@
  *   const stream = Fact.streamId("account", "42")
  *   yield* store.append({ facts: [{ stream, type: "Opened", data: { owner: "Ada" } }], expect: { [stream]: "noStream" } })
  *   return yield* store.readStream(stream)
- * }).pipe(Effect.provide(EventStore.layerMemory()))
+ * }).pipe(Effect.provide(EventStoreMemory.layer()))
  * ```
  *
  * @since 0.1.0
  */
 import type * as Timestamp from "@strata/postgres/Timestamp"
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
@@ -102,8 +104,9 @@ export interface Appended {
  */
 export interface Snapshot {
   readonly stream: StreamId
-  /** Version of the stream that the state has seen. */
+  /** Version of the stream that the state has seen, and the position of that fact. */
   readonly version: number
+  readonly position: Position
   /** Version of the state's own shape: a snapshot of another one is not used. */
   readonly schemaVersion: number
   readonly state: Schema.Json
@@ -251,9 +254,9 @@ export class EventStore extends Context.Service<EventStore, {
   readonly subscribe: (options: {
     readonly after: Position
     readonly limit?: number | undefined
-  }) => Stream.Stream<readonly [Fact, ...Array<Fact>], EventStoreError>
-  /** Waits until something may have been appended: a hint, at the latest after the poll interval. */
-  readonly changed: Effect.Effect<void>
+  }) => Stream.Stream<NonEmptyReadonlyArray<Fact>, EventStoreError>
+  /** Waits until there may be a fact after a position: at once where that is known, at the latest after the poll interval. */
+  readonly changed: (after: Position) => Effect.Effect<void>
   /** The answer kept for an idempotency key. */
   readonly idempotencyRecord: (options: {
     readonly tenant?: string | undefined

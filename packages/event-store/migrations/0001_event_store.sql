@@ -1,0 +1,259 @@
+-- The event store: named logs in one serial order, their streams, snapshots and idempotency keys.
+
+-- A log. Its row is the lock that orders appends: positions follow the order in which it is taken.
+create table store (
+  id integer generated always as identity primary key,
+  name text not null unique,
+  -- Position of the last fact.
+  head bigint not null default 0,
+  -- When the last batch was recorded: the next one is recorded at least one microsecond later.
+  head_at timestamptz not null default '-infinity'
+) with (fillfactor = 10);
+
+-- The last version of each stream, so that an append need not look for it in the log.
+create table stream (
+  store integer not null,
+  id text not null,
+  category text not null generated always as (split_part(id, '-', 1)) stored,
+  version integer not null,
+  primary key (store, id)
+) with (fillfactor = 80);
+
+-- Facts are only ever inserted. There are no foreign keys on this path: append_facts is the only writer.
+create table fact (
+  store integer not null,
+  position bigint not null,
+  stream text not null,
+  version integer not null,
+  event_id uuid not null,
+  type text not null,
+  schema_version integer not null,
+  -- json, not jsonb: the stored bytes are those that were given.
+  data json not null,
+  metadata jsonb not null,
+  correlation_id text not null,
+  causation_id text,
+  tenant text not null,
+  actor text,
+  traceparent text,
+  -- When it holds in the world: [valid_from, valid_to).
+  valid_from timestamptz not null,
+  valid_to timestamptz not null,
+  -- When the store learned it, by the database's clock.
+  recorded_at timestamptz not null,
+  -- 0 for a first fact; n for the nth revision of the fact that `revises` names.
+  revision integer not null default 0,
+  revises uuid,
+  retracted boolean not null default false,
+  reason text,
+  primary key (store, position),
+  constraint fact_event_id unique (store, event_id),
+  constraint fact_version unique (store, stream, version),
+  constraint fact_validity check (valid_from < valid_to),
+  constraint fact_revision check (
+    (revision = 0 and revises is null and not retracted) or
+    (revision > 0 and revises is not null and reason is not null and actor is not null)
+  )
+);
+
+-- Revisions of one fact form one chain without a fork.
+create unique index fact_chain on fact (store, revises, revision) where revises is not null;
+
+-- The answer to a client's request, kept under the client's key.
+create table idempotency_key (
+  store integer not null,
+  tenant text not null,
+  key text not null,
+  fingerprint text not null,
+  answer json not null,
+  position bigint not null,
+  recorded_at timestamptz not null,
+  primary key (store, tenant, key)
+);
+
+-- Serves the removal of keys that are past their retention.
+create index idempotency_key_recorded_at on idempotency_key (store, recorded_at);
+
+-- A folded state of a stream; the newest one per shape.
+create table snapshot (
+  store integer not null,
+  stream text not null,
+  schema_version integer not null,
+  version integer not null,
+  position bigint not null,
+  state json not null,
+  primary key (store, stream, schema_version)
+);
+
+-- Writes a batch of appends, each of them whole or not at all, none touching its neighbours.
+--
+-- A *slice* is what one append says of one stream: the version it expects (-2 any, -1 the stream exists, otherwise
+-- exactly this one) and how many facts it brings. Slices come sorted by append, appends are numbered from 1.
+-- A fact names its slice and its place in it, from 1. Streams are numbered from 1 in `_streams`.
+--
+-- Locks the store's row until the transaction ends, so it is to be the transaction's last statement. Every statement
+-- in here sees what was committed before the lock was got, which READ COMMITTED grants to each of them.
+-- The scalar subqueries are index lookups whatever the planner believes of the tables' sizes.
+create function append_facts(
+  _store integer,
+  _streams text[],
+  _slice_append integer[],
+  _slice_stream integer[],
+  _slice_expected integer[],
+  _slice_count integer[],
+  _key_append integer[],
+  _key_tenant text[],
+  _key text[],
+  _key_fingerprint text[],
+  _key_answer text[],
+  -- Number in the batch of the last fact of the key's append.
+  _key_last integer[],
+  _fact_slice integer[],
+  _fact_ordinal integer[],
+  _fact_stream text[],
+  _event_id uuid[],
+  _type text[],
+  _schema_version integer[],
+  _data text[],
+  _metadata text[],
+  _correlation_id text[],
+  _causation_id text[],
+  _tenant text[],
+  _actor text[],
+  _traceparent text[],
+  _valid_from timestamptz[],
+  _valid_to timestamptz[],
+  -- Per append: 0 written, 1 a stream is at another version, 2 an event id is taken, 3 its idempotency key is.
+  out outcomes integer[],
+  -- Per append refused for a version: the slice, and the version its stream is at.
+  out conflicts integer[],
+  out actuals integer[],
+  -- Per append: what to add to a fact's number in the batch to get its position.
+  out offsets bigint[],
+  -- Per slice: the version of its stream before it.
+  out bases integer[],
+  out at timestamptz
+) language plpgsql as $$
+declare
+  appends constant integer := _slice_append[cardinality(_slice_append)];
+  slices constant integer := cardinality(_slice_append);
+  head_before bigint;
+  versions integer[];
+  touched boolean[];
+  refused integer := 0;
+  accepted integer := 0;
+  facts integer;
+  first integer := 1;
+  past integer;
+  append integer;
+  stream_number integer;
+begin
+  select head, greatest(clock_timestamp(), head_at + interval '1 microsecond') into head_before, at
+  from store where id = _store for no key update;
+
+  outcomes := array_fill(0, array[appends]);
+  conflicts := array_fill(0, array[appends]);
+  actuals := array_fill(0, array[appends]);
+  offsets := array_fill(head_before, array[appends]);
+  bases := array_fill(0, array[slices]);
+  touched := array_fill(false, array[cardinality(_streams)]);
+
+  -- Served by fact_event_id.
+  for append in
+    select distinct _slice_append[f.slice]
+    from unnest(_fact_slice, _event_id) as f(slice, event_id)
+    where (select true from fact where fact.store = _store and fact.event_id = f.event_id)
+  loop
+    outcomes[append] := 2;
+  end loop;
+
+  -- Served by the primary key of idempotency_key.
+  if cardinality(_key) > 0 then
+    for append in
+      select k.append
+      from unnest(_key_append, _key_tenant, _key) as k(append, tenant, key)
+      where outcomes[k.append] = 0
+        and (select true from idempotency_key i where i.store = _store and i.tenant = k.tenant and i.key = k.key)
+    loop
+      outcomes[append] := 3;
+    end loop;
+  end if;
+
+  -- Served by the primary key of stream.
+  versions := array(
+    select coalesce((select stream.version from stream where stream.store = _store and stream.id = s.id), 0)
+    from unnest(_streams) with ordinality as s(id, number)
+    order by s.number
+  );
+
+  while first <= slices loop
+    append := _slice_append[first];
+    facts := 0;
+    past := first;
+    while past <= slices and _slice_append[past] = append loop
+      stream_number := _slice_stream[past];
+      facts := facts + _slice_count[past];
+      if outcomes[append] = 0 and not (
+        _slice_expected[past] = -2
+        or _slice_expected[past] = versions[stream_number]
+        or (_slice_expected[past] = -1 and versions[stream_number] > 0)
+      ) then
+        outcomes[append] := 1;
+        conflicts[append] := past;
+        actuals[append] := versions[stream_number];
+      end if;
+      past := past + 1;
+    end loop;
+    offsets[append] := head_before - refused;
+    if outcomes[append] = 0 then
+      accepted := accepted + facts;
+      for slice in first .. past - 1 loop
+        stream_number := _slice_stream[slice];
+        bases[slice] := versions[stream_number];
+        if _slice_count[slice] > 0 then
+          versions[stream_number] := versions[stream_number] + _slice_count[slice];
+          touched[stream_number] := true;
+        end if;
+      end loop;
+    else
+      refused := refused + facts;
+    end if;
+    first := past;
+  end loop;
+
+  if accepted = 0 then return; end if;
+
+  insert into fact (
+    store, position, stream, version, event_id, type, schema_version, data, metadata,
+    correlation_id, causation_id, tenant, actor, traceparent, valid_from, valid_to, recorded_at
+  )
+  select
+    _store, offsets[_slice_append[f.slice]] + f.number, f.stream, bases[f.slice] + f.ordinal, f.event_id, f.type,
+    f.schema_version, f.data::json, f.metadata::jsonb, f.correlation_id, f.causation_id, f.tenant, f.actor,
+    f.traceparent, coalesce(f.valid_from, at), coalesce(f.valid_to, 'infinity'), at
+  from unnest(
+    _fact_slice, _fact_ordinal, _fact_stream, _event_id, _type, _schema_version, _data, _metadata,
+    _correlation_id, _causation_id, _tenant, _actor, _traceparent, _valid_from, _valid_to
+  ) with ordinality as f(
+    slice, ordinal, stream, event_id, type, schema_version, data, metadata,
+    correlation_id, causation_id, tenant, actor, traceparent, valid_from, valid_to, number
+  )
+  where outcomes[_slice_append[f.slice]] = 0;
+
+  insert into stream (store, id, version)
+  select _store, s.id, s.version
+  from unnest(_streams, versions, touched) as s(id, version, touched)
+  where s.touched
+  on conflict (store, id) do update set version = excluded.version;
+
+  if cardinality(_key) > 0 then
+    insert into idempotency_key (store, tenant, key, fingerprint, answer, position, recorded_at)
+    select _store, k.tenant, k.key, k.fingerprint, k.answer::json, offsets[k.append] + k.last, at
+    from unnest(_key_append, _key_tenant, _key, _key_fingerprint, _key_answer, _key_last)
+      as k(append, tenant, key, fingerprint, answer, last)
+    where outcomes[k.append] = 0;
+  end if;
+
+  update store set head = head_before + accepted, head_at = at where id = _store;
+end
+$$;

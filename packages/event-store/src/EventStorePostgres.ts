@@ -1,0 +1,301 @@
+/**
+ * The event store on PostgreSQL. Tables and the append function are in `migrations/0001_event_store.sql`.
+ *
+ * @since 0.1.0
+ */
+import * as Pg from "@strata/postgres/PostgresTypes"
+import { Postgres } from "@strata/postgres/Postgres"
+import * as Arr from "effect/Array"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import * as Stream from "effect/Stream"
+import { judgeEventIds, judgeKey, refuseInTransaction, refuseOutsideTransaction } from "./AppendJudgement.ts"
+import {
+  type Append,
+  type Appended,
+  EventStore,
+  EventStoreError,
+  type IdempotencyRecord,
+  type Snapshot,
+  StoreUnavailable
+} from "./EventStore.ts"
+import { beginning, type Fact, type Position } from "./Fact.ts"
+import * as GroupAppend from "./GroupAppend.ts"
+import * as LogHead from "./LogHead.ts"
+import * as PreparedAppend from "./PreparedAppend.ts"
+import * as Subscription from "./Subscription.ts"
+
+/**
+ * Options of a store on PostgreSQL.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /** Name of the store; made on first use. Default: `default`. */
+  readonly name?: string | undefined
+  /** How long a subscriber waits for a hint before it reads again. Default: 1 second. */
+  readonly pollInterval?: Duration.Input | undefined
+  /** How a statement that lost its connection is sent again. Default: from 50 ms to 1 s apart, for 10 seconds. */
+  readonly retry?: Schedule.Schedule<unknown> | undefined
+  /** How long an idempotency key is kept. Default: 7 days. */
+  readonly idempotencyRetention?: Duration.Input | undefined
+}
+
+const defaultRetry = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(
+  Schedule.jittered,
+  Schedule.upTo({ duration: "10 seconds" })
+)
+
+/**
+ * Opens a store, and makes it when there is none of that name.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(
+  options: Options = {}
+): Effect.fn.Return<EventStore["Service"], EventStoreError, Postgres | SecureRandom.SecureRandom | Scope.Scope> {
+  const postgres = yield* Postgres
+  const random = yield* SecureRandom.SecureRandom
+  const name = options.name ?? "default"
+  const retry = options.retry ?? defaultRetry
+  const { sql } = postgres
+
+  const answer = <A>(operation: string, statement: Effect.Effect<A, SqlError>): Effect.Effect<A, EventStoreError> =>
+    statement.pipe(
+      Effect.retry({ schedule: retry, while: GroupAppend.isRepeatable }),
+      Effect.mapError((cause) => new EventStoreError({ reason: new StoreUnavailable({ operation, cause }) }))
+    )
+
+  const storeId = yield* answer("open", openStore(sql, name))
+  const channel = `strata_store_${storeId}`
+  const logHead = LogHead.make(options.pollInterval ?? "1 second")
+
+  // ------------------------------------------------------------------------------------------------------- reads
+
+  // One row, by primary key.
+  const head = answer(
+    "head",
+    Effect.map(sql<{ head: Position }>`select head from store where id = ${storeId}`, (rows) => rows[0]?.head ?? beginning)
+  )
+
+  // Served by the primary key of fact; at most `limit` rows.
+  const readLog: EventStore["Service"]["readLog"] = ({ after, limit = 1000 }) =>
+    answer(
+      "readLog",
+      sql<Fact>`
+        select ${factColumns(sql)} from fact
+        where store = ${storeId} and position > ${Pg.bigint(after)}
+        order by position
+        limit ${limit}`
+    )
+
+  // Served by fact_version, in either direction.
+  const readStream: EventStore["Service"]["readStream"] = Effect.fn("EventStore.readStream")(function*(stream, read = {}) {
+    const { direction = "forwards", fromVersion, limit = 1000 } = read
+    return yield* answer(
+      "readStream",
+      direction === "forwards"
+        ? sql<Fact>`
+            select ${factColumns(sql)} from fact
+            where store = ${storeId} and stream = ${stream} and version >= ${fromVersion ?? 1}
+            order by version
+            limit ${limit}`
+        : sql<Fact>`
+            select ${factColumns(sql)} from fact
+            where store = ${storeId} and stream = ${stream} and version <= ${fromVersion ?? 2_147_483_647}
+            order by version desc
+            limit ${limit}`
+    )
+  })
+
+  // Served by fact_event_id.
+  const factsById = (eventIds: ReadonlyArray<string>) =>
+    answer(
+      "get",
+      sql<Fact>`
+        select ${factColumns(sql)} from fact
+        where store = ${storeId} and event_id = any(${Pg.uuidArray(eventIds)})
+        order by position`
+    )
+
+  // Served by the primary key of stream.
+  const streamVersion: EventStore["Service"]["streamVersion"] = (stream) =>
+    answer(
+      "streamVersion",
+      Effect.map(
+        sql<{ version: number }>`select version from stream where store = ${storeId} and id = ${stream}`,
+        (rows) => rows[0]?.version ?? 0
+      )
+    )
+
+  // Served by the primary key of idempotency_key.
+  const idempotencyRecord: EventStore["Service"]["idempotencyRecord"] = ({ key, tenant = "default" }) =>
+    answer(
+      "idempotencyRecord",
+      Effect.map(
+        sql<IdempotencyRecord & { readonly position: Position }>`
+          select key, fingerprint, answer, position from idempotency_key
+          where store = ${storeId} and tenant = ${tenant} and key = ${key}`,
+        Arr.head
+      )
+    )
+
+  // ----------------------------------------------------------------------------------------------------- appends
+
+  const committed = (position: Position) => Effect.andThen(logHead.advance(position), postgres.wake(channel))
+  const group = yield* GroupAppend.make(postgres, { storeId, retry, committed })
+
+  /** Something of the append was there before: the stored content tells whether it is the same append again. */
+  const judge = (
+    prepared: PreparedAppend.PreparedAppend,
+    outcome: GroupAppend.Outcome
+  ): Effect.Effect<Appended, EventStoreError> => {
+    switch (outcome._tag) {
+      case "Written":
+        return Effect.succeed(outcome.appended)
+      case "EventIdsSeen":
+        return Effect.flatMap(factsById(prepared.facts.map((fact) => fact.eventId)), (facts) => judgeEventIds(prepared, facts))
+      case "KeySeen":
+        return Effect.flatMap(
+          idempotencyRecord({ tenant: prepared.tenant, key: prepared.idempotency!.key }),
+          (record) => judgeKey(prepared, record)
+        )
+    }
+  }
+
+  const prepare = (append: Append) =>
+    Effect.provideService(PreparedAppend.prepare(append), SecureRandom.SecureRandom, random)
+
+  const append = Effect.fn("EventStore.append")(function*(append: Append) {
+    if (yield* postgres.inTransaction) return yield* refuseInTransaction
+    const prepared = yield* prepare(append)
+    yield* Effect.annotateCurrentSpan({ "strata.store": name, "strata.facts": prepared.facts.length })
+    return yield* judge(prepared, yield* group.append(prepared))
+  })
+
+  const appendInTransaction = Effect.fn("EventStore.appendInTransaction")(function*(append: Append) {
+    if (!(yield* postgres.inTransaction)) return yield* refuseOutsideTransaction
+    const prepared = yield* prepare(append)
+    const written = yield* Deferred.make<Appended>()
+    yield* postgres.beforeCommit(Effect.gen(function*() {
+      const appended = yield* judge(prepared, yield* group.write(prepared))
+      yield* sql.afterCommit(Effect.andThen(Deferred.succeed(written, appended), committed(appended.position)))
+    }))
+    // The outcome is known only after the caller's commit, so it is handed over as an effect.
+    return yield* Effect.succeed(Deferred.await(written))
+  })
+
+  // --------------------------------------------------------------------------------------------------- snapshots
+
+  // Locks one row of snapshot, found by its primary key. An older state never replaces a newer one.
+  const saveSnapshot: EventStore["Service"]["saveSnapshot"] = Effect.fnUntraced(function*(snapshot) {
+    const state = yield* PreparedAppend.jsonText(snapshot.state, "state")
+    yield* answer(
+      "saveSnapshot",
+      sql`
+        insert into snapshot (store, stream, schema_version, version, position, state)
+        values (
+          ${storeId}, ${snapshot.stream}, ${snapshot.schemaVersion}, ${snapshot.version}, ${Pg.bigint(snapshot.position)},
+          ${Pg.jsonText(state)}
+        )
+        on conflict (store, stream, schema_version) do update
+        set version = excluded.version, position = excluded.position, state = excluded.state
+        where snapshot.version < excluded.version`
+    )
+  })
+
+  // Served by the primary key of snapshot.
+  const loadSnapshot: EventStore["Service"]["loadSnapshot"] = (stream, schemaVersion) =>
+    answer(
+      "loadSnapshot",
+      Effect.map(
+        sql<Snapshot>`
+          select stream, schema_version as "schemaVersion", version, position, state from snapshot
+          where store = ${storeId} and stream = ${stream} and schema_version = ${schemaVersion}`,
+        Arr.head
+      )
+    )
+
+  // -------------------------------------------------------------------------------------------------- background
+
+  // Served by idempotency_key_recorded_at; at most 1,000 rows are locked at a time.
+  const forgetKeys = answer(
+    "forgetKeys",
+    Effect.map(
+      sql`
+        delete from idempotency_key
+        where (store, tenant, key) in (
+          select store, tenant, key from idempotency_key
+          where store = ${storeId}
+            and recorded_at < clock_timestamp() - ${Duration.toSeconds(options.idempotencyRetention ?? "7 days")} * interval '1 second'
+          limit 1000
+        )
+        returning 1`,
+      (rows) => rows.length
+    )
+  )
+
+  // Another process's append: the hint says that there is something, the read what.
+  yield* postgres.wakeups(channel).pipe(
+    Stream.mapEffect(() => Effect.flatMap(head, logHead.advance)),
+    Stream.catchCause((cause) => Stream.fromEffectDrain(Effect.logDebug("A wake-up could not be followed up", cause))),
+    Stream.runDrain,
+    Effect.forkScoped
+  )
+  yield* forgetKeys.pipe(
+    Effect.repeat({ while: (removed) => removed === 1000 }),
+    Effect.ignore({ log: "Warn", message: "Old idempotency keys were not removed" }),
+    Effect.repeat(Schedule.spaced("1 hour")),
+    Effect.forkScoped
+  )
+
+  const log = { readLog, changed: logHead.changed }
+  return EventStore.of({
+    name,
+    append,
+    appendInTransaction,
+    readStream,
+    readLog,
+    get: (eventId) => Effect.map(factsById([eventId]), Arr.head),
+    head,
+    streamVersion,
+    subscribe: (from) => Subscription.subscribe(log, from),
+    changed: logHead.changed,
+    idempotencyRecord,
+    saveSnapshot,
+    loadSnapshot
+  })
+})
+
+/**
+ * A store on PostgreSQL as a layer.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options?: Options): Layer.Layer<EventStore, EventStoreError, Postgres> =>
+  Layer.effect(EventStore, make(options)).pipe(Layer.provide(SecureRandom.layerWebCrypto))
+
+// Found by its unique name; made when it is not there.
+const openStore = Effect.fnUntraced(function*(sql: Postgres["Service"]["sql"], name: string) {
+  const find = sql<{ id: number }>`select id from store where name = ${name}`
+  const found = yield* find
+  if (found.length > 0) return found[0]!.id
+  yield* sql`insert into store (name) values (${name}) on conflict (name) do nothing`
+  return (yield* find)[0]!.id
+})
+
+/** The columns of a fact under the names of the model. */
+const factColumns = (sql: Postgres["Service"]["sql"]) =>
+  sql.literal(`
+    position, stream, version, event_id as "eventId", type, schema_version as "schemaVersion", data, metadata,
+    correlation_id as "correlationId", causation_id as "causationId", tenant, actor, traceparent,
+    valid_from as "validFrom", valid_to as "validTo", recorded_at as "recordedAt", revision, revises, retracted, reason`)

@@ -1,0 +1,346 @@
+/**
+ * Group append: appends that arrive while a batch commits are written together by the next one.
+ *
+ * **Details**
+ *
+ * One batch is one statement, one round trip and one commit, whatever it holds. There is no timer: an append that
+ * finds nobody writing is written at once, and load makes the batches. Each append in a batch succeeds or fails alone.
+ *
+ * A batch whose connection is lost is sent again as it was: what it did commit is recognized by its event ids and
+ * answered with the first result, so an append whose caller still waits is stored exactly once.
+ *
+ * @since 0.1.0
+ */
+import * as Pg from "@strata/postgres/PostgresTypes"
+import type { Postgres } from "@strata/postgres/Postgres"
+import * as SqlState from "@strata/postgres/SqlState"
+import type * as Timestamp from "@strata/postgres/Timestamp"
+import type * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Queue from "effect/Queue"
+import type * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import * as Tracer from "effect/Tracer"
+import {
+  type Appended,
+  EventStoreError,
+  type ExpectedVersion,
+  InvalidAppend,
+  StoreUnavailable,
+  VersionConflict
+} from "./EventStore.ts"
+import { Position } from "./Fact.ts"
+import type { PreparedAppend, PreparedFact } from "./PreparedAppend.ts"
+
+/**
+ * Writes appends to one store.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface GroupAppend {
+  /** Writes with whatever else is waiting, and commits. */
+  readonly append: (append: PreparedAppend) => Effect.Effect<Outcome, EventStoreError>
+  /** Writes at once by one statement, in the transaction the caller is in. */
+  readonly write: (append: PreparedAppend) => Effect.Effect<Outcome, EventStoreError>
+}
+
+/**
+ * What became of an append that was neither invalid nor in conflict: it was written, or something of it had been
+ * before, which only a look at the stored content can judge.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Outcome =
+  | { readonly _tag: "Written"; readonly appended: Appended }
+  | { readonly _tag: "EventIdsSeen" }
+  | { readonly _tag: "KeySeen" }
+
+/**
+ * How appends are gathered.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface GroupAppendOptions {
+  readonly storeId: number
+  /** How often, and how long, a batch whose connection was lost is sent again. */
+  readonly retry: Schedule.Schedule<unknown>
+  /** Called with the store's new head after each commit. */
+  readonly committed: (head: Position) => Effect.Effect<void>
+}
+
+/** Bounds of a batch, and of the appends waiting for one: past `waiting`, callers wait for room. */
+const bounds = { waiting: 16_384, appends: 1024, facts: 10_000, size: 8_388_608 } as const
+
+/** An append that waits for its batch, and the caller's span. */
+interface Waiting {
+  readonly append: PreparedAppend
+  readonly answer: Deferred.Deferred<Outcome, EventStoreError>
+  readonly span: Tracer.AnySpan | undefined
+  /** Its caller went away before it was sent. */
+  abandoned: boolean
+}
+
+/**
+ * Starts the writer of a store. It ends with the scope, after what was accepted is written.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(
+  postgres: Postgres["Service"],
+  options: GroupAppendOptions
+): Effect.fn.Return<GroupAppend, never, Scope.Scope> {
+  const queue = yield* Queue.bounded<Waiting, Cause.Done>(bounds.waiting)
+
+  // One statement, whose function locks the store's row until the transaction ends. See migrations/0001_event_store.sql.
+  const write = (appends: ReadonlyArray<PreparedAppend>): Effect.Effect<ReadonlyArray<Answer>, SqlError> =>
+    Effect.suspend(() => {
+      const p = parameters(appends)
+      return Effect.map(
+        postgres.sql<BatchRow>`
+          select * from append_facts(
+            ${options.storeId}::integer, ${p.streams},
+            ${p.sliceAppend}, ${p.sliceStream}, ${p.sliceExpected}, ${p.sliceCount},
+            ${p.keyAppend}, ${p.keyTenant}, ${p.key}, ${p.keyFingerprint}, ${p.keyAnswer}, ${p.keyLast},
+            ${p.factSlice}, ${p.factOrdinal}, ${p.factStream}, ${p.eventId}, ${p.type}, ${p.schemaVersion},
+            ${p.data}, ${p.metadata}, ${p.correlationId}, ${p.causationId}, ${p.tenant}, ${p.actor},
+            ${p.traceparent}, ${p.validFrom}, ${p.validTo}
+          )`,
+        (rows) => answers(appends, rows[0]!)
+      )
+    })
+
+  const settle = Effect.fnUntraced(function*(batch: ReadonlyArray<Waiting>, settled: ReadonlyArray<Answer>) {
+    let head: Position | undefined
+    for (const [index, waiting] of batch.entries()) {
+      const answer = settled[index]!
+      if (answer._tag === "Written") head = answer.appended.position
+      yield* Deferred.done(waiting.answer, toExit(answer))
+    }
+    if (head !== undefined) yield* options.committed(head)
+  })
+
+  /** A batch that PostgreSQL refuses for what one append holds is taken apart, so that only that one fails. */
+  const commit = (batch: ReadonlyArray<Waiting>): Effect.Effect<void> =>
+    write(batch.map((waiting) => waiting.append)).pipe(
+      Effect.retry({ schedule: options.retry, while: isRepeatable }),
+      Effect.flatMap((settled) => settle(batch, settled)),
+      Effect.withSpan("EventStore.commit", spanOf(batch)),
+      Effect.catch((error) => {
+        if (batch.length > 1 && !isRepeatable(error)) {
+          return Effect.forEach(batch, (waiting) => commit([waiting]), { discard: true })
+        }
+        const failure = Exit.fail(failureOf(error))
+        return Effect.forEach(batch, (waiting) => Deferred.done(waiting.answer, failure), { discard: true })
+      })
+    )
+
+  const writer = Effect.yieldNow.pipe(
+    // The yield lets every caller that is ready to append do so before the batch is closed.
+    Effect.andThen(Queue.takeBetween(queue, 1, bounds.appends)),
+    Effect.flatMap((taken) =>
+      Effect.forEach(batches(taken.filter((waiting) => !waiting.abandoned)), commit, { discard: true })
+    ),
+    Effect.forever,
+    Effect.catchTag("Done", () => Effect.void)
+  )
+  yield* Effect.acquireRelease(
+    Effect.forkDetach(writer),
+    (fiber) => Effect.andThen(Queue.end(queue), Fiber.await(fiber))
+  )
+
+  return {
+    append: (append) =>
+      Effect.withFiber((fiber) => {
+        const waiting: Waiting = {
+          append,
+          answer: Deferred.makeUnsafe(),
+          span: Context.getOrUndefined(fiber.context, Tracer.ParentSpan),
+          abandoned: false
+        }
+        return Effect.flatMap(Queue.offer(queue, waiting), (accepted) =>
+          accepted
+            ? Effect.onInterrupt(Deferred.await(waiting.answer), () =>
+              Effect.sync(() => {
+                waiting.abandoned = true
+              }))
+            : Effect.fail(unavailable("append", new Error("the store is closed"))))
+      }),
+    write: (append) =>
+      Effect.flatMap(Effect.mapError(write([append]), failureOf), ([answer]) => toExit(answer!))
+  }
+})
+
+// -------------------------------------------------------------------------------------------------------- batches
+
+/** Cuts what was taken into batches within bounds, in which no event id and no key comes twice. */
+const batches = (taken: ReadonlyArray<Waiting>): ReadonlyArray<ReadonlyArray<Waiting>> => {
+  const result: Array<Array<Waiting>> = []
+  let batch: Array<Waiting> = []
+  let facts = 0
+  let size = 0
+  let seen = new Set<string>()
+  for (const waiting of taken) {
+    const { append } = waiting
+    const names = append.facts.map((fact): string => fact.eventId)
+    if (append.idempotency !== null) names.push(`${append.tenant}\0${append.idempotency.key}`)
+    facts += append.facts.length
+    size += append.size
+    if (batch.length > 0 && (facts > bounds.facts || size > bounds.size || names.some((name) => seen.has(name)))) {
+      result.push(batch)
+      batch = []
+      facts = append.facts.length
+      size = append.size
+      seen = new Set()
+    }
+    for (const name of names) seen.add(name)
+    batch.push(waiting)
+  }
+  if (batch.length > 0) result.push(batch)
+  return result
+}
+
+/** A batch of one belongs to its caller's trace; a larger one has a trace of its own that links to its callers'. */
+const spanOf = (batch: ReadonlyArray<Waiting>): Tracer.SpanOptionsNoTrace => {
+  const spans = batch.flatMap(({ span }) => span === undefined ? [] : [span])
+  const attributes = { "strata.appends": batch.length }
+  if (batch.length === 1 && spans.length === 1) return { attributes, parent: spans[0] }
+  return { attributes, root: true, links: spans.map((span) => ({ span, attributes: {} })) }
+}
+
+// ---------------------------------------------------------------------------------------------------- one statement
+
+/** What append_facts returns. */
+interface BatchRow {
+  readonly outcomes: ReadonlyArray<number>
+  readonly conflicts: ReadonlyArray<number>
+  readonly actuals: ReadonlyArray<number>
+  readonly offsets: ReadonlyArray<bigint>
+  readonly bases: ReadonlyArray<number>
+  readonly at: Timestamp.Timestamp
+}
+
+const expectedCode = (expected: ExpectedVersion): number =>
+  expected === "any" ? -2 : expected === "streamExists" ? -1 : expected === "noStream" ? 0 : expected
+
+/** The arguments of append_facts: appends, slices and facts of the batch, each numbered from 1. */
+const parameters = (appends: ReadonlyArray<PreparedAppend>) => {
+  const streams = new Map<string, number>()
+  const slices = appends.flatMap((append, index) => append.slices.map((slice) => ({ slice, append: index + 1 })))
+  for (const { slice } of slices) if (!streams.has(slice.stream)) streams.set(slice.stream, streams.size + 1)
+  const keys: Array<KeyRow> = []
+  const facts: Array<FactRow> = []
+  let firstSlice = 1
+  for (const [index, append] of appends.entries()) {
+    for (const fact of append.facts) facts.push({ fact, slice: firstSlice + fact.slice, append })
+    if (append.idempotency !== null) {
+      keys.push({ append: index + 1, tenant: append.tenant, last: facts.length, record: append.idempotency })
+    }
+    firstSlice += append.slices.length
+  }
+  return {
+    streams: Pg.textArray([...streams.keys()]),
+    sliceAppend: Pg.intArray(slices.map(({ append }) => append)),
+    sliceStream: Pg.intArray(slices.map(({ slice }) => streams.get(slice.stream)!)),
+    sliceExpected: Pg.intArray(slices.map(({ slice }) => expectedCode(slice.expected))),
+    sliceCount: Pg.intArray(slices.map(({ slice }) => slice.count)),
+    keyAppend: Pg.intArray(keys.map(({ append }) => append)),
+    keyTenant: Pg.textArray(keys.map(({ tenant }) => tenant)),
+    key: Pg.textArray(keys.map(({ record }) => record.key)),
+    keyFingerprint: Pg.textArray(keys.map(({ record }) => record.fingerprint)),
+    keyAnswer: Pg.textArray(keys.map(({ record }) => record.answer)),
+    keyLast: Pg.intArray(keys.map(({ last }) => last)),
+    factSlice: Pg.intArray(facts.map(({ slice }) => slice)),
+    factOrdinal: Pg.intArray(facts.map(({ fact }) => fact.ordinal)),
+    factStream: Pg.textArray(facts.map(({ fact }) => fact.stream)),
+    eventId: Pg.uuidArray(facts.map(({ fact }) => fact.eventId)),
+    type: Pg.textArray(facts.map(({ fact }) => fact.type)),
+    schemaVersion: Pg.intArray(facts.map(({ fact }) => fact.schemaVersion)),
+    data: Pg.textArray(facts.map(({ fact }) => fact.data)),
+    metadata: Pg.textArray(facts.map(({ fact }) => fact.metadata)),
+    correlationId: Pg.textArray(facts.map(({ fact }) => fact.correlationId)),
+    causationId: Pg.textArray(facts.map(({ fact }) => fact.causationId)),
+    tenant: Pg.textArray(facts.map(({ append }) => append.tenant)),
+    actor: Pg.textArray(facts.map(({ append }) => append.actor)),
+    traceparent: Pg.textArray(facts.map(({ append }) => append.traceparent)),
+    validFrom: Pg.timestamptzArray(facts.map(({ fact }) => fact.validFrom)),
+    validTo: Pg.timestamptzArray(facts.map(({ fact }) => fact.validTo))
+  }
+}
+
+interface KeyRow {
+  readonly append: number
+  readonly tenant: string
+  readonly last: number
+  readonly record: NonNullable<PreparedAppend["idempotency"]>
+}
+
+interface FactRow {
+  readonly append: PreparedAppend
+  readonly slice: number
+  readonly fact: PreparedFact
+}
+
+// -------------------------------------------------------------------------------------------------------- answers
+
+type Answer = Outcome | { readonly _tag: "Conflict"; readonly conflict: VersionConflict }
+
+const answers = (appends: ReadonlyArray<PreparedAppend>, row: BatchRow): ReadonlyArray<Answer> => {
+  let firstSlice = 0
+  let firstFact = 1n
+  return appends.map((append, index): Answer => {
+    const bases = firstSlice
+    const offset = row.offsets[index]! + firstFact
+    firstSlice += append.slices.length
+    firstFact += BigInt(append.facts.length)
+    switch (row.outcomes[index]!) {
+      case 0: {
+        const facts = append.facts.map((fact, place) => ({
+          eventId: fact.eventId,
+          stream: fact.stream,
+          version: row.bases[bases + fact.slice]! + fact.ordinal,
+          position: positionOf(offset + BigInt(place))
+        }))
+        const position = facts[facts.length - 1]!.position
+        return { _tag: "Written", appended: { facts, position, recordedAt: row.at, duplicate: false } }
+      }
+      case 1: {
+        const slice = append.slices[row.conflicts[index]! - 1 - bases]!
+        const actual = row.actuals[index]!
+        return { _tag: "Conflict", conflict: new VersionConflict({ stream: slice.stream, expected: slice.expected, actual }) }
+      }
+      case 2:
+        return { _tag: "EventIdsSeen" }
+      default:
+        return { _tag: "KeySeen" }
+    }
+  })
+}
+
+const positionOf = (value: bigint) => Position.make(value, { disableChecks: true })
+
+const toExit = (answer: Answer): Exit.Exit<Outcome, EventStoreError> =>
+  answer._tag === "Conflict" ? Exit.fail(new EventStoreError({ reason: answer.conflict })) : Exit.succeed(answer)
+
+/** Sending a batch again is safe whatever became of it: its event ids tell. */
+export const isRepeatable = (error: SqlError): boolean => {
+  const kind = SqlState.classify(error)
+  return kind === "retryable" || kind === "unknown-outcome"
+}
+
+const unavailable = (operation: string, cause: unknown) =>
+  new EventStoreError({ reason: new StoreUnavailable({ operation, cause }) })
+
+/** What PostgreSQL refuses for good is the append's fault: a value it cannot hold, or a constraint. */
+const failureOf = (error: SqlError): EventStoreError =>
+  /^(22|23)/.test(SqlState.codeOf(error) ?? "")
+    ? new EventStoreError({ reason: new InvalidAppend({ path: "facts", message: error.message }) })
+    : unavailable("append", error)

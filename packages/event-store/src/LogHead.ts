@@ -1,0 +1,45 @@
+/**
+ * What this process knows of a log's end, and how its readers wait for more.
+ *
+ * @since 0.1.0
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import { beginning, type Position } from "./Fact.ts"
+
+/**
+ * The newest position known here. The log may be further: others write to it as well.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LogHead {
+  /** Tells that a position exists, and wakes those who wait for it. */
+  readonly advance: (position: Position) => Effect.Effect<void>
+  /** Ends at once when a later position than `after` is known, otherwise with the next one or after the poll interval. */
+  readonly changed: (after: Position) => Effect.Effect<void>
+}
+
+/**
+ * Starts at the beginning.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (pollInterval: Duration.Input): LogHead => {
+  const advanced = Latch.makeUnsafe(false)
+  let known = beginning
+  return {
+    advance: (position) =>
+      Effect.suspend(() => {
+        if (position <= known) return Effect.void
+        known = position
+        return Effect.asVoid(advanced.release)
+      }),
+    changed: (after) =>
+      Effect.suspend(() =>
+        known > after ? Effect.void : Effect.asVoid(Effect.timeoutOption(advanced.await, pollInterval))
+      )
+  }
+}

@@ -1,0 +1,236 @@
+/**
+ * An append made ready to be written: checked, with its defaults filled in and its JSON as text.
+ *
+ * @since 0.1.0
+ */
+import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import { type Append, EventStoreError, type ExpectedVersion, type IdempotencyRecord, InvalidAppend } from "./EventStore.ts"
+import { EventId, Label, type NewFact, StreamId } from "./Fact.ts"
+
+/**
+ * Bounds of one append. A larger one is refused as a whole.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const limits = {
+  /** Facts of one append. */
+  facts: 10_000,
+  /** Characters of one fact's data or metadata as JSON. */
+  json: 8_388_608
+} as const
+
+/**
+ * What an append says of one stream, and how many facts it brings to it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Slice {
+  readonly stream: StreamId
+  readonly expected: ExpectedVersion
+  count: number
+}
+
+/**
+ * A fact with everything but what only the write can tell: position, version and recorded time.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PreparedFact {
+  /** Index of its slice in the append. */
+  readonly slice: number
+  /** Place in its slice, from 1. */
+  readonly ordinal: number
+  readonly stream: StreamId
+  readonly eventId: EventId
+  readonly type: string
+  readonly schemaVersion: number
+  readonly data: string
+  readonly metadata: string
+  readonly correlationId: string
+  readonly causationId: string | null
+  readonly validFrom: Timestamp.Timestamp | null
+  readonly validTo: Timestamp.Timestamp | null
+}
+
+/**
+ * An append that can be written as it is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PreparedAppend {
+  readonly slices: ReadonlyArray<Slice>
+  readonly facts: ReadonlyArray<PreparedFact>
+  readonly tenant: string
+  readonly actor: string | null
+  readonly traceparent: string | null
+  readonly idempotency: (Omit<IdempotencyRecord, "answer"> & { readonly answer: string }) | null
+  /** Characters of JSON it holds. */
+  readonly size: number
+}
+
+/**
+ * Checks an append and fills in its defaults. The ambient span becomes the facts' traceparent.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const prepare = Effect.fnUntraced(function*(
+  append: Append
+): Effect.fn.Return<PreparedAppend, EventStoreError, SecureRandom.SecureRandom> {
+  const problem = findProblem(append)
+  if (problem !== undefined) return yield* new EventStoreError({ reason: problem })
+
+  const random = yield* SecureRandom.SecureRandom
+  const traceparent = yield* currentTraceparent
+  const slices: Array<Slice> = []
+  const sliceByStream = new Map<string, number>()
+  const sliceOf = (stream: StreamId): number => {
+    let index = sliceByStream.get(stream)
+    if (index === undefined) {
+      index = slices.push({ stream, expected: append.expect?.[stream] ?? "any", count: 0 }) - 1
+      sliceByStream.set(stream, index)
+    }
+    return index
+  }
+
+  const facts: Array<PreparedFact> = []
+  let size = 0
+  let firstId: EventId | undefined
+  for (const [index, fact] of append.facts.entries()) {
+    const data = yield* jsonText(fact.data, `facts[${index}].data`)
+    const metadata = fact.metadata === undefined
+      ? "{}"
+      : yield* jsonbText(fact.metadata, `facts[${index}].metadata`)
+    const eventId = fact.eventId ?? EventId.make(yield* random.uuidV7())
+    firstId ??= eventId
+    const slice = sliceOf(fact.stream)
+    size += data.length + metadata.length
+    facts.push({
+      slice,
+      ordinal: ++slices[slice]!.count,
+      stream: fact.stream,
+      eventId,
+      type: fact.type,
+      schemaVersion: fact.schemaVersion ?? 1,
+      data,
+      metadata,
+      correlationId: fact.correlationId ?? firstId,
+      causationId: fact.causationId ?? null,
+      validFrom: fact.validFrom ?? null,
+      validTo: fact.validTo ?? null
+    })
+  }
+  for (const stream of Object.keys(append.expect ?? {})) sliceOf(StreamId.make(stream))
+
+  return {
+    slices,
+    facts,
+    tenant: append.tenant ?? "default",
+    actor: append.actor ?? null,
+    traceparent,
+    idempotency: append.idempotency === undefined
+      ? null
+      : { ...append.idempotency, answer: yield* jsonText(append.idempotency.answer, "idempotency.answer") },
+    size
+  }
+})
+
+const currentTraceparent: Effect.Effect<string | null> = Effect.match(Effect.currentSpan, {
+  onFailure: () => null,
+  onSuccess: (span) => `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
+})
+
+// --------------------------------------------------------------------------------------------------------- checks
+
+const isStreamId = Schema.is(StreamId)
+const isEventId = Schema.is(EventId)
+const isLabel = Schema.is(Label)
+const isKey = (text: string): boolean => isLabel(text) && text.isWellFormed()
+
+const findProblem = (append: Append): InvalidAppend | undefined => {
+  if (append.facts.length === 0) return invalid("facts", "an append needs at least one fact")
+  if (append.facts.length > limits.facts) return invalid("facts", `more than ${limits.facts} facts in one append`)
+  const ids = new Set<string>()
+  for (const [index, fact] of append.facts.entries()) {
+    const problem = findFactProblem(fact, `facts[${index}]`)
+    if (problem !== undefined) return problem
+    if (fact.eventId === undefined) continue
+    if (ids.has(fact.eventId)) return invalid(`facts[${index}].eventId`, "the same event id twice in one append")
+    ids.add(fact.eventId)
+  }
+  for (const [stream, expected] of Object.entries(append.expect ?? {})) {
+    if (!isStreamId(stream)) return invalid(`expect[${stream}]`, "expected a stream id, <category>-<id>")
+    if (typeof expected === "number" && !(Number.isInteger(expected) && expected >= 0 && expected <= maxVersion)) {
+      return invalid(`expect[${stream}]`, "expected a version is a whole number from 0")
+    }
+  }
+  const { actor, idempotency, tenant } = append
+  if (tenant !== undefined && !isKey(tenant)) return invalid("tenant", labelExpected)
+  if (actor !== undefined && !isKey(actor)) return invalid("actor", labelExpected)
+  if (idempotency !== undefined && !isKey(idempotency.key)) return invalid("idempotency.key", labelExpected)
+  if (idempotency !== undefined && !isKey(idempotency.fingerprint)) {
+    return invalid("idempotency.fingerprint", labelExpected)
+  }
+  return undefined
+}
+
+const findFactProblem = (fact: NewFact, path: string): InvalidAppend | undefined => {
+  if (!isStreamId(fact.stream) || !fact.stream.isWellFormed()) {
+    return invalid(`${path}.stream`, "expected <category>-<id>, at most 512 characters")
+  }
+  if (!isKey(fact.type)) return invalid(`${path}.type`, labelExpected)
+  const { causationId, correlationId, eventId, schemaVersion, validFrom, validTo } = fact
+  if (eventId !== undefined && !isEventId(eventId)) return invalid(`${path}.eventId`, "expected a UUID in lower case")
+  if (correlationId !== undefined && !isKey(correlationId)) return invalid(`${path}.correlationId`, labelExpected)
+  if (causationId !== undefined && !isKey(causationId)) return invalid(`${path}.causationId`, labelExpected)
+  if (schemaVersion !== undefined && !(Number.isInteger(schemaVersion) && schemaVersion >= 1 && schemaVersion <= maxVersion)) {
+    return invalid(`${path}.schemaVersion`, "expected a whole number from 1")
+  }
+  if (validFrom !== undefined && validTo !== undefined && validTo <= validFrom) {
+    return invalid(`${path}.validTo`, "validTo must be later than validFrom")
+  }
+  return undefined
+}
+
+/** Versions are kept as `integer`. */
+const maxVersion = 2_147_483_647
+const labelExpected = "expected 1 to 512 characters, none of them NUL"
+
+const invalid = (path: string, message: string) => new InvalidAppend({ path, message })
+
+// ----------------------------------------------------------------------------------------------------------- JSON
+
+const encodeJson = Schema.encodeUnknownResult(Schema.fromJsonString(Schema.Unknown))
+
+/**
+ * A value as JSON text, within bounds. `path` names the field in the error.
+ *
+ * @category formatting
+ * @since 0.1.0
+ */
+export const jsonText = (value: unknown, path: string): Effect.Effect<string, EventStoreError> => {
+  const text = encodeJson(value)
+  if (Result.isFailure(text) || text.success === undefined) return Effect.fail(refusal(path, "not JSON"))
+  if (text.success.length > limits.json) return Effect.fail(refusal(path, `longer than ${limits.json} characters as JSON`))
+  return Effect.succeed(text.success)
+}
+
+/** What `jsonb` cannot hold and `JSON.stringify` writes as an escape: NUL and lone surrogates. */
+const notInJsonb = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/
+
+const jsonbText = (value: unknown, path: string): Effect.Effect<string, EventStoreError> =>
+  Effect.filterOrFail(
+    jsonText(value, path),
+    (text) => !notInJsonb.test(text),
+    () => refusal(path, "holds NUL or half of a surrogate pair")
+  )
+
+const refusal = (path: string, message: string) => new EventStoreError({ reason: invalid(path, message) })
