@@ -2,12 +2,66 @@
  * The database as the rest of Strata sees it: a pooled client, transactions that are retried when that is safe,
  * and wake-ups.
  *
+ * **When to use**
+ *
+ * Use as the one way to a PostgreSQL database. `sql` runs single statements; `transact` runs several as one.
+ *
+ * **Details**
+ *
+ * Every session has `search_path = <schema>, public`, time zone UTC and the timeouts of the options. The layer checks
+ * the server when it is built (see `Durability`) and waits for one that is starting; the schema itself is made by
+ * `Migrations`. The types read exactly are those of `PostgresTypes`.
+ *
+ * **Gotchas**
+ *
+ * - Inside `transact`, `sql.notify` is not part of the transaction; ``sql`select pg_notify(…)` `` is.
+ * - A statement that may fail inside `transact` and be survived belongs in a nested `transact`.
+ * - `set` and session locks outlive the use of a pooled connection: use `set local` and transaction locks.
+ * - A statement longer than the socket timeout is cut: build another layer with other timeouts for long work.
+ *
+ * **Example** (A transfer that is all or nothing)
+ *
+ * ```ts
+ * import * as Postgres from "@strata/postgres/Postgres"
+ * import * as Effect from "effect/Effect"
+ *
+ * const transfer = Effect.gen(function*() {
+ *   const { sql, transact } = yield* Postgres.Postgres
+ *   yield* transact(Effect.gen(function*() {
+ *     yield* sql`update accounts set balance = balance - 10 where name = 'ada'`
+ *     yield* sql`update accounts set balance = balance + 10 where name = 'bob'`
+ *   }))
+ * })
+ *
+ * transfer.pipe(Effect.provide(Postgres.layerConfig))
+ * ```
+ *
  * @since 0.1.0
  */
-import type * as PgClient from "@effect/sql-pg/PgClient"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Reactivity from "effect/reactivity/Reactivity"
+import * as Schedule from "effect/Schedule"
+import * as SqlClient from "effect/sql/SqlClient"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type * as Stream from "effect/Stream"
+import * as Durability from "./Durability.ts"
+import * as Pool from "./internal/pool.ts"
+import * as Socket from "./internal/socket.ts"
+import * as Target from "./internal/target.ts"
+import * as Transactions from "./internal/transactions.ts"
+import * as WakeUps from "./internal/wakeUps.ts"
+import * as PostgresConfig from "./PostgresConfig.ts"
+import { NotReachable, PostgresError } from "./PostgresError.ts"
+import * as PostgresMetrics from "./PostgresMetrics.ts"
+import * as PostgresTypes from "./PostgresTypes.ts"
+import * as SqlState from "./SqlState.ts"
 import type { TransactionError } from "./TransactionError.ts"
 
 /**
@@ -70,3 +124,110 @@ export class Postgres extends Context.Service<Postgres, {
    */
   readonly wake: (channel: string) => Effect.Effect<void>
 }>()("@strata/postgres/Postgres") {}
+
+/**
+ * Connects to a database, and waits for it while it is starting.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  options: PostgresConfig.PostgresOptions
+): Layer.Layer<Postgres | PgClient.PgClient | SqlClient.SqlClient, PostgresError> =>
+  Layer.effectContext(
+    Effect.map(make(options), (postgres) =>
+      Context.make(Postgres, postgres).pipe(
+        Context.add(PgClient.PgClient, postgres.sql),
+        Context.add(SqlClient.SqlClient, postgres.sql)
+      ))
+  ).pipe(Layer.provide([Reactivity.layer, NodeFileSystem.layer]))
+
+/**
+ * Connects to the database that the environment names: see `PostgresConfig.config`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
+  Postgres | PgClient.PgClient | SqlClient.SqlClient,
+  PostgresError | Config.ConfigError
+> = Layer.unwrap(Effect.map(PostgresConfig.config, layer))
+
+const make = Effect.fnUntraced(function*(options: PostgresConfig.PostgresOptions) {
+  const target = yield* Target.resolve(options)
+  const metrics = yield* PostgresMetrics.make({ pool: target.applicationName, max: target.maxConnections })
+  const connection = yield* firstConnection(target)
+  const sql = yield* Pool.make({
+    client: {
+      ...connection,
+      stream: Socket.guarded(target, metrics.pool),
+      maxConnections: target.maxConnections,
+      minConnections: target.minConnections,
+      connectionTTL: target.connectionTTL,
+      // The pool says goodbye to an idle connection before its socket cuts it.
+      idleTimeout: Duration.isZero(target.socketTimeout)
+        ? Duration.minutes(1)
+        : Duration.times(target.socketTimeout, 0.75)
+    },
+    acquireTimeout: target.acquireTimeout,
+    metrics
+  }).pipe(Effect.mapError(notReachable(target)))
+  const wakeUps = yield* WakeUps.make({
+    sql,
+    // It is silent most of the time, so keepalive probes instead of a guard tell whether the server is there.
+    connection: { ...connection, keepAlive: "10 seconds", applicationName: `${target.applicationName} wake-ups` }
+  })
+  return Postgres.of({
+    sql,
+    schema: target.schema,
+    ...Transactions.make({ sql, attempts: target.transactionAttempts, metrics }),
+    ...wakeUps
+  })
+})
+
+/** Makes one connection, checks the server through it, and gives the settings that worked. */
+const firstConnection = (target: Target.Target) =>
+  Effect.gen(function*() {
+    const encrypt = target.tls.mode !== "disable" &&
+      (target.tls.mode !== "prefer" || (yield* Socket.offersTls(target)))
+    const settings = { ...connectionConfig(target), ssl: encrypt ? yield* Socket.tlsOptions(target) : false }
+    yield* Effect.flatMap(PgConnection.make(settings), (session) => Durability.check(session, target))
+    return settings
+  }).pipe(
+    Effect.scoped,
+    Effect.retry({
+      while: (error) => isSqlError(error) && SqlState.classify(error) === "retryable",
+      schedule: starting(target.startupTimeout)
+    }),
+    Effect.catchIf(isSqlError, (error) => Effect.fail(notReachable(target)(error)))
+  )
+
+/** 50 ms, 100 ms, … up to a second, until the startup timeout has passed. */
+const starting = (timeout: Duration.Duration) =>
+  Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(
+    Schedule.jittered,
+    Schedule.upTo({ duration: timeout })
+  )
+
+const notReachable = (target: Target.Target) => (cause: SqlError) =>
+  new PostgresError({ reason: new NotReachable({ server: target.server, cause }) })
+
+const connectionConfig = (target: Target.Target): PgConnection.Config => ({
+  host: target.host,
+  port: target.port,
+  path: target.path,
+  database: target.database,
+  username: target.username,
+  password: target.password,
+  startupOptions: target.startupOptions,
+  applicationName: target.applicationName,
+  connectTimeout: target.connectTimeout,
+  types: PostgresTypes.makeRegistry(),
+  startupParameters: {
+    search_path: `"${target.schema.replaceAll("\"", "\"\"")}", public`,
+    timezone: "UTC",
+    statement_timeout: String(Duration.toMillis(target.statementTimeout)),
+    lock_timeout: String(Duration.toMillis(target.lockTimeout)),
+    idle_in_transaction_session_timeout: String(Duration.toMillis(target.idleInTransactionTimeout))
+  }
+})

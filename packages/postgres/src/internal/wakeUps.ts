@@ -1,0 +1,82 @@
+/** `Postgres.wakeups` and `Postgres.wake`: `LISTEN` and `NOTIFY` as hints. */
+import type * as PgClient from "@effect/sql-pg/PgClient"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import * as RcRef from "effect/RcRef"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import * as Pg from "../PostgresTypes.ts"
+
+export interface WakeUpsOptions {
+  readonly sql: PgClient.PgClient
+  /** Of the connection that listens. */
+  readonly connection: PgConnection.Config
+}
+
+/** 100 ms, 200 ms, … up to 5 seconds, each ±20 %; starts again after a success. */
+const reconnect = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]).pipe(
+  Schedule.jittered
+)
+
+/** Least time between two notifications of one process. */
+const coalescing = "5 millis"
+
+export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
+  // One connection for all channels, from the first subscriber to the last. Every subscriber of a broken one lets go of
+  // it before it tries again, so the next to come gets a new one.
+  const connection = yield* RcRef.make({
+    acquire: Effect.flatMap(PgConnection.make(options.connection), (session) => session.pin)
+  })
+
+  const listen = (channel: string) =>
+    Stream.unwrap(Effect.gen(function*() {
+      const session = yield* RcRef.get(connection)
+      const notifications = yield* session.listen(channel)
+      return Stream.concat(Stream.succeed(undefined), Stream.map(Stream.fromQueue(notifications), () => undefined))
+    })).pipe(
+      Stream.tapError((error) => Effect.logDebug("Wake-ups are interrupted, reconnecting", { channel, error })),
+      Stream.retry(reconnect),
+      Stream.orDie,
+      // Notifications are drained at once, however slow the subscriber is; it has at most one to come.
+      Stream.buffer({ capacity: 1, strategy: "sliding" })
+    )
+
+  const pending = new Set<string>()
+  const signal = yield* Queue.sliding<void>(1)
+  yield* Queue.take(signal).pipe(
+    Effect.andThen(Effect.suspend(() => {
+      const channels = Array.from(pending)
+      pending.clear()
+      // Autocommits; takes the lock that orders notifications for the length of this commit.
+      return options.sql`select pg_notify(channel, '') from unnest(${Pg.textArray(channels)}) as channel`
+    })),
+    Effect.catchCause((cause) => Effect.logDebug("A wake-up was not sent", cause)),
+    Effect.andThen(Effect.sleep(coalescing)),
+    Effect.forever,
+    Effect.withTracerEnabled(false),
+    Effect.forkScoped
+  )
+
+  return {
+    wakeups: (channel: string): Stream.Stream<void> => {
+      const problem = problemOf(channel)
+      return problem === undefined ? listen(channel) : Stream.die(problem)
+    },
+
+    wake: (channel: string): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        const problem = problemOf(channel)
+        if (problem !== undefined) return Effect.die(problem)
+        pending.add(channel)
+        Queue.offerUnsafe(signal, undefined)
+        return Effect.void
+      })
+  }
+})
+
+/** PostgreSQL keeps 63 bytes of a channel's name; a longer one would be another. */
+const problemOf = (channel: string): Error | undefined =>
+  channel !== "" && new TextEncoder().encode(channel).length <= 63
+    ? undefined
+    : new Error(`A channel name has 1 to 63 bytes: "${channel}"`)
