@@ -1,0 +1,124 @@
+/**
+ * A fresh database for a block of tests, with the tables of the given packages.
+ *
+ * **When to use**
+ *
+ * Use in `*.pg.test.ts` files. Each build of the layer makes a database of its own and drops it at the end, so files
+ * run in parallel and see nothing of each other.
+ *
+ * **Details**
+ *
+ * Migrations run once for each set of files in a test run, into a template; a database is a copy of it and takes
+ * milliseconds. The server is that of `vitestGlobalSetup`.
+ *
+ * **Example** (A test on tables)
+ *
+ * ```ts
+ * import { assert, layer } from "@effect/vitest"
+ * import { Postgres } from "@strata/postgres/Postgres"
+ * import { PostgresTest } from "@strata/testing/PostgresTest"
+ * import * as Effect from "effect/Effect"
+ *
+ * layer(PostgresTest.layer(), { excludeTestServices: true })("a table", (it) => {
+ *   it.effect("counts", () =>
+ *     Effect.gen(function*() {
+ *       const { sql } = yield* Postgres
+ *       const rows = yield* sql`select 1 as one`
+ *       assert.deepStrictEqual(rows, [{ one: 1 }])
+ *     }))
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import type * as PgClient from "@effect/sql-pg/PgClient"
+import * as Migrations from "@strata/postgres/Migrations"
+import * as Postgres from "@strata/postgres/Postgres"
+import type { PostgresOptions } from "@strata/postgres/PostgresConfig"
+import type { PostgresError } from "@strata/postgres/PostgresError"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import type * as SqlClient from "effect/sql/SqlClient"
+import * as Databases from "./internal/databases.ts"
+import type { HarnessError } from "./internal/databases.ts"
+
+/**
+ * What a test database holds and how its pool is made.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /** Defaults to none: the database is empty but for its schema. */
+  readonly migrations?: ReadonlyArray<Migrations.Migrations> | undefined
+  /** The options of `Postgres.layer` but the URL. */
+  readonly options?: Omit<PostgresOptions, "url"> | undefined
+}
+
+/**
+ * The database of a test.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class PostgresTest extends Context.Service<PostgresTest, {
+  /** A superuser's access, for instance for child processes. */
+  readonly url: Redacted.Redacted
+  readonly database: string
+}>()("@strata/testing/PostgresTest") {
+  /** A fresh database and the `Postgres` service on it. */
+  static readonly layer = (options: Options = {}): Layer.Layer<
+    PostgresTest | Postgres.Postgres | PgClient.PgClient | SqlClient.SqlClient,
+    HarnessError | PostgresError
+  > => layer(options)
+
+  /** The server's maintenance database, as a superuser. */
+  static readonly admin: Effect.Effect<{ readonly url: Redacted.Redacted }> = Databases.admin
+
+  /** The URL of the test's database. */
+  static readonly url: Effect.Effect<Redacted.Redacted, never, PostgresTest> = Effect.map(
+    PostgresTest,
+    ({ url }) => url
+  )
+
+  /** One more fresh database for the time of the scope, with these migrations. */
+  static readonly database = (
+    options: Options = {}
+  ): Effect.Effect<PostgresTest["Service"], HarnessError, Scope.Scope> => database(options)
+}
+
+const defaultSchema = "strata"
+
+const database = Effect.fnUntraced(function*(options: Options) {
+  const schema = options.options?.schema ?? defaultSchema
+  const template = yield* Databases.template(
+    schema,
+    options.migrations ?? [],
+    migrate(schema, options.migrations ?? [])
+  )
+  return PostgresTest.of(yield* Databases.create(template))
+}, Effect.provide(NodeServices.layer))
+
+const migrate = (schema: string, migrations: ReadonlyArray<Migrations.Migrations>) => (url: Redacted.Redacted) =>
+  Migrations.run(migrations).pipe(
+    Effect.provide(Postgres.layer({ url, schema, maxConnections: 2 })),
+    Effect.asVoid
+  )
+
+const layer = (options: Options) =>
+  Layer.effect(PostgresTest, database(options)).pipe(
+    Layer.flatMap((context) =>
+      Layer.mergeAll(
+        Layer.succeedContext(context),
+        Postgres.layer({
+          schema: defaultSchema,
+          ...options.options,
+          url: Context.get(context, PostgresTest).url
+        })
+      )
+    )
+  )

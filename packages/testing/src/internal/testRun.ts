@@ -1,0 +1,21 @@
+/** What the workers of a test run know about its server. */
+import * as Schema from "effect/Schema"
+
+/** @internal */
+export const TestRun = Schema.Struct({
+  /** A superuser's access to the maintenance database. */
+  adminUrl: Schema.String,
+  /** Every database of the run starts with it. */
+  prefix: Schema.String,
+  /** Holds everything the run keeps on disk; removed at its end, and servers that run below it are stopped. */
+  directory: Schema.String
+})
+
+/** @internal */
+export type TestRun = typeof TestRun.Type
+
+declare module "vitest" {
+  interface ProvidedContext {
+    readonly strataTestRun: TestRun
+  }
+}
