@@ -207,11 +207,11 @@ begin
     offsets[append] := head_before - refused;
     if outcomes[append] = 0 then
       accepted := accepted + facts;
-      for slice in first .. past - 1 loop
-        stream_number := _slice_stream[slice];
-        bases[slice] := versions[stream_number];
-        if _slice_count[slice] > 0 then
-          versions[stream_number] := versions[stream_number] + _slice_count[slice];
+      for i in first .. past - 1 loop
+        stream_number := _slice_stream[i];
+        bases[i] := versions[stream_number];
+        if _slice_count[i] > 0 then
+          versions[stream_number] := versions[stream_number] + _slice_count[i];
           touched[stream_number] := true;
         end if;
       end loop;

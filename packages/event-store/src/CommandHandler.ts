@@ -119,11 +119,15 @@ export interface Options {
   readonly capacity?: number | undefined
   /** How long an unused state is kept. Default: 10 minutes. */
   readonly timeToLive?: Duration.Input | undefined
-  /** How often, and how far apart, to decide again after a conflict. Default: 10 times, from 5 ms apart. */
+  /** How often, and how far apart, to decide again after a conflict. Default: 10 times, at once and then from 5 ms apart. */
   readonly onConflict?: Schedule.Schedule<unknown> | undefined
 }
 
-const decideAgain = Schedule.exponential("5 millis").pipe(Schedule.jittered, Schedule.upTo({ times: 10 }))
+/** At once for the first time: the state has just been read anew. */
+const decideAgain = Schedule.concat(
+  Schedule.recurs(1),
+  Schedule.exponential("5 millis").pipe(Schedule.jittered, Schedule.upTo({ times: 9 }))
+)
 
 // ---------------------------------------------------------------------------------------------------- constructors
 

@@ -1,0 +1,70 @@
+import { it } from "@effect/vitest"
+import { assertFailure, assertSuccess, deepStrictEqual, throws } from "@effect/vitest/utils"
+import * as EventDefinition from "@strata/event-store/EventDefinition"
+import * as EventStoreMemory from "@strata/event-store/EventStoreMemory"
+import { EventStore } from "@strata/event-store/EventStore"
+import * as Fact from "@strata/event-store/Fact"
+import * as Timestamp from "@strata/postgres/Timestamp"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import { describe } from "vitest"
+
+const Opened = EventDefinition.make("Opened", { fields: { owner: Schema.String, at: Timestamp.Timestamp } })
+const Deposited = EventDefinition.make("Deposited", {
+  version: 3,
+  fields: { cents: Schema.Int, currency: Schema.String },
+  upcasts: {
+    1: ({ euros }) => ({ cents: Number(euros) * 100 }),
+    2: (data) => ({ ...data, currency: "EUR" })
+  }
+})
+const events = EventDefinition.set([Opened, Deposited])
+
+const stored = (type: string, schemaVersion: number, data: Schema.Json) =>
+  Effect.gen(function*() {
+    const store = yield* EventStore
+    yield* store.append({ facts: [{ stream: Fact.streamId("account", "1"), type, schemaVersion, data }] })
+    return (yield* store.readLog({ after: Fact.beginning }))[0]!
+  }).pipe(Effect.provide(EventStoreMemory.layer()))
+
+const problem = (result: Result.Result<unknown, EventDefinition.EventDecodeError>) =>
+  Result.match(result, { onFailure: (error) => error.problem, onSuccess: () => "none" })
+
+describe("EventDefinition", () => {
+  it.effect("an event is stored without its tag and comes back with it", () =>
+    Effect.gen(function*() {
+      const event = Opened.make({ owner: "Ada", at: Timestamp.fromMicros(1n) })
+      const fact = events.encode(event, { stream: Fact.streamId("account", "1") })
+      deepStrictEqual(
+        [fact.type, fact.schemaVersion, fact.data],
+        ["Opened", 1, { owner: "Ada", at: "1970-01-01T00:00:00.000001Z" }]
+      )
+      assertSuccess(events.decode(yield* stored("Opened", 1, fact.data)), event)
+    }))
+
+  it.effect("older shapes are read as the newest one, through every upcast between", () =>
+    Effect.gen(function*() {
+      const newest = Deposited.make({ cents: 200, currency: "EUR" })
+      assertSuccess(events.decode(yield* stored("Deposited", 1, { euros: 2 })), newest)
+      assertSuccess(events.decode(yield* stored("Deposited", 2, { cents: 200 })), newest)
+      assertSuccess(events.decode(yield* stored("Deposited", 3, { cents: 200, currency: "EUR" })), newest)
+    }))
+
+  it.effect("what cannot be read is a typed error that names the fact", () =>
+    Effect.gen(function*() {
+      deepStrictEqual(problem(events.decode(yield* stored("Deposited", 4, {}))), "newer version")
+      deepStrictEqual(problem(events.decode(yield* stored("Closed", 1, {}))), "unknown type")
+      deepStrictEqual(problem(events.decode(yield* stored("Opened", 1, { owner: 7 }))), "wrong shape")
+      deepStrictEqual(problem(events.decode(yield* stored("Opened", 1, "text"))), "wrong shape")
+      const fact = yield* stored("Closed", 1, {})
+      assertFailure(
+        Result.mapError(events.decode(fact), (error) => error.message),
+        `Fact 1 (Closed version 1, event ${fact.eventId}): unknown type, known types are Opened, Deposited`
+      )
+    }))
+
+  it("a version without its upcasts cannot be defined", () => {
+    throws(() => EventDefinition.make("Moved", { version: 2, fields: {} }))
+  })
+})

@@ -1,0 +1,10 @@
+import { it } from "@effect/vitest"
+import * as EventStoreMemory from "@strata/event-store/EventStoreMemory"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Effect from "effect/Effect"
+import { describe } from "vitest"
+import { eventStoreContract } from "./eventStoreContract.ts"
+
+describe("EventStoreMemory", () => {
+  eventStoreContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
+})

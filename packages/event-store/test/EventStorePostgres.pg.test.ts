@@ -1,0 +1,155 @@
+import { layer } from "@effect/vitest"
+import { assertInstanceOf, deepStrictEqual } from "@effect/vitest/utils"
+import { EventStoreError, StoreUnavailable } from "@strata/event-store/EventStore"
+import { migrations } from "@strata/event-store/EventStoreMigrations"
+import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
+import * as Fact from "@strata/event-store/Fact"
+import { Postgres } from "@strata/postgres/Postgres"
+import * as Timestamp from "@strata/postgres/Timestamp"
+import { PostgresTest } from "@strata/testing/PostgresTest"
+import * as Array from "effect/Array"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import { eventStoreContract } from "./eventStoreContract.ts"
+
+const Database = Layer.merge(PostgresTest.layer({ migrations: [migrations] }), SecureRandom.layerWebCrypto)
+
+let stores = 0
+const openNamed = (name: string) => EventStorePostgres.make({ name })
+const open = Effect.suspend(() => openNamed(`store ${++stores}`))
+
+const a = Fact.streamId("account", "a")
+const fact = (n: number, stream = a): Fact.NewFact => ({ stream, type: "Counted", data: { n } })
+
+layer(Database, { excludeTestServices: true })("EventStorePostgres", (it) => {
+  eventStoreContract(it, open)
+
+  it.effect("an append in a transaction commits and rolls back with it, and is written last", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const { sql, transact } = yield* Postgres
+      yield* sql`create table if not exists other (n integer)`
+      const outcome = yield* transact(Effect.tap(
+        store.appendInTransaction({ facts: [fact(1)], expect: { [a]: "noStream" } }),
+        Effect.gen(function*() {
+          deepStrictEqual(yield* store.head, Fact.beginning)
+          yield* sql`insert into other values (1)`
+        })
+      ))
+      deepStrictEqual((yield* outcome).position, 1n)
+      const rolledBack = yield* Effect.exit(transact(Effect.gen(function*() {
+        yield* Effect.asVoid(store.appendInTransaction({ facts: [fact(2)] }))
+        return yield* Effect.fail("changed my mind")
+      })))
+      deepStrictEqual(rolledBack, Exit.fail("changed my mind"))
+      deepStrictEqual(yield* store.head, 1n)
+    }))
+
+  it.effect("a conflict fails the transaction it is part of", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const { sql, transact } = yield* Postgres
+      yield* sql`create table if not exists kept (n integer)`
+      yield* store.append({ facts: [fact(1)] })
+      const error = yield* Effect.flip(transact(Effect.gen(function*() {
+        yield* sql`insert into kept values (1)`
+        yield* Effect.asVoid(store.appendInTransaction({ facts: [fact(2)], expect: { [a]: 0 } }))
+      })))
+      deepStrictEqual(error.reason._tag, "CommitRefused")
+      deepStrictEqual(yield* sql`select n from kept`, [])
+    }))
+
+  it.effect("a plain append inside a transaction is refused", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const { transact } = yield* Postgres
+      const error = yield* Effect.flip(transact(store.append({ facts: [fact(1)] })))
+      assertInstanceOf(error, EventStoreError)
+      deepStrictEqual(error.reason._tag, "InvalidAppend")
+    }))
+
+  it.effect("a transaction that wrote elsewhere first stops no subscriber, and its facts come in commit order", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const { sql, transact } = yield* Postgres
+      yield* sql`create table if not exists early (n integer)`
+      const held = yield* Latch.make()
+      const finish = yield* Latch.make()
+      const early = yield* transact(Effect.gen(function*() {
+        yield* sql`insert into early values (1)`
+        yield* Effect.asVoid(store.appendInTransaction({ facts: [fact(99)] }))
+        yield* held.open
+        yield* finish.await
+      })).pipe(Effect.forkChild({ startImmediately: true }))
+      yield* held.await
+      yield* store.append({ facts: [fact(1)] })
+      const one = yield* store.subscribe({ after: Fact.beginning }).pipe(Stream.take(1), Stream.runCollect)
+      deepStrictEqual(one.flat().map((each) => each.data), [{ n: 1 }])
+      yield* finish.open
+      yield* Fiber.join(early)
+      const two = yield* store.subscribe({ after: Fact.Position.make(1n) }).pipe(Stream.take(1), Stream.runCollect)
+      deepStrictEqual(two.flat().map((each) => [each.position, each.version, each.data]), [[Fact.Position.make(2n), 2, { n: 99 }]])
+    }))
+
+  it.effect("two stores of one database have positions of their own", () =>
+    Effect.gen(function*() {
+      const [one, two] = [yield* open, yield* open]
+      yield* one.append({ facts: [fact(1), fact(2)] })
+      deepStrictEqual((yield* two.append({ facts: [fact(1)] })).position, 1n)
+      deepStrictEqual(yield* one.head, 2n)
+    }))
+
+  it.effect("two openings of one store share its log, and wake each other", () =>
+    Effect.gen(function*() {
+      const [writer, reader] = [yield* openNamed("shared"), yield* EventStorePostgres.make({ name: "shared", pollInterval: "1 hour" })]
+      const seen = yield* reader.subscribe({ after: Fact.beginning }).pipe(
+        Stream.flattenIterable,
+        Stream.take(20),
+        Stream.runCollect,
+        Effect.forkChild({ startImmediately: true })
+      )
+      yield* Effect.forEach(Array.range(1, 20), (n) => writer.append({ facts: [fact(n)] }), { discard: true })
+      deepStrictEqual((yield* Fiber.join(seen)).map((each) => each.version), Array.range(1, 20))
+    }))
+
+  it.effect("a value that PostgreSQL refuses fails alone", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      // Only the database can tell: the validity ends before the moment of recording, which is its beginning.
+      const impossible = { ...fact(0), validTo: Timestamp.fromMicros(0n) }
+      const results = yield* Effect.forEach(
+        Array.range(1, 10),
+        (n) => Effect.result(store.append({ facts: [n === 5 ? impossible : fact(n, Fact.streamId("account", `${n}`))] })),
+        { concurrency: "unbounded" }
+      )
+      deepStrictEqual(results.map((each) => each._tag === "Success"), Array.range(1, 10).map((n) => n !== 5))
+      deepStrictEqual(yield* store.head, 9n)
+    }))
+
+  it.effect("what was accepted is written before the store closes", () =>
+    Effect.gen(function*() {
+      const name = `closing ${++stores}`
+      const pending = yield* Effect.scoped(Effect.gen(function*() {
+        const store = yield* openNamed(name)
+        return yield* Effect.forEach(
+          Array.range(1, 50),
+          (n) => store.append({ facts: [fact(n)] }).pipe(Effect.forkDetach({ startImmediately: true }))
+        )
+      }))
+      yield* Effect.forEach(pending, Fiber.join, { discard: true })
+      const reopened = yield* openNamed(name)
+      deepStrictEqual(yield* reopened.head, 50n)
+    }))
+
+  it.effect("a closed store refuses appends", () =>
+    Effect.gen(function*() {
+      const store = yield* Effect.scoped(open)
+      const error = yield* Effect.flip(store.append({ facts: [fact(1)] }))
+      assertInstanceOf(error.reason, StoreUnavailable)
+    }))
+})

@@ -1,0 +1,313 @@
+/**
+ * What every event store does, whatever it is made of.
+ */
+import { EventStore, type EventStoreError } from "@strata/event-store/EventStore"
+import * as Fact from "@strata/event-store/Fact"
+import { assert } from "@effect/vitest"
+import type * as Vitest from "@effect/vitest"
+import * as Timestamp from "@strata/postgres/Timestamp"
+import * as Array from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { assertNone, deepStrictEqual } from "@effect/vitest/utils"
+
+type Store = EventStore["Service"]
+
+const a = Fact.streamId("account", "a")
+const b = Fact.streamId("account", "b")
+const id = (n: number) => Fact.EventId.make(`00000000-0000-7000-8000-${n.toString(16).padStart(12, "0")}`)
+
+const deposited = (stream: Fact.StreamId, cents: number, more: Partial<Fact.NewFact> = {}): Fact.NewFact => ({
+  stream,
+  type: "Deposited",
+  data: { cents },
+  ...more
+})
+const cents = (facts: ReadonlyArray<Fact.Fact>) =>
+  facts.map((fact) => Schema.decodeUnknownSync(Schema.Struct({ cents: Schema.Int }))(fact.data).cents)
+const reason = <A>(effect: Effect.Effect<A, EventStoreError>) => Effect.map(Effect.flip(effect), (error) => error.reason)
+
+/** Declares the contract's tests. `open` gives an empty store at each call. */
+export const eventStoreContract = <R>(
+  it: Vitest.Vitest.MethodsNonLive<R>,
+  open: Effect.Effect<Store, EventStoreError, R | Scope.Scope>
+) => {
+  it.effect("positions count from 1 and versions from 1 in each stream", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      deepStrictEqual(yield* store.head, Fact.beginning)
+      const first = yield* store.append({ facts: [deposited(a, 1), deposited(b, 2), deposited(a, 3)] })
+      const second = yield* store.append({ facts: [deposited(b, 4)] })
+      deepStrictEqual(first.facts.map(({ position, version }) => [position, version]), [[1n, 1], [2n, 1], [3n, 2]])
+      deepStrictEqual(second.facts.map(({ position, version }) => [position, version]), [[4n, 2]])
+      deepStrictEqual(yield* store.head, 4n)
+      deepStrictEqual(cents(yield* store.readLog({ after: Fact.beginning })), [1, 2, 3, 4])
+      assert.isTrue(second.recordedAt > first.recordedAt)
+    }))
+
+  it.effect("a fact comes back as it was given, with its defaults filled in", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const data = { text: "\u0000 and \ud800 and 😀", list: [1, 1.5, null, { deep: true }] }
+      const validFrom = Timestamp.fromMicros(1_600_000_000_123_457n)
+      const validTo = Timestamp.fromMicros(1_700_000_000_000_001n)
+      const { recordedAt } = yield* store.append({
+        facts: [
+          { stream: a, type: "Full", data, eventId: id(1), schemaVersion: 3, metadata: { source: "test" }, validFrom, validTo },
+          { stream: a, type: "Bare", data: 7, eventId: id(2) }
+        ],
+        tenant: "acme",
+        actor: "ada"
+      })
+      const [full, bare] = yield* store.readStream(a)
+      const { traceparent: _, ...known } = full!
+      deepStrictEqual(known, {
+        position: Fact.Position.make(1n),
+        stream: a,
+        version: 1,
+        eventId: id(1),
+        type: "Full",
+        schemaVersion: 3,
+        data,
+        metadata: { source: "test" },
+        correlationId: id(1),
+        causationId: null,
+        tenant: "acme",
+        actor: "ada",
+        validFrom,
+        validTo,
+        recordedAt,
+        revision: 0,
+        revises: null,
+        retracted: false,
+        reason: null
+      })
+      deepStrictEqual([bare!.data, bare!.schemaVersion, bare!.metadata, bare!.correlationId], [7, 1, {}, id(1)])
+      deepStrictEqual([bare!.validFrom, bare!.validTo], [recordedAt, Timestamp.infinity])
+      deepStrictEqual(yield* store.get(id(2)), Option.some(bare!))
+      assertNone(yield* store.get(id(3)))
+    }))
+
+  it.effect("an expected version is kept, and a conflict tells the actual one and writes nothing", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const conflict = (expected: "noStream" | "streamExists" | number) =>
+        Effect.map(
+          reason(store.append({ facts: [deposited(a, 0)], expect: { [a]: expected } })),
+          (reason) => reason._tag === "VersionConflict" ? [reason.stream, reason.expected, reason.actual] : reason._tag
+        )
+      deepStrictEqual(yield* conflict("streamExists"), [a, "streamExists", 0])
+      deepStrictEqual(yield* conflict(1), [a, 1, 0])
+      yield* store.append({ facts: [deposited(a, 1)], expect: { [a]: "noStream" } })
+      deepStrictEqual(yield* conflict("noStream"), [a, "noStream", 1])
+      deepStrictEqual(yield* conflict(0), [a, 0, 1])
+      deepStrictEqual(yield* conflict(2), [a, 2, 1])
+      yield* store.append({ facts: [deposited(a, 2)], expect: { [a]: 1 } })
+      yield* store.append({ facts: [deposited(a, 3)], expect: { [a]: "streamExists" } })
+      yield* store.append({ facts: [deposited(a, 4)], expect: { [a]: "any" } })
+      deepStrictEqual(cents(yield* store.readStream(a)), [1, 2, 3, 4])
+      deepStrictEqual(yield* store.streamVersion(a), 4)
+      deepStrictEqual(yield* store.streamVersion(b), 0)
+    }))
+
+  it.effect("an append over several streams is all or nothing, and may check a stream it does not write", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: [deposited(a, 1)] })
+      const both = { facts: [deposited(a, 2), deposited(b, 3)] }
+      const refused = yield* reason(store.append({ ...both, expect: { [a]: 1, [b]: 5 } }))
+      deepStrictEqual(refused._tag, "VersionConflict")
+      deepStrictEqual([yield* store.streamVersion(a), yield* store.streamVersion(b)], [1, 0])
+      const checked = yield* reason(store.append({ facts: [deposited(b, 3)], expect: { [a]: 2 } }))
+      deepStrictEqual(checked._tag, "VersionConflict")
+      yield* store.append({ ...both, expect: { [a]: 1, [b]: "noStream" } })
+      deepStrictEqual([yield* store.streamVersion(a), yield* store.streamVersion(b)], [2, 1])
+    }))
+
+  it.effect("an append repeated with the same event ids is answered with the first result", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const append = {
+        facts: [deposited(a, 1, { eventId: id(1) }), deposited(a, 2, { eventId: id(2) })],
+        expect: { [a]: "noStream" as const }
+      }
+      const first = yield* store.append(append)
+      yield* store.append({ facts: [deposited(a, 3)] })
+      const again = yield* store.append(append)
+      assert.isFalse(first.duplicate)
+      assert.isTrue(again.duplicate)
+      deepStrictEqual([again.position, again.recordedAt], [first.position, first.recordedAt])
+      deepStrictEqual(again.facts.map((fact) => fact.version), [1, 2])
+      const middle = yield* store.append({ facts: [deposited(a, 2, { eventId: id(2) })] })
+      deepStrictEqual([middle.duplicate, middle.position], [true, 2n])
+      deepStrictEqual(yield* store.head, 3n)
+    }))
+
+  it.effect("an event id with other content, or only some of an append's ids, is refused", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: [deposited(a, 1, { eventId: id(1) }), deposited(a, 2, { eventId: id(2) })] })
+      const taken = (facts: ReadonlyArray<Fact.NewFact>) => Effect.map(reason(store.append({ facts })), ({ _tag }) => _tag)
+      deepStrictEqual(yield* taken([deposited(a, 9, { eventId: id(1) })]), "EventIdTaken")
+      deepStrictEqual(yield* taken([deposited(b, 1, { eventId: id(1) })]), "EventIdTaken")
+      deepStrictEqual(yield* taken([deposited(a, 1, { eventId: id(1), schemaVersion: 2 })]), "EventIdTaken")
+      deepStrictEqual(
+        yield* taken([deposited(a, 2, { eventId: id(2) }), deposited(a, 3, { eventId: id(3) })]),
+        "EventIdTaken"
+      )
+      deepStrictEqual(
+        yield* taken([deposited(a, 2, { eventId: id(2) }), deposited(a, 1, { eventId: id(1) })]),
+        "EventIdTaken"
+      )
+      deepStrictEqual(yield* store.head, 2n)
+    }))
+
+  it.effect("an idempotency key is kept with the facts and comes back with the first answer", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const idempotency = { key: "request-1", fingerprint: "abc", answer: { status: 201 } }
+      yield* store.append({ facts: [deposited(a, 1)], idempotency })
+      const used = yield* reason(store.append({ facts: [deposited(a, 1)], idempotency: { ...idempotency, answer: 0 } }))
+      deepStrictEqual(
+        used._tag === "IdempotencyKeyUsed" ? [used.key, used.fingerprint, used.answer, String(used.position)] : used._tag,
+        ["request-1", "abc", { status: 201 }, "1"]
+      )
+      deepStrictEqual(
+        yield* store.idempotencyRecord({ key: "request-1" }),
+        Option.some({ ...idempotency, position: Fact.Position.make(1n) })
+      )
+      assertNone(yield* store.idempotencyRecord({ tenant: "acme", key: "request-1" }))
+      yield* store.append({ facts: [deposited(a, 2)], tenant: "acme", idempotency })
+      deepStrictEqual(cents(yield* store.readStream(a)), [1, 2])
+    }))
+
+  it.effect("an append that can never succeed names its field and writes nothing", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const path = (facts: ReadonlyArray<Fact.NewFact>, more: object = {}) =>
+        Effect.map(
+          reason(store.append({ facts, ...more })),
+          (reason) => reason._tag === "InvalidAppend" ? reason.path : reason._tag
+        )
+      const one = deposited(a, 1)
+      const t = Timestamp.fromMicros(5n)
+      deepStrictEqual(yield* path([]), "facts")
+      deepStrictEqual(yield* path([one, { ...one, type: "" }]), "facts[1].type")
+      deepStrictEqual(yield* path([{ ...one, type: "a\0b" }]), "facts[0].type")
+      deepStrictEqual(yield* path([{ ...one, stream: "nohyphen" as Fact.StreamId }]), "facts[0].stream")
+      deepStrictEqual(yield* path([{ ...one, eventId: "1" as Fact.EventId }]), "facts[0].eventId")
+      deepStrictEqual(yield* path([{ ...one, schemaVersion: 0 }]), "facts[0].schemaVersion")
+      deepStrictEqual(yield* path([{ ...one, validFrom: t, validTo: t }]), "facts[0].validTo")
+      deepStrictEqual(yield* path([{ ...one, metadata: { bad: "\0" } }]), "facts[0].metadata")
+      deepStrictEqual(yield* path([{ ...one, metadata: { bad: "\ud800" } }]), "facts[0].metadata")
+      deepStrictEqual(yield* path([{ ...one, eventId: id(1) }, { ...one, eventId: id(1) }]), "facts[1].eventId")
+      deepStrictEqual(yield* path([one], { tenant: "" }), "tenant")
+      deepStrictEqual(yield* path([one], { expect: { [a]: -1 } }), `expect[${a}]`)
+      deepStrictEqual(yield* path([one], { idempotency: { key: "", fingerprint: "f", answer: 1 } }), "idempotency.key")
+      deepStrictEqual(yield* store.head, Fact.beginning)
+    }))
+
+  it.effect("streams are read forwards and backwards from a version, the log from a position", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: Array.makeBy(10, (n) => deposited(a, n + 1)) })
+      yield* store.append({ facts: [deposited(b, 11)] })
+      const read = (options?: Parameters<Store["readStream"]>[1]) => Effect.map(store.readStream(a, options), cents)
+      deepStrictEqual(yield* read({ limit: 3 }), [1, 2, 3])
+      deepStrictEqual(yield* read({ fromVersion: 8 }), [8, 9, 10])
+      deepStrictEqual(yield* read({ fromVersion: 11 }), [])
+      deepStrictEqual(yield* read({ direction: "backwards", limit: 2 }), [10, 9])
+      deepStrictEqual(yield* read({ direction: "backwards", fromVersion: 3 }), [3, 2, 1])
+      deepStrictEqual(yield* Effect.map(store.readStream(Fact.streamId("account", "none")), cents), [])
+      deepStrictEqual(cents(yield* store.readLog({ after: Fact.Position.make(8n) })), [9, 10, 11])
+      deepStrictEqual(cents(yield* store.readLog({ after: Fact.Position.make(3n), limit: 2 })), [4, 5])
+      deepStrictEqual(cents(yield* store.readLog({ after: Fact.Position.make(11n) })), [])
+    }))
+
+  it.effect("32 appends at once to one stream all succeed with dense versions", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const appended = yield* Effect.forEach(
+        Array.range(1, 32),
+        (n) => store.append({ facts: [deposited(a, n)] }),
+        { concurrency: "unbounded" }
+      )
+      const versions = appended.map((append) => append.facts[0]!.version).sort((x, y) => x - y)
+      deepStrictEqual(versions, Array.range(1, 32))
+    }))
+
+  it.effect("a conflict among appends made at once never fails its neighbours", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: [deposited(a, 0)] })
+      const results = yield* Effect.forEach(
+        Array.range(1, 30),
+        (n) =>
+          Effect.result(store.append(
+            n % 3 === 0
+              ? { facts: [deposited(a, n)], expect: { [a]: "noStream" } }
+              : { facts: [deposited(Fact.streamId("account", `n${n}`), n)], expect: { [Fact.streamId("account", `n${n}`)]: 0 } }
+          )),
+        { concurrency: "unbounded" }
+      )
+      deepStrictEqual(results.map((result) => result._tag), Array.range(1, 30).map((n) => n % 3 === 0 ? "Failure" : "Success"))
+      const log = yield* store.readLog({ after: Fact.beginning })
+      deepStrictEqual(log.map((fact) => fact.position), Array.range(1, 21).map((n) => Fact.Position.make(BigInt(n))))
+    }))
+
+  it.effect("of appends made at once for one version, one wins", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const results = yield* Effect.forEach(
+        Array.range(1, 16),
+        (n) => Effect.result(store.append({ facts: [deposited(a, n)], expect: { [a]: 0 } })),
+        { concurrency: "unbounded" }
+      )
+      deepStrictEqual(results.filter((result) => result._tag === "Success").length, 1)
+      deepStrictEqual(yield* store.streamVersion(a), 1)
+    }))
+
+  it.effect("a subscriber sees the backlog, then what is appended, once and in order", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: Array.makeBy(5, (n) => deposited(a, n + 1)) })
+      const seen = yield* store.subscribe({ after: Fact.Position.make(2n), limit: 2 }).pipe(
+        Stream.flattenIterable,
+        Stream.take(8),
+        Stream.runCollect,
+        Effect.forkChild({ startImmediately: true })
+      )
+      yield* Effect.forEach(Array.range(6, 10), (n) => store.append({ facts: [deposited(b, n)] }), { discard: true })
+      deepStrictEqual(cents(yield* Fiber.join(seen)), [3, 4, 5, 6, 7, 8, 9, 10])
+    }))
+
+  it.effect("appendInTransaction is refused where there is no transaction", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const refused = yield* reason(Effect.asVoid(store.appendInTransaction({ facts: [deposited(a, 1)] })))
+      deepStrictEqual(refused._tag === "InvalidAppend" ? refused.path : refused._tag, "transaction")
+    }))
+
+  it.effect("the newest snapshot of a shape is kept", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const snapshot = (version: number, schemaVersion = 1) => ({
+        stream: a,
+        version,
+        position: Fact.Position.make(BigInt(version)),
+        schemaVersion,
+        state: { cents: version }
+      })
+      assertNone(yield* store.loadSnapshot(a, 1))
+      yield* store.saveSnapshot(snapshot(2))
+      yield* store.saveSnapshot(snapshot(1))
+      yield* store.saveSnapshot(snapshot(7, 2))
+      deepStrictEqual(yield* store.loadSnapshot(a, 1), Option.some(snapshot(2)))
+      deepStrictEqual(yield* store.loadSnapshot(a, 2), Option.some(snapshot(7, 2)))
+      assertNone(yield* store.loadSnapshot(b, 1))
+    }))
+}
