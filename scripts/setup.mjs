@@ -81,7 +81,8 @@ const installed = () => {
       if (entry.optional || entry.peer) continue
       return false
     }
-    if (found.version !== entry.version || found.integrity !== entry.integrity) return false
+    if (found.version !== entry.version) return false
+    if (found.integrity && entry.integrity && found.integrity !== entry.integrity) return false
     if (!existsSync(join(root, path, "package.json"))) return false
   }
   return Object.keys(present).every((path) => path in wanted)
