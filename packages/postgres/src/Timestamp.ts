@@ -9,7 +9,8 @@
  * **Details**
  *
  * A timestamp is a `bigint`, so `<` and `===` order and compare it, and `infinity` is larger than every instant,
- * as it is for PostgreSQL. The range is that of `timestamptz`: 4713 BC to 294276 AD.
+ * as it is for PostgreSQL. The range is that of `timestamptz`, 4713 BC to 294276 AD, but for its last 30 years: those
+ * instants lie beyond `infinity`.
  *
  * **Example** (Reading and printing)
  *
@@ -95,11 +96,15 @@ export const now: Effect.Effect<Timestamp> = Effect.map(Clock.currentTimeMillis,
  */
 export const isFinite = (self: Timestamp): boolean => self !== infinity && self !== negativeInfinity
 
-const isoPattern = /^(\d{4,6})-(\d{2})-(\d{2})[T ](\d{2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,6})\d*)?)?(Z|[+-]\d{2}(?::?\d{2})?)$/i
+const isoPattern =
+  /^([+-]\d{6}|\d{4,6})-(\d{2})-(\d{2})[T ](\d{2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,6})\d*)?)?(Z|[+-]\d{2}(?::?\d{2})?)$/i
+
+/** The calendar repeats every 400 years, which brings every instant into the range of the platform's dates. */
+const cycleMicros = 146_097n * 86_400_000_000n
 
 /**
  * Reads ISO-8601 with a zone (`2026-01-31T10:00:00.123456Z`, `…+02:00`), `infinity` or `-infinity`.
- * Digits beyond the microsecond are dropped.
+ * Digits beyond the microsecond are dropped. Years outside 0 to 9999 have a sign and six digits; 0 is 1 BC.
  *
  * @category parsing
  * @since 0.1.0
@@ -110,8 +115,9 @@ export const parse = (text: string): Option.Option<Timestamp> => {
   const match = isoPattern.exec(text)
   if (match === null) return Option.none()
   const [, year, month, day, hour, minute, second = "0", fraction = "", zone = "Z"] = match
+  const cycles = Math.floor((Number(year) - 1970) / 400)
   const parts = {
-    year: Number(year),
+    year: Number(year) - cycles * 400,
     month: Number(month),
     day: Number(day),
     hour: Number(hour),
@@ -126,7 +132,9 @@ export const parse = (text: string): Option.Option<Timestamp> => {
     }),
     Option.map((dateTime) =>
       fromMicros(
-        BigInt(DateTime.toEpochMillis(dateTime) - offsetMinutes(zone) * 60_000) * 1000n + BigInt(fraction.padEnd(6, "0"))
+        BigInt(cycles) * cycleMicros +
+          BigInt(DateTime.toEpochMillis(dateTime) - offsetMinutes(zone) * 60_000) * 1000n +
+          BigInt(fraction.padEnd(6, "0"))
       )
     )
   )
@@ -147,10 +155,17 @@ const offsetMinutes = (zone: string): number => {
 export const format = (self: Timestamp): string => {
   if (self === infinity) return "infinity"
   if (self === negativeInfinity) return "-infinity"
-  const millis = toMillis(self)
-  const micros = self - BigInt(millis) * 1000n
-  return `${DateTime.formatIso(DateTime.makeUnsafe(millis)).slice(0, -1)}${String(micros).padStart(3, "0")}Z`
+  const cycles = (self >= 0n ? self : self - cycleMicros + 1n) / cycleMicros
+  const rest = self - cycles * cycleMicros
+  const text = DateTime.formatIso(DateTime.makeUnsafe(Number(rest / 1000n)))
+  const year = Number(text.slice(0, 4)) + Number(cycles) * 400
+  return `${formatYear(year)}${text.slice(4, -1)}${String(rest % 1000n).padStart(3, "0")}Z`
 }
+
+const formatYear = (year: number): string =>
+  year >= 0 && year <= 9999
+    ? String(year).padStart(4, "0")
+    : `${year < 0 ? "-" : "+"}${String(Math.abs(year)).padStart(6, "0")}`
 
 const Micros = Schema.BigInt.pipe(Schema.brand("@strata/postgres/Timestamp"))
 
@@ -165,15 +180,10 @@ export const Timestamp: Schema.Codec<Timestamp, string> = Schema.String.pipe(
     Micros,
     SchemaTransformation.transformEffect({
       decode: (text: string, options) =>
-        Option.match(parse(text), {
-          onNone: () =>
-            Effect.fail(
-              new SchemaIssue.InvalidValue({
-                message: "Expected a time in ISO-8601 with a zone, such as 2026-01-31T10:00:00.000000Z"
-              }, text, options)
-            ),
-          onSome: (value) => Effect.succeed(value)
-        }),
+        Effect.mapError(Effect.fromOption(parse(text)), () =>
+          new SchemaIssue.InvalidValue({
+            message: "Expected a time in ISO-8601 with a zone, such as 2026-01-31T10:00:00.000000Z"
+          }, text, options)),
       encode: (value: bigint) => Effect.succeed(format(fromMicros(value)))
     })
   ),

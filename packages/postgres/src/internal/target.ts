@@ -221,14 +221,14 @@ const parseUrl = Effect.fnUntraced(function*(raw: Redacted.Redacted) {
 
 const component = (text: string, what: string) =>
   text === ""
-    ? Effect.succeed(undefined)
+    ? Effect.undefined
     : Result.match(Result.try(() => decodeURIComponent(text)), {
       onSuccess: (value) => Effect.succeed(value),
       onFailure: () => invalid(urlOption, `the ${what} has an invalid percent sequence`)
     })
 
 const sslmode = (value: string | undefined) => {
-  if (value === undefined) return Effect.succeed(undefined)
+  if (value === undefined) return Effect.undefined
   // `allow` prefers plaintext; encrypting whenever possible is within what it permits.
   const mode = value === "allow" ? "prefer" : tlsModes.find((each) => each === value)
   return mode === undefined
