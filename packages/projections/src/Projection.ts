@@ -35,7 +35,7 @@
  * @since 0.1.0
  */
 import type { EventDecodeError, EventSet } from "@strata/event-store/EventDefinition"
-import type { Fact } from "@strata/event-store/Fact"
+import { categoryOf, type Fact } from "@strata/event-store/Fact"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -126,9 +126,13 @@ export const make = <Event extends { readonly _tag: string }>(options: {
   /** Default: 1. */
   readonly version?: number | undefined
   readonly events: EventSet<Event>
+  /** Categories of the streams it looks at; an event type of the same name in another stream is passed over. Default: all. */
+  readonly categories?: ReadonlyArray<string> | undefined
   readonly apply: (batch: ReadonlyArray<Projected<Event>>) => Effect.Effect<unknown, ApplyError, SqlClient.SqlClient>
   readonly reset: Effect.Effect<unknown, ApplyError, SqlClient.SqlClient>
 }): Projection => {
+  const { categories, events } = options
+  const wants = (fact: Fact) => events.has(fact) && (categories?.includes(categoryOf(fact.stream)) ?? true)
   const apply = (batch: ReadonlyArray<Projected<Event>>) =>
     batch.length === 0 ? Effect.void : Effect.asVoid(options.apply(batch))
   return {
@@ -138,8 +142,8 @@ export const make = <Event extends { readonly _tag: string }>(options: {
     prepare: (facts) => {
       const batch: Array<Projected<Event>> = []
       for (const fact of facts) {
-        if (!options.events.has(fact)) continue
-        const decoded = options.events.decode(fact)
+        if (!wants(fact)) continue
+        const decoded = events.decode(fact)
         if (Result.isFailure(decoded)) return Result.fail(decoded.failure)
         batch.push({ event: decoded.success, fact })
       }

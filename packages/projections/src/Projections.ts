@@ -32,14 +32,27 @@
  *
  * @since 0.1.0
  */
-import type { EventStoreError } from "@strata/event-store/EventStore"
+import { EventStore, type EventStoreError } from "@strata/event-store/EventStore"
 import { Position } from "@strata/event-store/Fact"
-import type { TransactionError } from "@strata/postgres/TransactionError"
+import { Postgres } from "@strata/postgres/Postgres"
+import * as SqlState from "@strata/postgres/SqlState"
+import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
+import * as HashMap from "effect/HashMap"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as Checkpoint from "./Checkpoint.ts"
+import type { Projection } from "./Projection.ts"
+import * as ProjectionMetrics from "./ProjectionMetrics.ts"
+import * as ProjectionRunner from "./ProjectionRunner.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
 
@@ -86,7 +99,10 @@ export interface Options {
   readonly batchSize?: number | undefined
   /** Facts in a batch while a projection is behind. Default: 2,000. */
   readonly maxBatchSize?: number | undefined
-  /** How often waiting callers look at the checkpoints of other processes. Default: 50 milliseconds. */
+  /**
+   * How often waiting callers look at the checkpoints that other processes move. Default: 250 milliseconds, and 25 in a
+   * process that runs none itself.
+   */
   readonly pollInterval?: Duration.Input | undefined
   /** `false` in a process that only waits and asks for the status. Default: `true`. */
   readonly run?: boolean | undefined
@@ -118,7 +134,7 @@ export class ProjectionBehind extends Schema.TaggedError<ProjectionBehind>()("Pr
  * @category errors
  * @since 0.1.0
  */
-export type StatusError = EventStoreError | SqlError | TransactionError
+export type StatusError = EventStoreError | SqlError
 
 // -------------------------------------------------------------------------------------------------------- service
 
@@ -146,3 +162,149 @@ export class Projections extends Context.Service<Projections, {
     readonly timeout?: Duration.Input | undefined
   }) => Effect.Effect<void, ProjectionBehind | StatusError>
 }>()("@strata/projections/Projections") {}
+
+// ---------------------------------------------------------------------------------------------------------- layer
+
+/**
+ * Runs projections over the store in scope, in the database in scope, until the layer's scope is closed. Two
+ * projections of one name are a defect.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  projections: ReadonlyArray<Projection>,
+  options: Options = {}
+): Layer.Layer<Projections, never, EventStore | Postgres> => Layer.effect(Projections, make(projections, options))
+
+const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>, options: Options) {
+  const names = projections.map(({ name }) => name)
+  const twice = names.find((name, index) => names.indexOf(name) !== index)
+  if (twice !== undefined) return yield* Effect.die(new RangeError(`There are two projections named ${twice}`))
+
+  const { batchSize = 500, maxBatchSize = 2000, run = true } = options
+  const store = yield* EventStore
+  const checkpoints = Checkpoint.make(yield* Postgres, store.name)
+  const progress = yield* SubscriptionRef.make(HashMap.empty<string, Checkpoint.Checkpoint>())
+  const learn = (news: ReadonlyArray<Checkpoint.Checkpoint>) => SubscriptionRef.update(progress, merge(news))
+  const readProgress = Effect.tap(checkpoints.all, learn)
+
+  const status = Effect.gen(function*() {
+    const rows = new Map((yield* readProgress).map((row) => [row.name, row]))
+    const head = yield* store.head
+    const oldest = oldestAfter(store)
+    return yield* Effect.forEach(projections, Effect.fnUntraced(function*(projection): Effect.fn.Return<Status, StatusError> {
+      const row = rows.get(projection.name)
+      const position = row?.position ?? Position.make(0n)
+      const lag = head > position ? head - position : 0n
+      const since = lag === 0n || row === undefined ? row?.now : yield* oldest(position)
+      return {
+        name: projection.name,
+        version: row?.version ?? projection.version,
+        position,
+        head,
+        lag,
+        lagSeconds: row === undefined || since === undefined || since > row.now ? 0 : Number(row.now - since) / 1e6,
+        state: row?.state ?? "new",
+        error: row?.error ?? null
+      }
+    }))
+  })
+
+  const waitFor: Projections["Service"]["waitFor"] = Effect.fn("Projections.waitFor")(
+    function*({ position, projections: wanted = names, timeout = "5 seconds" }) {
+      const unknown = wanted.find((name) => !names.includes(name))
+      if (unknown !== undefined) return yield* Effect.die(new RangeError(`There is no projection named ${unknown}`))
+      const isSettled = (now: Progress) => {
+        const left = behind(now, wanted, position)
+        return left.length === 0 || left.some(({ state }) => state === "failed")
+      }
+
+      if (!isSettled(SubscriptionRef.getUnsafe(progress))) {
+        const told = SubscriptionRef.changes(progress).pipe(Stream.takeUntil(isSettled), Stream.runDrain)
+        const asked = readProgress.pipe(
+          Effect.retry({ while: (error) => SqlState.classify(error) !== "permanent", schedule: Schedule.spaced("250 millis") }),
+          Effect.repeat(Schedule.spaced(options.pollInterval ?? (run ? "250 millis" : "25 millis"))),
+          Effect.withTracerEnabled(false)
+        )
+        yield* Effect.timeoutOption(Effect.raceFirst(told, asked), timeout)
+      }
+      const left = behind(SubscriptionRef.getUnsafe(progress), wanted, position)
+      if (left.length > 0) return yield* new ProjectionBehind({ position, behind: left })
+    }
+  )
+
+  const catchUp: Projections["Service"]["catchUp"] = Effect.fn("Projections.catchUp")(
+    function*({ timeout = "1 minute" } = {}) {
+      yield* waitFor({ position: yield* store.head, timeout })
+    }
+  )
+
+  if (run) {
+    yield* Effect.forEach(
+      projections,
+      (projection) =>
+        Effect.forkScoped(ProjectionRunner.run(projection, {
+          store,
+          checkpoints,
+          batchSize,
+          maxBatchSize,
+          moved: (checkpoint) => learn([checkpoint])
+        })),
+      { discard: true }
+    )
+    yield* Effect.forkScoped(measureLag(status))
+  }
+  return Projections.of({ status, waitFor, catchUp })
+})
+
+// ------------------------------------------------------------------------------------------------------- progress
+
+type Progress = HashMap.HashMap<string, Checkpoint.Checkpoint>
+
+/** News may come late, so a position only goes back when the version changes. */
+const merge = (news: ReadonlyArray<Checkpoint.Checkpoint>) => (known: Progress): Progress =>
+  news.reduce(
+    (progress, checkpoint) =>
+      HashMap.modifyAt(progress, checkpoint.name, (before) =>
+        Option.some(
+          Option.getOrElse(
+            Option.filter(before, ({ position, version }) => version === checkpoint.version && position > checkpoint.position),
+            () => checkpoint
+          )
+        )),
+    known
+  )
+
+const behind = (progress: Progress, wanted: ReadonlyArray<string>, target: Position): ProjectionBehind["behind"] =>
+  wanted.flatMap((name) => {
+    const { position, state } = Option.getOrElse(
+      HashMap.get(progress, name),
+      () => ({ position: Position.make(0n), state: "new" as const })
+    )
+    return position < target ? [{ name, position, state }] : []
+  })
+
+/** When the fact after a position was recorded; asked once for projections at the same one. */
+const oldestAfter = (store: EventStore["Service"]) => {
+  const known = new Map<Position, Timestamp.Timestamp | undefined>()
+  return Effect.fnUntraced(function*(position: Position) {
+    if (!known.has(position)) {
+      const [fact] = yield* store.readLog({ after: position, limit: 1 })
+      known.set(position, fact?.recordedAt)
+    }
+    return known.get(position)
+  })
+}
+
+/** Samples how far behind projections are; a sample that cannot be taken is left out. */
+const measureLag = (status: Effect.Effect<ReadonlyArray<Status>, StatusError>) =>
+  status.pipe(
+    Effect.flatMap(Effect.forEach(({ lag, lagSeconds, name }) => {
+      const metrics = ProjectionMetrics.of(name)
+      return Effect.andThen(Metric.update(metrics.lag, Number(lag)), Metric.update(metrics.lagSeconds, lagSeconds))
+    }, { discard: true })),
+    Effect.ignore,
+    Effect.repeat(Schedule.spaced("5 seconds")),
+    Effect.withTracerEnabled(false)
+  )

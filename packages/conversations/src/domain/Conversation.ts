@@ -49,13 +49,13 @@ export const UserId = Id.pipe(
 export type UserId = typeof UserId.Type
 
 /**
- * Names a tenant: 1 to 128 characters, none of them NUL. Tenants share nothing, ids included.
+ * Names a tenant: 1 to 128 characters, none of them NUL or `/`. Tenants share nothing, ids included.
  *
  * @category models
  * @since 0.1.0
  */
 export const Tenant = Schema.String.pipe(
-  Schema.check(Schema.isMinLength(1), Schema.isMaxLength(128), storable),
+  Schema.check(Schema.isPattern(/^[^/]+$/, { message: "Expected a name without /" }), Schema.isMaxLength(128), storable),
   Schema.brand("@strata/conversations/Tenant"),
   Schema.annotate({ identifier: "Tenant" })
 )

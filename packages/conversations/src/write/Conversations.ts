@@ -26,24 +26,27 @@
  *
  * @since 0.1.0
  */
+import * as CommandHandler from "@strata/event-store/CommandHandler"
 import type { EventDecodeError } from "@strata/event-store/EventDefinition"
-import type { EventStoreError, IdempotencyRecord } from "@strata/event-store/EventStore"
+import { EventStore, EventStoreError, type IdempotencyRecord } from "@strata/event-store/EventStore"
 import type { Position } from "@strata/event-store/Fact"
-import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as Timestamp from "@strata/postgres/Timestamp"
+import * as Arr from "effect/Array"
 import * as EffectContext from "effect/Context"
-import type * as Effect from "effect/Effect"
-import type {
-  Context,
-  ConversationId,
-  MessageId,
-  MessageType,
-  Metadata,
-  Participant,
-  Role,
-  Tenant,
-  UserId
-} from "../domain/Conversation.ts"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Effect from "effect/Effect"
+import * as HashMap from "effect/HashMap"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type { Context, MessageType, Metadata, Participant, Role, Tenant, UserId } from "../domain/Conversation.ts"
+import { ConversationId, defaultTenant, generalContext, MessageId } from "../domain/Conversation.ts"
+import type { ConversationCommand, SendMessage } from "../domain/ConversationCommand.ts"
+import * as ConversationDecider from "../domain/ConversationDecider.ts"
 import type { ConversationError } from "../domain/ConversationError.ts"
+import { type ConversationEvent, happenedAt } from "../domain/ConversationEvent.ts"
+import { type ConversationState, recentDuplicate } from "../domain/ConversationState.ts"
+import * as Identity from "./Identity.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
 
@@ -218,3 +221,176 @@ export class Conversations extends EffectContext.Service<Conversations, {
     options?: CallOptions
   ) => Effect.Effect<ExecuteOutcome, CallError>
 }>()("@strata/conversations/write/Conversations") {}
+
+// ---------------------------------------------------------------------------------------------------------- layer
+
+/**
+ * Options of the write side.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /** What a conversation takes. Defaults: `ConversationDecider.defaultLimits`. */
+  readonly limits?: Partial<ConversationDecider.Limits> | undefined
+}
+
+/**
+ * Conversations in the store in scope.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options = {}): Layer.Layer<Conversations, never, EventStore> =>
+  Layer.effect(Conversations, make(options)).pipe(Layer.provide(SecureRandom.layerWebCrypto))
+
+const make = Effect.fnUntraced(function*(options: Options) {
+  const limits = { ...ConversationDecider.defaultLimits, ...options.limits }
+  const window = ConversationDecider.windowMicros(limits)
+  const random = yield* SecureRandom.SecureRandom
+  const handler = yield* CommandHandler.make(ConversationDecider.make(limits))
+
+  const run = Effect.fnUntraced(function*(
+    conversationId: ConversationId,
+    commands: Arr.NonEmptyReadonlyArray<ConversationCommand>,
+    call: CallOptions
+  ) {
+    const { actor, causationId, correlationId, idempotency, tenant = defaultTenant } = call
+    yield* Effect.annotateCurrentSpan({ "conversation.id": conversationId, "conversation.tenant": tenant })
+    const id = Identity.aggregateId(tenant, conversationId)
+    return yield* handler.execute(id, commands, {
+      actor,
+      causationId,
+      correlationId,
+      tenant,
+      validFrom: happenedAt,
+      eventId: (event) => Identity.eventId(id, event),
+      idempotency: idempotency?.({ conversationId, messageId: lastMessageId(commands) })
+    }).pipe(
+      // Somebody else sends the same message right now: what they stored answers this call, or refuses it.
+      Effect.tapError((error) => isEventIdTaken(error) ? handler.load(id) : Effect.void),
+      Effect.retry({ while: isEventIdTaken, times: 3 })
+    )
+  })
+
+  const runOne = Effect.fnUntraced(function*(conversationId: ConversationId, command: Command, call: CallOptions) {
+    const result = yield* run(conversationId, [yield* complete(conversationId, command, call.at)], call)
+    return outcome(conversationId, result)
+  })
+
+  const complete = Effect.fnUntraced(function*(
+    conversationId: ConversationId,
+    command: Command,
+    at: Timestamp.Timestamp | undefined
+  ) {
+    const madeId = command._tag === "Send" && command.messageId === undefined ? yield* random.uuidV7() : ""
+    return toDomain(conversationId, command, command.at ?? at ?? (yield* Timestamp.now), madeId)
+  })
+
+  const send = Effect.fn("Conversations.send")(function*(
+    { conversationId, ...message }: Send,
+    call: CallOptions = {}
+  ): Effect.fn.Return<SendOutcome, CallError> {
+    const command = yield* complete(conversationId, { _tag: "Send", ...message }, call.at)
+    const result = yield* run(conversationId, [command], call)
+    const sent = yield* Effect.orDie(Effect.fromOption(messageOf(command, result.state, window)))
+    return { ...outcome(conversationId, result), ...sent }
+  })
+
+  return Conversations.of({
+    start: Effect.fn("Conversations.start")(function*({ conversationId: given, ...start }, call = {}) {
+      const conversationId = given ?? ConversationId.make(yield* random.uuidV7())
+      return yield* runOne(conversationId, { _tag: "Start", ...start }, call)
+    }),
+    addParticipant: Effect.fn("Conversations.addParticipant")(({ conversationId, ...add }, call = {}) =>
+      runOne(conversationId, { _tag: "Add", ...add }, call)
+    ),
+    send,
+    markRead: Effect.fn("Conversations.markRead")(({ conversationId, ...read }, call = {}) =>
+      runOne(conversationId, { _tag: "Read", ...read }, call)
+    ),
+    archive: Effect.fn("Conversations.archive")((conversationId, call = {}) =>
+      runOne(conversationId, { _tag: "Archive" }, call)
+    ),
+    execute: Effect.fn("Conversations.execute")(function*(conversationId, commands, call = {}) {
+      const completed = yield* Effect.forEach(commands, (command) => complete(conversationId, command, call.at))
+      const result = yield* run(conversationId, completed, call)
+      const happened = new Set(result.events.flatMap((event) => event._tag === "MessageSent" ? [event.messageId] : []))
+      return {
+        ...outcome(conversationId, result),
+        events: result.events.length,
+        duplicateMessages: completed.filter(isSend).length - happened.size
+      }
+    })
+  })
+})
+
+// ------------------------------------------------------------------------------------------------------- commands
+
+const toDomain = (
+  conversationId: ConversationId,
+  command: Command,
+  at: Timestamp.Timestamp,
+  madeId: string
+): ConversationCommand => {
+  switch (command._tag) {
+    case "Start":
+      return {
+        _tag: "StartConversation",
+        conversationId,
+        context: { ...generalContext, ...command.context },
+        participants: command.participants,
+        at
+      }
+    case "Add":
+      return { _tag: "AddParticipant", conversationId, userId: command.userId, role: command.role, at }
+    case "Send":
+      return {
+        _tag: "SendMessage",
+        conversationId,
+        messageId: command.messageId ?? MessageId.make(madeId),
+        idGiven: command.messageId !== undefined,
+        senderId: command.senderId,
+        type: command.type ?? "TEXT",
+        content: command.content,
+        contentHash: Identity.sha256(command.content),
+        replyTo: command.replyTo ?? null,
+        metadata: command.metadata ?? null,
+        at
+      }
+    case "Read":
+      return { _tag: "MarkRead", conversationId, userId: command.userId, upTo: command.upTo ?? null, at }
+    case "Archive":
+      return { _tag: "ArchiveConversation", conversationId, at }
+  }
+}
+
+const isSend = (command: ConversationCommand): command is SendMessage => command._tag === "SendMessage"
+
+const lastMessageId = (commands: ReadonlyArray<ConversationCommand>): MessageId | undefined =>
+  commands.findLast(isSend)?.messageId
+
+// -------------------------------------------------------------------------------------------------------- answers
+
+const outcome = (
+  conversationId: ConversationId,
+  result: CommandHandler.CommandResult<ConversationState, ConversationEvent>
+): Outcome => ({
+  conversationId,
+  duplicate: result.events.length === 0,
+  position: result.position,
+  version: result.version
+})
+
+/** The message a command led to: its own, or the one it repeats. */
+const messageOf = (command: ConversationCommand, state: ConversationState, window: bigint) => {
+  if (!isSend(command) || state._tag !== "Started") return Option.none()
+  const messageId = HashMap.has(state.messages, command.messageId)
+    ? Option.some(command.messageId)
+    : recentDuplicate(state, command, window)
+  return Option.flatMap(messageId, (messageId) =>
+    Option.map(HashMap.get(state.messages, messageId), ({ ordinal, sentAt }) => ({ messageId, ordinal, sentAt })))
+}
+
+const isEventIdTaken = (error: unknown): boolean => isStoreError(error) && error.reason._tag === "EventIdTaken"
+const isStoreError = Schema.is(EventStoreError)

@@ -1,0 +1,54 @@
+/**
+ * The projection `messages`: every message as it was sent.
+ *
+ * @since 0.1.0
+ */
+import * as Pg from "@strata/postgres/PostgresTypes"
+import * as Projection from "@strata/projections/Projection"
+import * as Effect from "effect/Effect"
+import * as SqlClient from "effect/sql/SqlClient"
+import { ConversationEvents } from "../domain/ConversationEvent.ts"
+import * as ConversationBatch from "./ConversationBatch.ts"
+
+/**
+ * Fills `message`.
+ *
+ * @category projections
+ * @since 0.1.0
+ */
+export const Messages: Projection.Projection = Projection.make({
+  name: "messages",
+  version: 1,
+  events: ConversationEvents,
+  categories: ["conversation"],
+  apply: Effect.fnUntraced(function*(batch) {
+    const sql = yield* SqlClient.SqlClient
+    const sent = ConversationBatch.messages(batch)
+    if (sent.length === 0) return
+    // New rows only.
+    yield* sql`
+      insert into message (
+        tenant, conversation_id, message_id, ordinal, sender_id, sender_role, type, content, content_hash, size,
+        reply_to, metadata, sent_at, recorded_at, correlation_id, position
+      )
+      select * from unnest(
+        ${Pg.textArray(sent.map(({ fact }) => fact.tenant))},
+        ${Pg.textArray(sent.map(({ conversationId }) => conversationId))},
+        ${Pg.textArray(sent.map(({ messageId }) => messageId))},
+        ${Pg.intArray(sent.map(({ ordinal }) => ordinal))},
+        ${Pg.textArray(sent.map(({ senderId }) => senderId))},
+        ${Pg.textArray(sent.map(({ senderRole }) => senderRole))},
+        ${Pg.textArray(sent.map(({ type }) => type))},
+        ${Pg.textArray(sent.map(({ content }) => content))},
+        ${Pg.textArray(sent.map(({ contentHash }) => contentHash))},
+        ${Pg.intArray(sent.map(({ size }) => size))},
+        ${Pg.textArray(sent.map(({ replyTo }) => replyTo))},
+        ${Pg.jsonbArray(sent.map(({ metadata }) => metadata))},
+        ${Pg.timestamptzArray(sent.map(({ sentAt }) => sentAt))},
+        ${Pg.timestamptzArray(sent.map(({ fact }) => fact.recordedAt))},
+        ${Pg.textArray(sent.map(({ fact }) => fact.correlationId))},
+        ${Pg.bigintArray(sent.map(({ fact }) => fact.position))}
+      )`
+  }),
+  reset: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`truncate message`)
+})
