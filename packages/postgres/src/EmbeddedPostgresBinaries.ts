@@ -12,7 +12,6 @@
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
-import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 import { createRequire } from "node:module"
 import * as Os from "node:os"
@@ -54,8 +53,7 @@ export const locate = Effect.fn("EmbeddedPostgres.locate")(function*(): Effect.f
     initdb: path.join(root, "native", "bin", "initdb"),
     postgres: path.join(root, "native", "bin", "postgres")
   }
-  yield* linkLibraries(root).pipe(
-    Effect.andThen(Effect.forEach([binaries.initdb, binaries.postgres], makeExecutable)),
+  yield* mend(root).pipe(
     Effect.mapError((cause) =>
       new EmbeddedPostgresError({
         reason: "BinariesMissing",
@@ -87,29 +85,40 @@ const Links = Schema.fromJsonString(
   Schema.Array(Schema.Struct({ source: Schema.String, target: Schema.String }))
 )
 
-const linkLibraries = Effect.fnUntraced(function*(root: string) {
+/**
+ * Makes the links and the file modes of a platform package what they should be. Changes nothing that is right already.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const mend = Effect.fnUntraced(function*(root: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const list = path.join(root, "native", "pg-symlinks.json")
-  if (!(yield* fs.exists(list))) return
-  const links = yield* Effect.flatMap(fs.readFileString(list), Schema.decodeEffect(Links))
-  yield* Effect.forEach(links, ({ source, target }) => {
-    const link = path.join(root, target)
-    return fs.exists(link).pipe(
-      Effect.flatMap((exists) =>
-        exists ? Effect.void : fs.symlink(path.relative(path.dirname(link), path.join(root, source)), link)
-      ),
-      Effect.catchIf(isAlreadyExists, () => Effect.void)
-    )
-  }, { discard: true })
+  const links = (yield* fs.exists(list))
+    ? yield* Effect.flatMap(fs.readFileString(list), Schema.decodeEffect(Links))
+    : []
+  yield* Effect.forEach(
+    links,
+    Effect.fnUntraced(function*({ source, target }) {
+      const link = path.join(root, target)
+      if (yield* fs.exists(link)) return
+      yield* fs.symlink(path.relative(path.dirname(link), path.join(root, source)), link).pipe(
+        // Another process was faster.
+        Effect.catchIf((error) => error.reason._tag === "AlreadyExists", () => Effect.void)
+      )
+    }),
+    { discard: true }
+  )
+  yield* Effect.forEach(
+    ["initdb", "postgres"],
+    Effect.fnUntraced(function*(program) {
+      const file = path.join(root, "native", "bin", program)
+      const { mode } = yield* fs.stat(file)
+      if ((mode & executable) !== executable) yield* fs.chmod(file, (mode & 0o777) | executable)
+    }),
+    { discard: true }
+  )
 })
-
-const isAlreadyExists = (error: PlatformError.PlatformError): boolean => error.reason._tag === "AlreadyExists"
 
 const executable = 0o555
-
-const makeExecutable = Effect.fnUntraced(function*(file: string) {
-  const fs = yield* FileSystem.FileSystem
-  const { mode } = yield* fs.stat(file)
-  if ((mode & executable) !== executable) yield* fs.chmod(file, (mode & 0o777) | executable)
-})

@@ -184,7 +184,7 @@ const apply = Effect.fn("Migrations.apply")(function*(
     Effect.tap((duration) => Ledger.record(connection, file, duration))
   )
   const duration = yield* file.transactional ? inTransaction(connection, runAndRecord) : runAndRecord
-  yield* Effect.logInfo(`Applied ${file.package}/${file.file} in ${Duration.format(duration)}`)
+  yield* Effect.logInfo(`Applied ${file.package}/${file.file} in ${Math.round(Duration.toMillis(duration))} ms`)
 })
 
 const inTransaction = <A, E>(

@@ -41,12 +41,13 @@ export class Unterminated extends Data.TaggedError("Unterminated")<{
   }
 }
 
-/** One token at a time; a quote that matches alone has no end. */
+/** One token at a time. An opening quote that matches alone has no end. */
 const token = new RegExp(
   [
     /--[^\n]*/,
     /\/\*/,
     /[eE]'[^'\\]*(?:(?:\\[\s\S]|'')[^'\\]*)*'/,
+    /[eE]'/,
     /'[^']*(?:''[^']*)*'/,
     /"[^"]*(?:""[^"]*)*"/,
     /\$(?:[A-Za-z_\u0080-\uffff][A-Za-z0-9_\u0080-\uffff]*)?\$/,
@@ -106,7 +107,7 @@ const next = (sql: string, position: number): Result.Result<string, Unterminated
   const text = token.exec(sql)?.[0] ?? ""
   const unterminated = (what: Unterminated["what"]) =>
     Result.fail(new Unterminated({ what, line: lineAt(sql, position) }))
-  if (text === "'") return unterminated("string")
+  if (/^[eE]?'$/.test(text)) return unterminated("string")
   if (text === "\"") return unterminated("quoted identifier")
   if (text === "/*") {
     const end = endOfComment(sql, position)

@@ -1,4 +1,6 @@
 export * as Durability from "./Durability.ts"
+export * as EmbeddedPostgres from "./EmbeddedPostgres.ts"
+export * as Migrations from "./Migrations.ts"
 export * as Postgres from "./Postgres.ts"
 export * as PostgresConfig from "./PostgresConfig.ts"
 export * as PostgresError from "./PostgresError.ts"

@@ -40,7 +40,8 @@ import type { PostgresError } from "@strata/postgres/PostgresError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
+import * as References from "effect/References"
 import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as Databases from "./internal/databases.ts"
@@ -106,6 +107,7 @@ const database = Effect.fnUntraced(function*(options: Options) {
 const migrate = (schema: string, migrations: ReadonlyArray<Migrations.Migrations>) => (url: Redacted.Redacted) =>
   Migrations.run(migrations).pipe(
     Effect.provide(Postgres.layer({ url, schema, maxConnections: 2 })),
+    Effect.provideService(References.MinimumLogLevel, "Warn"),
     Effect.asVoid
   )
 
