@@ -1,0 +1,183 @@
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, layer } from "@effect/vitest"
+import { deepStrictEqual } from "@effect/vitest/utils"
+import type { EventStore } from "@strata/event-store/EventStore"
+import { migrations } from "@strata/event-store/EventStoreMigrations"
+import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
+import * as Fact from "@strata/event-store/Fact"
+import * as Migrations from "@strata/postgres/Migrations"
+import * as Postgres from "@strata/postgres/Postgres"
+import * as ChildProgram from "@strata/testing/ChildProgram"
+import { PostgresTest } from "@strata/testing/PostgresTest"
+import * as PrivatePostgres from "@strata/testing/PrivatePostgres"
+import * as Array from "effect/Array"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+
+const Services = Layer.mergeAll(
+  PostgresTest.layer({ migrations: [migrations] }),
+  SecureRandom.layerWebCrypto,
+  NodeServices.layer
+)
+
+type Store = EventStore["Service"]
+
+const wholeLog = (store: Store) =>
+  Effect.flatMap(store.head, (head) =>
+    store.subscribe({ after: Fact.beginning }).pipe(
+      Stream.flattenIterable,
+      Stream.take(Number(head)),
+      Stream.runCollect
+    ))
+
+const acknowledged = (lines: Iterable<string>) =>
+  Array.fromIterable(lines).flatMap((line) => line.startsWith("ack ") ? line.slice(4).split(" ") : [])
+
+/** Positions are 1..n without holes, versions are 1..n in each stream, recorded times never decrease, no id comes twice. */
+const assertInOrder = (log: ReadonlyArray<Fact.Fact>) => {
+  const versions = new Map<string, number>()
+  const ids = new Set<string>()
+  let recordedAt = log[0]?.recordedAt ?? 0n
+  for (const [index, fact] of log.entries()) {
+    assert.strictEqual(fact.position, BigInt(index + 1))
+    assert.strictEqual(fact.version, (versions.get(fact.stream) ?? 0) + 1, fact.stream)
+    assert.isTrue(fact.recordedAt >= recordedAt)
+    assert.isFalse(ids.has(fact.eventId))
+    versions.set(fact.stream, fact.version)
+    ids.add(fact.eventId)
+    recordedAt = fact.recordedAt
+  }
+}
+
+const appender = (name: string, url: Effect.Success<typeof PostgresTest.url>, args: ReadonlyArray<number>) =>
+  ChildProgram.start(new URL("./programs/appender.ts", import.meta.url), {
+    args: [name, ...args.map(String)],
+    env: { DATABASE_URL: url }
+  })
+
+layer(Services, { excludeTestServices: true })("event store, several processes", (it) => {
+  it.effect("16 writers in 4 processes leave one order, and live subscribers and replays see the same", () =>
+    Effect.gen(function*() {
+      const url = yield* PostgresTest.url
+      const store = yield* EventStorePostgres.make({ name: "processes" })
+      const live = yield* store.subscribe({ after: Fact.beginning }).pipe(
+        Stream.flattenIterable,
+        Stream.takeUntil((fact) => fact.type === "Last"),
+        Stream.runCollect,
+        Effect.forkChild({ startImmediately: true })
+      )
+      const children = yield* Effect.forEach(Array.range(1, 4), (seed) => appender("processes", url, [4, 150, seed]), {
+        concurrency: "unbounded"
+      })
+      yield* Effect.forEach(children, (child) => child.waitFor((line) => line === "ready"), { discard: true })
+      yield* Effect.forEach(children, (child) => child.send("go"), { discard: true })
+      const lines = yield* Effect.forEach(
+        children,
+        (child) => child.lines.pipe(Stream.takeUntil((line) => line === "done"), Stream.runCollect),
+        { concurrency: "unbounded" }
+      )
+      yield* store.append({ facts: [{ stream: Fact.streamId("end", "1"), type: "Last", data: null }] })
+
+      const log = yield* wholeLog(store)
+      assertInOrder(log)
+      assert.isAbove(log.length, 1000)
+      const acks = lines.flatMap(acknowledged)
+      deepStrictEqual(new Set(log.slice(0, -1).map((fact): string => fact.eventId)), new Set(acks))
+      assert.strictEqual(acks.length, log.length - 1)
+      deepStrictEqual((yield* Fiber.join(live)).map((fact) => fact.eventId), log.map((fact) => fact.eventId))
+      const from = Math.floor(log.length / 3)
+      const tail = yield* store.subscribe({ after: Fact.Position.make(BigInt(from)), limit: 7 }).pipe(
+        Stream.flattenIterable,
+        Stream.take(log.length - from),
+        Stream.runCollect
+      )
+      deepStrictEqual(tail.map((fact) => fact.position), log.slice(from).map((fact) => fact.position))
+    }), 60_000)
+
+  it.effect("what a writer was told is there after it was killed", () =>
+    Effect.gen(function*() {
+      const url = yield* PostgresTest.url
+      const store = yield* EventStorePostgres.make({ name: "killed writer" })
+      const child = yield* appender("killed writer", url, [4, 100_000, 1])
+      yield* child.waitFor((line) => line === "ready")
+      yield* child.send("go")
+      const told = yield* child.lines.pipe(Stream.take(200), Stream.runCollect)
+      yield* child.kill9
+      const log = yield* wholeLog(store)
+      assertInOrder(log)
+      const ids = new Set(log.map((fact): string => fact.eventId))
+      deepStrictEqual(acknowledged(told).filter((id) => !ids.has(id)), [])
+    }), 60_000)
+
+  it.effect("what was acknowledged is there, once, after the database was killed again and again", () =>
+    Effect.gen(function*() {
+      const server = yield* PrivatePostgres.make()
+      const Database = Postgres.layer({ url: server.url, maxConnections: 4 })
+      yield* Effect.gen(function*() {
+        yield* Migrations.run([migrations])
+        const store = yield* EventStorePostgres.make({ retry: Schedule.max([Schedule.spaced("20 millis"), Schedule.during("20 seconds")]) })
+        const acks: Array<string> = []
+        let stopped = false
+        const writer = (name: number) =>
+          Effect.gen(function*() {
+            const stream = Fact.streamId("writer", `${name}`)
+            let version = 0
+            while (!stopped) {
+              const appended = yield* store.append({
+                facts: [{ stream, type: "Counted", data: { version } }],
+                expect: { [stream]: version }
+              })
+              version = appended.facts[0]!.version
+              acks.push(appended.facts[0]!.eventId)
+            }
+          })
+        const writers = yield* Effect.forkChild(Effect.forEach(Array.range(1, 8), writer, { concurrency: "unbounded" }))
+        const progress = (acknowledged: number) =>
+          Effect.sync(() => acks.length).pipe(
+            Effect.repeat({ until: (count) => count >= acknowledged, schedule: Schedule.spaced("2 millis") })
+          )
+        for (const _ of Array.range(1, 3)) {
+          yield* progress(acks.length + 200)
+          yield* server.kill9
+          yield* server.start()
+        }
+        yield* progress(acks.length + 50)
+        stopped = true
+        yield* Fiber.join(writers)
+        const log = yield* wholeLog(store)
+        assertInOrder(log)
+        deepStrictEqual(log.length, acks.length)
+        deepStrictEqual(new Set(log.map((fact): string => fact.eventId)), new Set(acks))
+      }).pipe(Effect.provide(Database))
+    }), 60_000)
+
+  it.effect("a subscriber goes on after its connections were cut and its database restarted", () =>
+    Effect.gen(function*() {
+      const server = yield* PrivatePostgres.make()
+      yield* Effect.gen(function*() {
+        yield* Migrations.run([migrations])
+        const store = yield* EventStorePostgres.make({ pollInterval: "200 millis" })
+        const append = (n: number) => store.append({ facts: [{ stream: Fact.streamId("counter", "1"), type: "Counted", data: n }] })
+        const seen = yield* store.subscribe({ after: Fact.beginning }).pipe(
+          Stream.flattenIterable,
+          Stream.take(3),
+          Stream.runCollect,
+          Effect.forkChild({ startImmediately: true })
+        )
+        yield* append(1)
+        const { sql } = yield* Postgres.Postgres
+        yield* sql`select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and datname = current_database()`
+        yield* append(2)
+        yield* server.stop
+        yield* server.start()
+        yield* append(3)
+        deepStrictEqual((yield* Fiber.join(seen)).map((fact) => fact.data), [1, 2, 3])
+        deepStrictEqual(Option.isSome(Array.head(yield* wholeLog(store))), true)
+      }).pipe(Effect.provide(Postgres.layer({ url: server.url, maxConnections: 4 })))
+    }), 60_000)
+})
