@@ -8,178 +8,33 @@
  *
  * @since 0.1.0
  */
-import * as Timestamp from "@strata/postgres/Timestamp"
+import { Postgres } from "@strata/postgres/Postgres"
+import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as EffectContext from "effect/Context"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import {
-  Context,
-  ContextType,
-  ConversationId,
-  MessageId,
-  MessageType,
-  Metadata,
-  Role,
-  Status,
-  Tenant,
-  UserId
-} from "../domain/Conversation.ts"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import * as Figures from "../analytics/Figures.ts"
+import type { ContextType, ConversationId, MessageId, Status, Tenant, UserId } from "../domain/Conversation.ts"
+import * as ConversationPages from "./ConversationPages.ts"
+import type {
+  ConversationDetail,
+  ConversationSummary,
+  DailyActivity,
+  Message,
+  ResponseTimes,
+  Totals,
+  Unread
+} from "./ConversationReadModel.ts"
+import type { InvalidCursor } from "./Cursor.ts"
+import * as MessagePages from "./MessagePages.ts"
+
+export * from "./ConversationReadModel.ts"
+export { InvalidCursor } from "./Cursor.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
-
-/**
- * A conversation as a list shows it.
- *
- * @category models
- * @since 0.1.0
- */
-export const ConversationSummary = Schema.Struct({
-  conversationId: ConversationId,
-  status: Status,
-  context: Context,
-  participantCount: Schema.Int,
-  messageCount: Schema.Int,
-  /** The message sent last, by sent time. */
-  lastMessage: Schema.NullOr(Schema.Struct({
-    messageId: MessageId,
-    senderId: UserId,
-    type: MessageType,
-    /** The first 200 characters. */
-    preview: Schema.String,
-    sentAt: Timestamp.Timestamp
-  })),
-  startedAt: Timestamp.Timestamp,
-  archivedAt: Schema.NullOr(Timestamp.Timestamp),
-  /** When something last happened: a message was sent, or the conversation started. */
-  lastActivityAt: Timestamp.Timestamp,
-  /** Unread messages of the participant the list was asked for; null without one. */
-  unreadCount: Schema.NullOr(Schema.Int)
-}).pipe(Schema.annotate({ identifier: "ConversationSummary" }))
-export type ConversationSummary = typeof ConversationSummary.Type
-
-/**
- * Somebody who takes part, and what they have read.
- *
- * @category models
- * @since 0.1.0
- */
-export const ParticipantState = Schema.Struct({
-  userId: UserId,
-  role: Role,
-  joinedAt: Timestamp.Timestamp,
-  unreadCount: Schema.Int,
-  lastReadMessageId: Schema.NullOr(MessageId),
-  lastReadAt: Schema.NullOr(Timestamp.Timestamp)
-}).pipe(Schema.annotate({ identifier: "ParticipantState" }))
-export type ParticipantState = typeof ParticipantState.Type
-
-/**
- * A conversation with those who take part: the first 1,000, by user id.
- *
- * @category models
- * @since 0.1.0
- */
-export const ConversationDetail = Schema.Struct({
-  ...ConversationSummary.fields,
-  participants: Schema.Array(ParticipantState)
-}).pipe(Schema.annotate({ identifier: "ConversationDetail" }))
-export type ConversationDetail = typeof ConversationDetail.Type
-
-/**
- * A message.
- *
- * @category models
- * @since 0.1.0
- */
-export const Message = Schema.Struct({
-  conversationId: ConversationId,
-  messageId: MessageId,
-  /** Its place in the conversation, by recording: 1, 2, 3 … */
-  ordinal: Schema.Int,
-  senderId: UserId,
-  senderRole: Role,
-  type: MessageType,
-  content: Schema.String,
-  contentHash: Schema.String,
-  /** Bytes of UTF-8. */
-  size: Schema.Int,
-  replyTo: Schema.NullOr(MessageId),
-  metadata: Schema.NullOr(Metadata),
-  sentAt: Timestamp.Timestamp,
-  recordedAt: Timestamp.Timestamp,
-  correlationId: Schema.String
-}).pipe(Schema.annotate({ identifier: "Message" }))
-export type Message = typeof Message.Type
-
-/**
- * What a participant has not read in a conversation.
- *
- * @category models
- * @since 0.1.0
- */
-export const Unread = Schema.Struct({ conversationId: ConversationId, unreadCount: Schema.Int }).pipe(
-  Schema.annotate({ identifier: "UnreadCount" })
-)
-export type Unread = typeof Unread.Type
-
-/**
- * Response times in minutes. A response time is the time from a CUSTOMER's message to the first message of a
- * SERVICE_PROVIDER in the same conversation that was sent strictly later and less than 24 hours later. Percentiles are
- * continuous. Everything but the counts is null when there is none.
- *
- * @category models
- * @since 0.1.0
- */
-export const ResponseTimes = Schema.Struct({
-  count: Schema.Int,
-  mean: Schema.NullOr(Schema.Finite),
-  p50: Schema.NullOr(Schema.Finite),
-  p90: Schema.NullOr(Schema.Finite),
-  p95: Schema.NullOr(Schema.Finite),
-  min: Schema.NullOr(Schema.Finite),
-  max: Schema.NullOr(Schema.Finite),
-  /** How many took at most 5, 15 and 60 minutes. */
-  within5Minutes: Schema.Int,
-  within15Minutes: Schema.Int,
-  within60Minutes: Schema.Int
-}).pipe(Schema.annotate({ identifier: "ResponseTimes" }))
-export type ResponseTimes = typeof ResponseTimes.Type
-
-/**
- * Totals over a tenant, or over a period of it.
- *
- * @category models
- * @since 0.1.0
- */
-export const Totals = Schema.Struct({
-  conversations: Schema.Int,
-  messages: Schema.Int,
-  /** Different people. */
-  participants: Schema.Int
-}).pipe(Schema.annotate({ identifier: "Totals" }))
-export type Totals = typeof Totals.Type
-
-/**
- * What happened day by day, by sent time. Days without messages are left out.
- *
- * @category models
- * @since 0.1.0
- */
-export const DailyActivity = Schema.Struct({
-  days: Schema.Array(Schema.Struct({
-    /** `YYYY-MM-DD`, a day of UTC. */
-    date: Schema.String,
-    messages: Schema.Int,
-    /** Conversations with a message on that day. */
-    activeConversations: Schema.Int,
-    /** People who sent a message on that day. */
-    activeUsers: Schema.Int
-  })),
-  /** Of the period: conversations with a message in it, its messages, and the people who sent them. */
-  totals: Totals
-}).pipe(Schema.annotate({ identifier: "DailyActivity" }))
-export type DailyActivity = typeof DailyActivity.Type
 
 /**
  * Which conversations, and how many. `cursor` is the `next` of the page before.
@@ -257,21 +112,6 @@ export interface Period {
 // --------------------------------------------------------------------------------------------------------- errors
 
 /**
- * The cursor was not made by the same query.
- *
- * @category errors
- * @since 0.1.0
- */
-export class InvalidCursor extends Schema.TaggedError<InvalidCursor>("@strata/conversations/InvalidCursor")(
-  "InvalidCursor",
-  { cursor: Schema.String }
-) {
-  override get message() {
-    return "The cursor does not belong to this list: start again without one"
-  }
-}
-
-/**
  * The read models could not be read.
  *
  * @category errors
@@ -331,3 +171,35 @@ export class ConversationQueries extends EffectContext.Service<ConversationQueri
     readonly tenant?: Tenant | undefined
   }) => Effect.Effect<Totals, ReadModelUnavailable>
 }>()("@strata/conversations/read/ConversationQueries") {}
+
+// ---------------------------------------------------------------------------------------------------------- layer
+
+/**
+ * Queries on the read models in the database in scope.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<ConversationQueries, never, Postgres> = Layer.effect(
+  ConversationQueries,
+  Effect.map(Postgres, ({ sql }) => {
+    const query = <Options, A, E>(name: string, run: (options: Options) => Effect.Effect<A, E | SqlError>) =>
+      Effect.fn(`ConversationQueries.${name}`)((options: Options) =>
+        Effect.catchIf(
+          run(options),
+          isSqlError,
+          (cause) => Effect.fail(new ReadModelUnavailable({ query: name, cause }))
+        )
+      )
+    return ConversationQueries.of({
+      list: query("list", ConversationPages.list(sql)),
+      get: query("get", ConversationPages.get(sql)),
+      unread: query("unread", ConversationPages.unread(sql)),
+      messages: query("messages", MessagePages.messages(sql)),
+      message: query("message", MessagePages.message(sql)),
+      responseTimes: query("responseTimes", Figures.responseTimes(sql)),
+      daily: query("daily", Figures.daily(sql)),
+      totals: query("totals", Figures.totals(sql))
+    })
+  })
+)
