@@ -1,0 +1,40 @@
+/**
+ * The HTTP contract of Strata: one value that the server, the OpenAPI document and the typed client are derived from.
+ *
+ * @since 0.1.0
+ */
+import * as HttpApi from "effect/http-api/HttpApi"
+import * as OpenApi from "effect/http-api/OpenApi"
+import { AnalyticsApi } from "./AnalyticsApi.ts"
+import { ConversationsApi } from "./ConversationsApi.ts"
+import { ProjectionsApi } from "./ProjectionsApi.ts"
+import { Requests } from "./Requests.ts"
+import { SystemApi } from "./SystemApi.ts"
+
+/**
+ * Every endpoint.
+ *
+ * @category apis
+ * @since 0.1.0
+ */
+export class Api extends HttpApi.make("strata")
+  .add(SystemApi, ConversationsApi, AnalyticsApi, ProjectionsApi)
+  .middleware(Requests)
+  .annotate(HttpApi.ParseOptions, { errors: "all" })
+  .annotateMerge(OpenApi.annotations({
+    title: "Strata",
+    version: "0.1.0",
+    description: "Event-sourced messaging. Positions are text, times are ISO-8601 in UTC with microseconds. "
+      + "Errors are problems (RFC 9457). A write answers with `Strata-Position`; a read waits for a position given as "
+      + "`minPosition`. A write repeated under its `Idempotency-Key` gets the first answer.",
+    license: { name: "MIT" }
+  }))
+{}
+
+/**
+ * The contract as an OpenAPI 3.1 document.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const openApi = (): OpenApi.OpenAPISpec => OpenApi.fromApi(Api)

@@ -1,0 +1,106 @@
+/**
+ * Finds the principal behind a credential.
+ *
+ * @since 0.1.0
+ */
+import { Authorization } from "@strata/http-api/Authorization"
+import * as Principal from "@strata/http-api/Principal"
+import { Forbidden, Unauthorized } from "@strata/http-api/Problem"
+import * as Context from "effect/Context"
+import * as Digest from "effect/crypto/Digest"
+import * as Mac from "effect/crypto/Mac"
+import * as Effect from "effect/Effect"
+import type * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+
+/**
+ * A key and whom it stands for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ApiKey {
+  readonly key: Redacted.Redacted
+  readonly principal: Principal.Principal
+}
+
+/**
+ * The administrator of a server with one key.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const admin: Principal.Principal = { subject: "admin", tenant: "default", roles: ["admin"] }
+
+/**
+ * Knows credentials.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Authenticator extends Context.Service<Authenticator, {
+  readonly authenticate: (credential: Redacted.Redacted) => Effect.Effect<Option.Option<Principal.Principal>>
+}>()("@strata/server/Authenticator") {
+  /**
+   * Knows these keys. A credential is hashed and held against the hash of every key, so the time taken tells nothing
+   * about how much of a key was right, nor of which.
+   */
+  static readonly layer = (keys: ReadonlyArray<ApiKey>): Layer.Layer<Authenticator> =>
+    Layer.effect(
+      Authenticator,
+      Effect.gen(function*() {
+        const { digest } = yield* Digest.Digest
+        const hash = (secret: Redacted.Redacted) =>
+          digest(Digest.sha256, new TextEncoder().encode(Redacted.value(secret)))
+        const known = yield* Effect.forEach(keys, ({ key, principal }) =>
+          Effect.map(hash(key), (hashed) => ({ hashed, principal })))
+        return Authenticator.of({
+          authenticate: (credential) =>
+            Effect.map(hash(credential), (hashed) =>
+              known.reduce<Option.Option<Principal.Principal>>(
+                (found, candidate) =>
+                  Mac.timingSafeEqual(candidate.hashed, hashed) ? Option.some(candidate.principal) : found,
+                Option.none()
+              ))
+        })
+      })
+    ).pipe(Layer.provide(Digest.layerWebCrypto))
+}
+
+/**
+ * Asks the authenticator for every request to an endpoint that wants a credential, and holds the principal's roles
+ * against the one the endpoint names.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const authorizationLayer: Layer.Layer<Authorization, never, Authenticator> = Layer.effect(
+  Authorization,
+  Effect.gen(function*() {
+    const { authenticate } = yield* Authenticator
+    const admit = Effect.fnUntraced(function*(credential: Redacted.Redacted, endpoint: HttpApiEndpoint.Top) {
+      const found = yield* authenticate(credential)
+      if (Option.isNone(found)) {
+        return yield* new Unauthorized({
+          detail: Redacted.value(credential) === ""
+            ? "The request carries no credential: send an API key in X-API-Key or as a bearer token"
+            : "The credential is not known"
+        })
+      }
+      const role = Context.get(endpoint.annotations, Principal.RequiredRole)
+      if (!Principal.mayActAs(found.value, role)) {
+        return yield* new Forbidden({ detail: `${found.value.subject} lacks the role ${role}` })
+      }
+      yield* Effect.annotateCurrentSpan({ "enduser.id": found.value.subject, "strata.tenant": found.value.tenant })
+      return found.value
+    })
+    return Authorization.of({
+      apiKey: (handler, { credential, endpoint }) =>
+        Effect.provideServiceEffect(handler, Principal.CurrentPrincipal, admit(credential, endpoint)),
+      bearer: (handler, { credential, endpoint }) =>
+        Effect.provideServiceEffect(handler, Principal.CurrentPrincipal, admit(credential, endpoint))
+    })
+  })
+)

@@ -1,0 +1,69 @@
+/**
+ * How refusals of the domain and of the event store are answered.
+ *
+ * @since 0.1.0
+ */
+import type { Reason } from "@strata/conversations/domain/ConversationError"
+import type { CallError } from "@strata/conversations/write/Conversations"
+import type { EventStoreError } from "@strata/event-store/EventStore"
+import { BadRequest, Conflict, NotFound, RuleViolated, type ServiceUnavailable } from "@strata/http-api/Problem"
+import * as Effect from "effect/Effect"
+import { databaseUnavailable } from "./Unavailable.ts"
+
+/**
+ * The problem a conversation's refusal is answered with.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const ofConversation = (reason: Reason): NotFound | Conflict | RuleViolated => {
+  switch (reason._tag) {
+    case "ConversationNotFound":
+      return new NotFound({ detail: reason.message })
+    case "ConversationExists":
+    case "MessageIdTaken":
+    case "ParticipantHasOtherRole":
+      return new Conflict({ detail: reason.message })
+    default:
+      return new RuleViolated({ rule: reason._tag, detail: reason.message })
+  }
+}
+
+/**
+ * The problem an event store's refusal is answered with.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const ofEventStore = ({ reason }: EventStoreError): Conflict | BadRequest | ServiceUnavailable => {
+  switch (reason._tag) {
+    case "VersionConflict":
+      return new Conflict({ detail: reason.message, actualVersion: reason.actual })
+    case "EventIdTaken":
+      return new Conflict({ detail: reason.message })
+    case "IdempotencyKeyUsed":
+      return new Conflict({ detail: "The idempotency key is being used: repeat the request" })
+    case "InvalidAppend":
+      return new BadRequest({
+        detail: reason.message,
+        errors: [{ path: `body.${reason.path}`, message: reason.message }]
+      })
+    case "StoreUnavailable":
+      return databaseUnavailable()
+  }
+}
+
+/**
+ * Answers what a command may fail with. A history that cannot be read is a defect.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const answer = <A, R>(command: Effect.Effect<A, CallError | RuleViolated, R>) =>
+  command.pipe(
+    Effect.catchTags({
+      ConversationError: ({ reason }) => Effect.fail(ofConversation(reason)),
+      EventStoreError: (error) => Effect.fail(ofEventStore(error)),
+      EventDecodeError: Effect.die
+    })
+  )

@@ -1,0 +1,170 @@
+/**
+ * The server: the contract's handlers over the event store, the projections and the database, behind one listener.
+ *
+ * **Details**
+ *
+ * Layers are built in this order, and released in the reverse one: the listener (which answers 503 from then on), the
+ * database, its migrations, the event store, the projections, the application. So on shutdown the application finishes
+ * what it accepted while everything it needs is still there, and the database goes last.
+ *
+ * @since 0.1.0
+ */
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as ConversationsMigrations from "@strata/conversations/ConversationsMigrations"
+import { ConversationProjections } from "@strata/conversations/read/ConversationProjections"
+import * as ConversationQueries from "@strata/conversations/read/ConversationQueries"
+import * as Conversations from "@strata/conversations/write/Conversations"
+import * as EventStoreMigrations from "@strata/event-store/EventStoreMigrations"
+import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
+import { Api } from "@strata/http-api/Api"
+import * as EmbeddedPostgres from "@strata/postgres/EmbeddedPostgres"
+import * as Migrations from "@strata/postgres/Migrations"
+import * as Postgres from "@strata/postgres/Postgres"
+import * as PostgresConfig from "@strata/postgres/PostgresConfig"
+import * as Projections from "@strata/projections/Projections"
+import * as ProjectionsMigrations from "@strata/projections/ProjectionsMigrations"
+import * as Digest from "effect/crypto/Digest"
+import * as Effect from "effect/Effect"
+import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
+import * as HttpApiScalar from "effect/http-api/HttpApiScalar"
+import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
+import * as HttpMiddleware from "effect/http/HttpMiddleware"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as AnalyticsHandlers from "./AnalyticsHandlers.ts"
+import * as Authenticator from "./Authenticator.ts"
+import * as ConversationsHandlers from "./ConversationsHandlers.ts"
+import * as FirstApiKey from "./FirstApiKey.ts"
+import * as Health from "./Health.ts"
+import * as HttpListener from "./HttpListener.ts"
+import * as Problems from "./Problems.ts"
+import * as ProjectionsHandlers from "./ProjectionsHandlers.ts"
+import * as RequestLog from "./RequestLog.ts"
+import { ServerConfig } from "./ServerConfig.ts"
+import * as SystemHandlers from "./SystemHandlers.ts"
+import { version } from "./Version.ts"
+
+/**
+ * The tables of everything the server runs, in the order of their dependencies.
+ *
+ * @category migrations
+ * @since 0.1.0
+ */
+export const migrations: ReadonlyArray<Migrations.Migrations> = [
+  EventStoreMigrations.migrations,
+  ProjectionsMigrations.migrations,
+  ConversationsMigrations.migrations
+]
+
+/**
+ * Every route: the contract, its document at `/openapi.json` and its reference at `/docs`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const routes = Layer.mergeAll(
+  HttpApiBuilder.layer(Api, { openapiPath: "/openapi.json" }),
+  HttpApiScalar.layer(Api, { path: "/docs" }),
+  Problems.methodsLayer
+).pipe(
+  Layer.provide([
+    SystemHandlers.layer,
+    ConversationsHandlers.layer,
+    AnalyticsHandlers.layer,
+    ProjectionsHandlers.layer
+  ]),
+  Layer.provide([Problems.requestsLayer, Authenticator.authorizationLayer, Digest.layerWebCrypto])
+)
+
+/** Longer than any id of the contract, each character written as three. */
+const routerConfig = { maxParamLength: 4_096 }
+
+/** Probes and scrapes come every few seconds and would fill a trace store. */
+const untraced = /^\/(?:health|metrics|api\/v1\/health)/
+
+/**
+ * Serves the routes on the HTTP server in scope.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const serve = Layer.unwrap(Effect.gen(function*() {
+  const app = yield* HttpRouter.toHttpEffect(routes)
+  return HttpServer.serve(Problems.complete(app), RequestLog.middleware)
+})).pipe(
+  Layer.provide([
+    Layer.succeed(HttpRouter.RouterConfig, routerConfig),
+    Layer.succeed(HttpMiddleware.TracerDisabledWhen, (request) => untraced.test(request.url)),
+    Layer.unwrap(
+      Effect.map(ServerConfig, ({ maxBodySize }) => Layer.succeed(HttpIncomingMessage.MaxBodySize, maxBodySize))
+    )
+  ])
+)
+
+/** An append is tried again for less time than a client waits: a repeated request does the same. */
+const appendRetry = Schedule.exponential("50 millis").pipe(Schedule.jittered, Schedule.upTo({ duration: "2 seconds" }))
+
+/**
+ * Event store, projections, conversations and health on the database in scope, which is migrated first.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const domain = Health.Health.layer().pipe(
+  Layer.provideMerge([Conversations.layer(), ConversationQueries.layer]),
+  Layer.provideMerge(Projections.layer(ConversationProjections)),
+  Layer.provideMerge(EventStorePostgres.layer({ retry: appendRetry })),
+  Layer.provideMerge(Migrations.layer(migrations))
+)
+
+/**
+ * The database of the configuration: the one `DATABASE_URL` names, or an embedded one in the data directory.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const database = Layer.unwrap(Effect.gen(function*() {
+  const { databaseUrl, dataDirectory } = yield* ServerConfig
+  const options = yield* PostgresConfig.config
+  if (Option.isSome(databaseUrl)) return Postgres.layer({ ...options, url: databaseUrl.value })
+  return Layer.unwrap(
+    Effect.map(EmbeddedPostgres.EmbeddedPostgres, ({ url }) => Postgres.layer({ ...options, url }))
+  ).pipe(Layer.provide(EmbeddedPostgres.layer({ directory: dataDirectory })))
+}))
+
+/**
+ * Accepts the first admin key.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const authenticator = Layer.unwrap(
+  Effect.map(
+    Effect.flatMap(ServerConfig, FirstApiKey.resolve),
+    (key) => Authenticator.Authenticator.layer([{ key, principal: Authenticator.admin }])
+  )
+)
+
+const announce = Layer.effectDiscard(Effect.gen(function*() {
+  const server = yield* HttpServer.HttpServer
+  yield* Effect.logInfo(`Strata ${version} serves at ${HttpServer.formatAddress(server.address)}, reference at /docs`)
+}))
+
+/**
+ * The whole server, from its configuration.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = Layer.merge(announce, Metric.enableRuntimeMetricsLayer).pipe(
+  Layer.provideMerge(serve),
+  Layer.provideMerge(domain),
+  Layer.provideMerge(database),
+  Layer.provideMerge(HttpListener.layer),
+  Layer.provide(authenticator),
+  Layer.provide(NodeServices.layer)
+)

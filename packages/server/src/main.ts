@@ -1,0 +1,52 @@
+/**
+ * The server's process: `node packages/server/src/main.ts`. SIGTERM and SIGINT stop it in order with exit code 0, a second
+ * one at once. When it cannot start it says why in one line, with exit code 1.
+ *
+ * @since 0.1.0
+ */
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as Cause from "effect/Cause"
+import * as Config from "effect/Config"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { ServeError } from "effect/http/HttpServerError"
+import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
+import NodeProcess from "node:process"
+import * as Server from "./Server.ts"
+import { explain, ServerConfig } from "./ServerConfig.ts"
+import * as Telemetry from "./Telemetry.ts"
+
+/** 128 and the number of SIGINT, as a shell would have it. */
+const interrupted = 130
+
+const exitAtOnceOnSecondSignal = Effect.sync(() => {
+  let signals = 0
+  const count = () => {
+    signals += 1
+    if (signals > 1) NodeProcess.exit(interrupted)
+  }
+  NodeProcess.on("SIGTERM", count)
+  NodeProcess.on("SIGINT", count)
+})
+
+/** Expected failures carry a message for people; anything else is a defect and is shown whole. */
+const report = (cause: Cause.Cause<unknown>) => {
+  const error = Cause.squash(cause)
+  if (error instanceof Config.ConfigError) return Console.error(explain(error).message)
+  if (error instanceof ServeError) return Console.error(`Cannot start: ${String(error.cause)}. See HOST and PORT.`)
+  const isExpected = cause.reasons.some(Cause.isFailReason) && Predicate.hasProperty(error, "message")
+  return Console.error(isExpected ? String(error.message).replaceAll(/\s+/g, " ") : Cause.pretty(cause))
+}
+
+const program = exitAtOnceOnSecondSignal.pipe(
+  Effect.andThen(Layer.launch(Server.layer)),
+  Effect.provide(Telemetry.layer.pipe(Layer.provideMerge(ServerConfig.layer))),
+  Effect.tapCause((cause) => Cause.hasInterruptsOnly(cause) ? Effect.void : report(cause))
+)
+
+NodeRuntime.runMain(program, {
+  disableErrorReporting: true,
+  teardown: (exit, onExit) => onExit(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) ? 0 : 1)
+})
