@@ -10,12 +10,14 @@ import * as Postgres from "@strata/postgres/Postgres"
 import * as ChildProgram from "@strata/testing/ChildProgram"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as PrivatePostgres from "@strata/testing/PrivatePostgres"
+import * as TcpProxy from "@strata/testing/TcpProxy"
 import * as Array from "effect/Array"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 
@@ -86,6 +88,7 @@ layer(Services, { excludeTestServices: true })("event store, several processes",
       const log = yield* wholeLog(store)
       assertInOrder(log)
       assert.isAbove(log.length, 1000)
+      deepStrictEqual(lines.flatMap((each) => [...each].filter((line) => line.startsWith("failed"))), [])
       const acks = lines.flatMap(acknowledged)
       deepStrictEqual(new Set(log.slice(0, -1).map((fact): string => fact.eventId)), new Set(acks))
       assert.strictEqual(acks.length, log.length - 1)
@@ -154,6 +157,28 @@ layer(Services, { excludeTestServices: true })("event store, several processes",
         deepStrictEqual(log.length, acks.length)
         deepStrictEqual(new Set(log.map((fact): string => fact.eventId)), new Set(acks))
       }).pipe(Effect.provide(Database))
+    }), 60_000)
+
+  it.effect("an append whose answer was lost after the commit is stored once and answered", () =>
+    Effect.gen(function*() {
+      const { hostname, port } = new URL(Redacted.value(yield* PostgresTest.url))
+      const proxy = yield* TcpProxy.make({ host: hostname, port: Number(port) })
+      yield* Effect.gen(function*() {
+        const store = yield* EventStorePostgres.make({ name: "lost answer" })
+        const cut = yield* Effect.forkChild(
+          proxy.cutWhen({ from: "server", matches: TcpProxy.contains("outcomes"), deliver: false }),
+          { startImmediately: true }
+        )
+        const stream = Fact.streamId("counter", "1")
+        const appended = yield* store.append({
+          facts: [{ stream, type: "Counted", data: 1 }],
+          expect: { [stream]: "noStream" },
+          idempotency: { key: "k", fingerprint: "f", answer: null }
+        })
+        yield* Fiber.join(cut)
+        deepStrictEqual([appended.position, appended.duplicate], [Fact.Position.make(1n), true])
+        deepStrictEqual((yield* wholeLog(store)).map((fact) => fact.eventId), [appended.facts[0]!.eventId])
+      }).pipe(Effect.provide(Postgres.layer({ url: proxy.through(yield* PostgresTest.url) })))
     }), 60_000)
 
   it.effect("a subscriber goes on after its connections were cut and its database restarted", () =>

@@ -2,7 +2,7 @@
  * A process that appends to a store with several writers at once, and prints what was acknowledged.
  *
  * Arguments: store, writers, appends of each writer, seed. Prints `ready`, waits for a line, prints `ack <event ids>` for
- * each append that was acknowledged and `done` at the end.
+ * each append that was acknowledged, `failed <reason>` for one that failed but for a version conflict, and `done`.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeStdio from "@effect/platform-node/NodeStdio"
@@ -51,8 +51,10 @@ const appendOnce = Effect.fnUntraced(function*(seen: Map<string, number>) {
           return print(`ack ${appended.facts.map((fact) => fact.eventId).join(" ")}`)
         }),
       onFailure: ({ reason }) =>
-        Effect.sync(() => {
-          if (reason._tag === "VersionConflict") seen.set(reason.stream, reason.actual)
+        Effect.suspend(() => {
+          if (reason._tag !== "VersionConflict") return print(`failed ${reason._tag}`)
+          seen.set(reason.stream, reason.actual)
+          return Effect.void
         })
     })
   )
