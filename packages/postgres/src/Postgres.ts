@@ -54,12 +54,12 @@ import type * as Stream from "effect/Stream"
 import * as Durability from "./Durability.ts"
 import * as Pool from "./internal/pool.ts"
 import * as Socket from "./internal/socket.ts"
-import * as Target from "./internal/target.ts"
 import * as Transactions from "./internal/transactions.ts"
 import * as WakeUps from "./internal/wakeUps.ts"
 import * as PostgresConfig from "./PostgresConfig.ts"
 import { NotReachable, PostgresError } from "./PostgresError.ts"
 import * as PostgresMetrics from "./PostgresMetrics.ts"
+import * as PostgresTarget from "./PostgresTarget.ts"
 import * as PostgresTypes from "./PostgresTypes.ts"
 import * as SqlState from "./SqlState.ts"
 import type { TransactionError } from "./TransactionError.ts"
@@ -154,7 +154,7 @@ export const layerConfig: Layer.Layer<
 > = Layer.unwrap(Effect.map(PostgresConfig.config, layer))
 
 const make = Effect.fnUntraced(function*(options: PostgresConfig.PostgresOptions) {
-  const target = yield* Target.resolve(options)
+  const target = yield* PostgresTarget.resolve(options)
   const metrics = yield* PostgresMetrics.make({ pool: target.applicationName, max: target.maxConnections })
   const connection = yield* firstConnection(target)
   const sql = yield* Pool.make({
@@ -186,7 +186,7 @@ const make = Effect.fnUntraced(function*(options: PostgresConfig.PostgresOptions
 })
 
 /** Makes one connection, checks the server through it, and gives the settings that worked. */
-const firstConnection = (target: Target.Target) =>
+const firstConnection = (target: PostgresTarget.Target) =>
   Effect.gen(function*() {
     const encrypt = target.tls.mode !== "disable" &&
       (target.tls.mode !== "prefer" || (yield* Socket.offersTls(target)))
@@ -209,10 +209,10 @@ const starting = (timeout: Duration.Duration) =>
     Schedule.upTo({ duration: timeout })
   )
 
-const notReachable = (target: Target.Target) => (cause: SqlError) =>
+const notReachable = (target: PostgresTarget.Target) => (cause: SqlError) =>
   new PostgresError({ reason: new NotReachable({ server: target.server, cause }) })
 
-const connectionConfig = (target: Target.Target): PgConnection.Config => ({
+const connectionConfig = (target: PostgresTarget.Target): PgConnection.Config => ({
   host: target.host,
   port: target.port,
   path: target.path,

@@ -22,8 +22,8 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import type * as Brand from "effect/Brand"
+import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -181,9 +181,13 @@ export const Timestamp: Schema.Codec<Timestamp, string> = Schema.String.pipe(
     SchemaTransformation.transformEffect({
       decode: (text: string, options) =>
         Effect.mapError(Effect.fromOption(parse(text)), () =>
-          new SchemaIssue.InvalidValue({
-            message: "Expected a time in ISO-8601 with a zone, such as 2026-01-31T10:00:00.000000Z"
-          }, text, options)),
+          new SchemaIssue.InvalidValue(
+            {
+              message: "Expected a time in ISO-8601 with a zone, such as 2026-01-31T10:00:00.000000Z"
+            },
+            text,
+            options
+          )),
       encode: (value: bigint) => Effect.succeed(format(fromMicros(value)))
     })
   ),

@@ -154,28 +154,31 @@ layer(PostgresTest.layer(), { excludeTestServices: true })("Postgres.layer", (it
         yield* sql`create table measured (id int primary key)`
         yield* transact(sql`insert into measured values (1)`)
         yield* Effect.ignore(transact(sql`insert into measured values (1)`))
-        yield* Effect.scoped(Effect.andThen(sql.reserve, Effect.sync(() => {
-          const values = Object.fromEntries(
-            Metric.snapshotUnsafe(Context.make(Metric.MetricRegistry, registry)).map((series) => {
-              const { pool, ...labels } = series.attributes ?? {}
-              assert.strictEqual(pool, "measured")
-              const state = series.state
-              return [
-                `${series.id}${Object.values(labels).map((label) => `:${label}`).join("")}`,
-                "value" in state ? Number(state.value) : "count" in state ? Number(state.count) : undefined
-              ]
-            })
-          )
-          assert.strictEqual(values["strata_postgres_pool_connections_max"], 3)
-          assert.strictEqual(values["strata_postgres_pool_connections_in_use"], 1)
-          assert.strictEqual(values["strata_postgres_pool_waiting"], 0)
-          assert.isAtLeast(values["strata_postgres_pool_connections_open"] ?? 0, 1)
-          assert.strictEqual(values["strata_postgres_transactions_total:committed"], 1)
-          assert.strictEqual(values["strata_postgres_transactions_total:rolled_back"], 1)
-          assert.strictEqual(values["strata_postgres_query_errors_total:conflict"], 1)
-          assert.strictEqual(values["strata_postgres_query_seconds"], 7)
-          assert.strictEqual(values["strata_postgres_pool_acquire_seconds"], 4)
-        })))
+        yield* Effect.scoped(Effect.andThen(
+          sql.reserve,
+          Effect.sync(() => {
+            const values = Object.fromEntries(
+              Metric.snapshotUnsafe(Context.make(Metric.MetricRegistry, registry)).map((series) => {
+                const { pool, ...labels } = series.attributes ?? {}
+                assert.strictEqual(pool, "measured")
+                const state = series.state
+                return [
+                  `${series.id}${Object.values(labels).map((label) => `:${label}`).join("")}`,
+                  "value" in state ? Number(state.value) : "count" in state ? Number(state.count) : undefined
+                ]
+              })
+            )
+            assert.strictEqual(values["strata_postgres_pool_connections_max"], 3)
+            assert.strictEqual(values["strata_postgres_pool_connections_in_use"], 1)
+            assert.strictEqual(values["strata_postgres_pool_waiting"], 0)
+            assert.isAtLeast(values["strata_postgres_pool_connections_open"] ?? 0, 1)
+            assert.strictEqual(values["strata_postgres_transactions_total:committed"], 1)
+            assert.strictEqual(values["strata_postgres_transactions_total:rolled_back"], 1)
+            assert.strictEqual(values["strata_postgres_query_errors_total:conflict"], 1)
+            assert.strictEqual(values["strata_postgres_query_seconds"], 7)
+            assert.strictEqual(values["strata_postgres_pool_acquire_seconds"], 4)
+          })
+        ))
       }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, registry))
     }))
 })

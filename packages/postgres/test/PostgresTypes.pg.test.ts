@@ -75,7 +75,10 @@ layer(PostgresTest.layer({ options: { maxConnections: 3 } }), { excludeTestServi
     Effect.gen(function*() {
       const { sql } = yield* Postgres
       assert.strictEqual(yield* only(sql`select '18446744073709551615'::xid8 as value`), 18446744073709551615n)
-      assert.strictEqual(yield* only(sql`select ${Pg.xid8(18446744073709551615n)}::text as value`), "18446744073709551615")
+      assert.strictEqual(
+        yield* only(sql`select ${Pg.xid8(18446744073709551615n)}::text as value`),
+        "18446744073709551615"
+      )
       assert.typeOf(yield* only(sql`select pg_current_xact_id() as value`), "bigint")
       assert.deepStrictEqual(yield* only(sql`select array['7'::xid8, null] as value`), [7n, null])
     }))
@@ -121,8 +124,16 @@ layer(PostgresTest.layer({ options: { maxConnections: 3 } }), { excludeTestServi
       const id = "0193b5b0-7bd4-7000-8000-000000000001"
       assert.deepStrictEqual(yield* only(sql`select ${Pg.textArray([])} as value`), [])
       assert.deepStrictEqual(yield* only(sql`select ${Pg.textArray([null])} as value`), [null])
-      assert.deepStrictEqual(yield* only(sql`select ${Pg.textArray(["a", null, "{\"'é"])} as value`), ["a", null, "{\"'é"])
-      assert.deepStrictEqual(yield* only(sql`select ${Pg.bigintArray([1n, 2n ** 40n, null])} as value`), [1n, 2n ** 40n, null])
+      assert.deepStrictEqual(yield* only(sql`select ${Pg.textArray(["a", null, "{\"'é"])} as value`), [
+        "a",
+        null,
+        "{\"'é"
+      ])
+      assert.deepStrictEqual(yield* only(sql`select ${Pg.bigintArray([1n, 2n ** 40n, null])} as value`), [
+        1n,
+        2n ** 40n,
+        null
+      ])
       assert.deepStrictEqual(yield* only(sql`select ${Pg.intArray([1, -2])} as value`), [1, -2])
       assert.deepStrictEqual(yield* only(sql`select ${Pg.uuidArray([id, null])} as value`), [id, null])
       assert.deepStrictEqual(yield* only(sql`select ${Pg.booleanArray([true, null])} as value`), [true, null])

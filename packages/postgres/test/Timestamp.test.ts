@@ -18,13 +18,17 @@ describe("Timestamp", () => {
       assert.strictEqual(micros(Timestamp.format(timestamp)), timestamp)
     }))
 
-  it.effect.prop("the order of the text is the order of the instants in one century", [instant, instant], ([a, b]) =>
-    Effect.sync(() => {
-      const century = 3_155_760_000_000_000n
-      const [first, second] = [a, b].map((value) => Timestamp.fromMicros(((value % century) + century) % century))
-      if (first === undefined || second === undefined) return
-      assert.strictEqual(Timestamp.format(first) < Timestamp.format(second), first < second)
-    }))
+  it.effect.prop(
+    "the order of the text is the order of the instants in one century",
+    [instant, instant],
+    ([a, b]) =>
+      Effect.sync(() => {
+        const century = 3_155_760_000_000_000n
+        const [first, second] = [a, b].map((value) => Timestamp.fromMicros(((value % century) + century) % century))
+        if (first === undefined || second === undefined) return
+        assert.strictEqual(Timestamp.format(first) < Timestamp.format(second), first < second)
+      })
+  )
 
   it("reads zones and fractions", () => {
     assert.strictEqual(micros("1970-01-01T00:00:00Z"), 0n)
@@ -53,8 +57,14 @@ describe("Timestamp", () => {
   })
 
   it("writes years before the first and after the 9999th with a sign", () => {
-    assert.strictEqual(Timestamp.format(Timestamp.fromMicros(253_402_300_800_000_000n)), "+010000-01-01T00:00:00.000000Z")
-    assert.strictEqual(Timestamp.format(Timestamp.fromMicros(-62_167_219_200_000_001n)), "-000001-12-31T23:59:59.999999Z")
+    assert.strictEqual(
+      Timestamp.format(Timestamp.fromMicros(253_402_300_800_000_000n)),
+      "+010000-01-01T00:00:00.000000Z"
+    )
+    assert.strictEqual(
+      Timestamp.format(Timestamp.fromMicros(-62_167_219_200_000_001n)),
+      "-000001-12-31T23:59:59.999999Z"
+    )
   })
 
   it("infinities surround every instant", () => {

@@ -4,6 +4,7 @@ import { Postgres } from "@strata/postgres/Postgres"
 import * as PostgresLayer from "@strata/postgres/Postgres"
 import type { PostgresOptions } from "@strata/postgres/PostgresConfig"
 import * as PrivatePostgres from "@strata/testing/PrivatePostgres"
+import * as TcpProxy from "@strata/testing/TcpProxy"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -11,8 +12,9 @@ import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Path from "effect/Path"
 import * as ChildProcess from "effect/process/ChildProcess"
+import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
-import * as TcpProxy from "@strata/testing/TcpProxy"
+import * as Stream from "effect/Stream"
 
 const openssl = (...args: ReadonlyArray<string>) =>
   ChildProcess.make("openssl", args, { stdout: "ignore", stderr: "ignore" }).pipe(
@@ -114,7 +116,10 @@ layer(TlsServer.layer, { excludeTestServices: true, timeout: "60 seconds" })("TL
   it.effect("verify-ca checks who signed, and not for which host", () =>
     Effect.gen(function*() {
       const { file } = yield* TlsServer
-      assert.strictEqual(yield* outcome({ tls: "verify-ca", tlsCa: file("authority.crt"), host: "127.0.0.1" }), "encrypted")
+      assert.strictEqual(
+        yield* outcome({ tls: "verify-ca", tlsCa: file("authority.crt"), host: "127.0.0.1" }),
+        "encrypted"
+      )
       assert.include(yield* outcome({ tls: "verify-ca", tlsCa: file("stranger.crt") }), "No connection")
       assert.include(yield* outcome({ tls: "verify-ca" }), "No connection")
       assert.include(yield* outcome({ tls: "require", tlsCa: file("stranger.crt") }), "No connection")
@@ -177,7 +182,12 @@ layer(TlsServer.layer, { excludeTestServices: true, timeout: "60 seconds" })("TL
   it.effect("wake-ups and cancellations work on encrypted connections", () =>
     Effect.gen(function*() {
       const { server } = yield* TlsServer
-      const { sql } = yield* connect({ url: server.url, tls: "require", maxConnections: 1 })
+      const { sql, wake, wakeups } = yield* connect({ url: server.url, tls: "require", maxConnections: 1 })
+      const woken = yield* Queue.unbounded<void>()
+      yield* Effect.forkScoped(Stream.runForEach(wakeups("encrypted"), () => Queue.offer(woken, undefined)))
+      yield* Queue.take(woken)
+      yield* wake("encrypted")
+      yield* Queue.take(woken)
       const [took] = yield* Effect.timed(Effect.timeoutOption(sql`select pg_sleep(30)`, "100 millis"))
       assert.isBelow(Duration.toMillis(took), 3_000)
       yield* sql`select 1`

@@ -212,7 +212,9 @@ layer(PostgresTest.layer({ options: { maxConnections: 6, transactionAttempts: 4 
         const { sql, transact } = yield* Postgres
         yield* sql`create table deferred_unique (id int unique deferrable initially deferred)`
         const error = yield* Effect.flip(
-          transact(Effect.andThen(sql`insert into deferred_unique values (1)`, sql`insert into deferred_unique values (1)`))
+          transact(
+            Effect.andThen(sql`insert into deferred_unique values (1)`, sql`insert into deferred_unique values (1)`)
+          )
         )
         assert.strictEqual(reasonOf(error), "SqlError")
         assert.deepStrictEqual(yield* sql`select * from deferred_unique`, [])
@@ -247,7 +249,9 @@ layer(PostgresTest.layer({ options: { maxConnections: 6, transactionAttempts: 4 
         yield* transact(Effect.gen(function*() {
           assert.isTrue(yield* inTransaction)
           assert.isTrue(yield* transact(inTransaction))
-          yield* sql.afterCommit(Effect.flatMap(inTransaction, (inside) => Effect.asVoid(Deferred.succeed(after, inside))))
+          yield* sql.afterCommit(
+            Effect.flatMap(inTransaction, (inside) => Effect.asVoid(Deferred.succeed(after, inside)))
+          )
         }))
         assert.isFalse(yield* Deferred.await(after))
         assert.isFalse(yield* inTransaction)
@@ -302,8 +306,10 @@ layer(PostgresTest.layer({ options: { maxConnections: 4 } }), { excludeTestServi
           { startImmediately: true }
         )
         const error = yield* Effect.flip(
-          Effect.flatMap(Postgres, ({ sql, transact }) =>
-            transact(sql`insert into lost_commit ${sql.insert({ id: 1 })}`)).pipe(withPool({ url }))
+          Effect.flatMap(
+            Postgres,
+            ({ sql, transact }) => transact(sql`insert into lost_commit ${sql.insert({ id: 1 })}`)
+          ).pipe(withPool({ url }))
         )
         assert.strictEqual(reasonOf(error), "OutcomeUnknown")
         assert.deepStrictEqual(yield* ids, [])
@@ -412,9 +418,11 @@ layer(PostgresTest.layer(), { excludeTestServices: true })("Postgres.beforeCommi
       const { beforeCommit, transact } = yield* Postgres
       const outside = yield* Effect.exit(beforeCommit(Effect.void))
       assert.isTrue(Exit.isFailure(outside) && Cause.hasDies(outside.cause))
-      const late = yield* transact(Effect.context<never>().pipe(
-        Effect.map((context) => Effect.provideContext(beforeCommit(Effect.void), context))
-      ))
+      const late = yield* transact(
+        Effect.context<never>().pipe(
+          Effect.map((context) => Effect.provideContext(beforeCommit(Effect.void), context))
+        )
+      )
       const exit = yield* Effect.exit(late)
       assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
     }))

@@ -9,7 +9,7 @@ import * as Net from "node:net"
 import type { ConnectionOptions } from "node:tls"
 import { InvalidOption, PostgresError } from "../PostgresError.ts"
 import type { PoolState } from "../PostgresMetrics.ts"
-import type { Target, TlsTarget } from "./target.ts"
+import type { Target, TlsTarget } from "../PostgresTarget.ts"
 
 const open = (target: Target): Net.Socket =>
   target.path !== undefined

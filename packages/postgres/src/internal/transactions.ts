@@ -8,13 +8,7 @@ import * as Schedule from "effect/Schedule"
 import type { SqlError } from "effect/sql/SqlError"
 import type { PostgresMetrics } from "../PostgresMetrics.ts"
 import * as SqlState from "../SqlState.ts"
-import {
-  CommitRefused,
-  ConnectionLost,
-  OutcomeUnknown,
-  TransactionError,
-  Unavailable
-} from "../TransactionError.ts"
+import { CommitRefused, ConnectionLost, OutcomeUnknown, TransactionError, Unavailable } from "../TransactionError.ts"
 
 /** One level of `transact`. Work registered in a savepoint moves to its parent when the savepoint succeeds. */
 interface Level {
@@ -102,7 +96,9 @@ export const make = (options: TransactionsOptions) => {
         const level = levelOf(fiber.context)
         if (level === undefined) return Effect.die(new Error("beforeCommit needs a transaction: call it in transact"))
         if (!level.open) return Effect.die(ended("beforeCommit"))
-        level.work.push(Effect.mapError(work, (cause) => new TransactionError({ reason: new CommitRefused({ cause }) })))
+        level.work.push(
+          Effect.mapError(work, (cause) => new TransactionError({ reason: new CommitRefused({ cause }) }))
+        )
         return Effect.void
       })
   }
@@ -143,7 +139,11 @@ const judge = <A, E>(
   const sqlError = databaseErrorOf(cause)
   if (sqlError === undefined) return { retry: false, cause: withoutFailures(cause), outcome: "rolled_back" }
   if (ended === undefined) {
-    return { retry: isSafeToRepeat(cause), cause: failWith(new Unavailable({ cause: sqlError })), outcome: "rolled_back" }
+    return {
+      retry: isSafeToRepeat(cause),
+      cause: failWith(new Unavailable({ cause: sqlError })),
+      outcome: "rolled_back"
+    }
   }
   return isCommitRefusal(sqlError)
     ? { retry: isSafeToRepeat(cause), cause: failWith(sqlError), outcome: "rolled_back" }

@@ -1,13 +1,26 @@
-/** From the options of `Postgres.layer` to one checked value of each, with nothing left to decide. */
+/**
+ * From the options of `Postgres.layer` to one checked value of each, with nothing left to decide.
+ *
+ * **When to use**
+ *
+ * Use to check options without connecting, or to tell what a URL means.
+ *
+ * @since 0.1.0
+ */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import { type PostgresOptions, type TlsMode, tlsModes } from "../PostgresConfig.ts"
-import { InvalidOption, PostgresError } from "../PostgresError.ts"
+import { type PostgresOptions, type TlsMode, tlsModes } from "./PostgresConfig.ts"
+import { InvalidOption, PostgresError } from "./PostgresError.ts"
 
-/** PEM text, the path of a file that holds it, or nothing. */
+/**
+ * How to encrypt. Authorities, certificate and key are PEM text, or the path of a file that holds it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface TlsTarget {
   readonly mode: TlsMode
   readonly ca: string | undefined
@@ -16,6 +29,12 @@ export interface TlsTarget {
   readonly serverName: string | undefined
 }
 
+/**
+ * A database and how to treat it. See `PostgresOptions` for each of them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Target {
   /** For messages: never holds a secret. */
   readonly server: string
@@ -46,8 +65,15 @@ export interface Target {
 const invalid = (option: string, problem: string) =>
   Effect.fail(new PostgresError({ reason: new InvalidOption({ option, problem }) }))
 
-/** Checks the options and fills in the defaults. */
-export const resolve = Effect.fnUntraced(function*(options: PostgresOptions) {
+/**
+ * Checks the options and fills in the defaults. Fails with the name of the first option that cannot be used.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const resolve = Effect.fnUntraced(function*(
+  options: PostgresOptions
+): Effect.fn.Return<Target, PostgresError> {
   const url = options.url === undefined ? emptyUrl : yield* parseUrl(options.url)
   const host = options.host ?? url.host ?? "localhost"
   const port = yield* integer("port (STRATA_DATABASE_PORT)", options.port ?? url.port ?? 5432, 1, 65_535)
@@ -75,7 +101,7 @@ export const resolve = Effect.fnUntraced(function*(options: PostgresOptions) {
       `must be longer than the statement timeout of ${Duration.format(statementTimeout)}, or it cuts healthy statements`
     )
   }
-  const target: Target = {
+  return {
     server: path ?? `${host}:${port}`,
     host,
     port,
@@ -125,7 +151,6 @@ export const resolve = Effect.fnUntraced(function*(options: PostgresOptions) {
     ),
     allowDataLossOnCrash: options.allowDataLossOnCrash ?? false
   }
-  return target
 })
 
 const resolveTls = Effect.fnUntraced(function*(options: PostgresOptions, url: Url, path: string | undefined) {
