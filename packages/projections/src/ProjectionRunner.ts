@@ -18,6 +18,7 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
+import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { type Checkpoint, type Checkpoints, Superseded } from "./Checkpoint.ts"
@@ -168,4 +169,9 @@ const isStoreError = Schema.is(EventStoreError)
 const passing: ReadonlySet<SqlState.ErrorClass> = new Set(["retryable", "unknown-outcome", "disk-full"])
 const statementTimeout = "57014"
 
-const messageOf = (cause: Cause.Cause<unknown>): string => Cause.prettyErrors(cause).map((error) => error.message).join("; ")
+/** The database's own words say more than its client's. */
+const messageOf = <E>(cause: Cause.Cause<E>): string =>
+  errorsOf(cause).map((error) => {
+    const server = SqlState.sqlErrorOf(error)?.reason.cause ?? error
+    return Predicate.hasProperty(server, "message") ? String(server.message) : String(server)
+  }).join("; ")

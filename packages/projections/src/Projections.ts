@@ -186,8 +186,10 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
   const store = yield* EventStore
   const checkpoints = Checkpoint.make(yield* Postgres, store.name)
   const progress = yield* SubscriptionRef.make(HashMap.empty<string, Checkpoint.Checkpoint>())
-  const learn = (news: ReadonlyArray<Checkpoint.Checkpoint>) => SubscriptionRef.update(progress, merge(news))
-  const readProgress = Effect.tap(checkpoints.all, learn)
+  const told = (checkpoint: Checkpoint.Checkpoint) => SubscriptionRef.update(progress, merge([checkpoint]))
+  // Where projections run here, whether one has failed is what its own runner says: it may be about to try again.
+  const readProgress = Effect.tap(checkpoints.all, (rows) =>
+    SubscriptionRef.update(progress, merge(run ? rows.filter(({ state }) => state !== "failed") : rows)))
 
   const status = Effect.gen(function*() {
     const rows = new Map((yield* readProgress).map((row) => [row.name, row]))
@@ -221,13 +223,13 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
       }
 
       if (!isSettled(SubscriptionRef.getUnsafe(progress))) {
-        const told = SubscriptionRef.changes(progress).pipe(Stream.takeUntil(isSettled), Stream.runDrain)
-        const asked = readProgress.pipe(
+        const settled = SubscriptionRef.changes(progress).pipe(Stream.takeUntil(isSettled), Stream.runDrain)
+        const polling = readProgress.pipe(
           Effect.retry({ while: (error) => SqlState.classify(error) !== "permanent", schedule: Schedule.spaced("250 millis") }),
           Effect.repeat(Schedule.spaced(options.pollInterval ?? (run ? "250 millis" : "25 millis"))),
           Effect.withTracerEnabled(false)
         )
-        yield* Effect.timeoutOption(Effect.raceFirst(told, asked), timeout)
+        yield* Effect.timeoutOption(Effect.raceFirst(settled, polling), timeout)
       }
       const left = behind(SubscriptionRef.getUnsafe(progress), wanted, position)
       if (left.length > 0) return yield* new ProjectionBehind({ position, behind: left })
@@ -249,7 +251,7 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
           checkpoints,
           batchSize,
           maxBatchSize,
-          moved: (checkpoint) => learn([checkpoint])
+          moved: told
         })),
       { discard: true }
     )
@@ -262,19 +264,19 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
 
 type Progress = HashMap.HashMap<string, Checkpoint.Checkpoint>
 
-/** News may come late, so a position only goes back when the version changes. */
+/** News may come late: of one version, the furthest counts, and a failure there outlives what was read before it. */
 const merge = (news: ReadonlyArray<Checkpoint.Checkpoint>) => (known: Progress): Progress =>
-  news.reduce(
-    (progress, checkpoint) =>
-      HashMap.modifyAt(progress, checkpoint.name, (before) =>
-        Option.some(
-          Option.getOrElse(
-            Option.filter(before, ({ position, version }) => version === checkpoint.version && position > checkpoint.position),
-            () => checkpoint
-          )
-        )),
-    known
-  )
+  news.reduce((progress, checkpoint) => {
+    const before = HashMap.get(progress, checkpoint.name)
+    return Option.exists(before, (before) => isNewer(before, checkpoint))
+      ? progress
+      : HashMap.set(progress, checkpoint.name, checkpoint)
+  }, known)
+
+const isNewer = (before: Checkpoint.Checkpoint, news: Checkpoint.Checkpoint): boolean =>
+  before.version === news.version &&
+  (before.position > news.position ||
+    before.position === news.position && before.state === "failed" && news.state === "running")
 
 const behind = (progress: Progress, wanted: ReadonlyArray<string>, target: Position): ProjectionBehind["behind"] =>
   wanted.flatMap((name) => {
