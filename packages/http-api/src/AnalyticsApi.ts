@@ -10,7 +10,7 @@ import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
-import { Authorization } from "./Authorization.ts"
+import { Authorization, RoleCheck } from "./Authorization.ts"
 import * as Consistency from "./Consistency.ts"
 
 /** Sent times from `from` (included) to `to` (excluded); an end that is not given is open. */
@@ -49,6 +49,7 @@ export class AnalyticsApi extends HttpApiGroup.make("analytics")
       description: "Messages, active conversations and active users by day of UTC, and their totals."
     }))
   )
+  .middleware(RoleCheck)
   .middleware(Authorization)
   .prefix("/api/v1/analytics")
   .annotateMerge(OpenApi.annotations({ title: "Analytics", description: "Figures about conversations." }))

@@ -1,5 +1,6 @@
 /**
- * Authorization: every endpoint that carries this middleware asks for a credential, as a bearer token or in `X-API-Key`.
+ * Authorization: every endpoint that carries these middlewares asks for a credential, as a bearer token or in `X-API-Key`, and
+ * for a role.
  *
  * @since 0.1.0
  */
@@ -10,7 +11,7 @@ import type { CurrentPrincipal } from "./Principal.ts"
 import { Forbidden, Unauthorized } from "./Problem.ts"
 
 /**
- * Turns a credential into the request's principal, and holds the principal against the endpoint's role.
+ * Turns a credential into the request's principal.
  *
  * @effect-expect-leaking HttpServerRequest | ParsedSearchParams | RouteContext
  *
@@ -29,6 +30,20 @@ export class Authorization extends HttpApiMiddleware.Service<Authorization, { pr
         HttpApiSecurity.annotate(OpenApi.Description, "The same credential as a bearer token")
       )
     },
-    error: [Unauthorized, Forbidden]
+    error: Unauthorized
   }
+) {}
+
+/**
+ * Holds the principal against the role the endpoint is annotated with. Stands inside `Authorization`: a caller who is
+ * known and lacks the role is not asked for another credential.
+ *
+ * @effect-expect-leaking HttpServerRequest | ParsedSearchParams | RouteContext
+ *
+ * @category middlewares
+ * @since 0.1.0
+ */
+export class RoleCheck extends HttpApiMiddleware.Service<RoleCheck, { requires: CurrentPrincipal }>()(
+  "@strata/http-api/Authorization/RoleCheck",
+  { error: Forbidden }
 ) {}

@@ -15,7 +15,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
-import { Authorization } from "./Authorization.ts"
+import { Authorization, RoleCheck } from "./Authorization.ts"
 import * as Consistency from "./Consistency.ts"
 import * as IdempotencyKey from "./IdempotencyKey.ts"
 import * as Paging from "./Paging.ts"
@@ -210,6 +210,7 @@ export class ConversationsApi extends read.add(
     description: "It is kept and read, and takes no more messages."
   }))
 )
+  .middleware(RoleCheck)
   .middleware(Authorization)
   .prefix("/api/v1/conversations")
   .annotateMerge(OpenApi.annotations({

@@ -3,14 +3,13 @@
  *
  * @since 0.1.0
  */
-import { Authorization } from "@strata/http-api/Authorization"
+import { Authorization, RoleCheck } from "@strata/http-api/Authorization"
 import * as Principal from "@strata/http-api/Principal"
 import { Forbidden, Unauthorized } from "@strata/http-api/Problem"
 import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
 import * as Mac from "effect/crypto/Mac"
 import * as Effect from "effect/Effect"
-import type * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -70,37 +69,45 @@ export class Authenticator extends Context.Service<Authenticator, {
 }
 
 /**
- * Asks the authenticator for every request to an endpoint that wants a credential, and holds the principal's roles
- * against the one the endpoint names.
+ * Asks the authenticator for every request to an endpoint that wants a credential.
  *
  * @category layers
  * @since 0.1.0
  */
 export const authorizationLayer: Layer.Layer<Authorization, never, Authenticator> = Layer.effect(
   Authorization,
-  Effect.gen(function*() {
-    const { authenticate } = yield* Authenticator
-    const admit = Effect.fnUntraced(function*(credential: Redacted.Redacted, endpoint: HttpApiEndpoint.Top) {
+  Effect.map(Authenticator, ({ authenticate }) => {
+    const admit = Effect.fnUntraced(function*(credential: Redacted.Redacted) {
       const found = yield* authenticate(credential)
-      if (Option.isNone(found)) {
-        return yield* new Unauthorized({
-          detail: Redacted.value(credential) === ""
-            ? "The request carries no credential: send an API key in X-API-Key or as a bearer token"
-            : "The credential is not known"
-        })
-      }
-      const role = Context.get(endpoint.annotations, Principal.RequiredRole)
-      if (!Principal.mayActAs(found.value, role)) {
-        return yield* new Forbidden({ detail: `${found.value.subject} lacks the role ${role}` })
-      }
-      yield* Effect.annotateCurrentSpan({ "enduser.id": found.value.subject, "strata.tenant": found.value.tenant })
-      return found.value
+      if (Option.isSome(found)) return found.value
+      return yield* new Unauthorized({
+        detail: "The request carries no known credential: send an API key in X-API-Key or as a bearer token"
+      })
     })
     return Authorization.of({
-      apiKey: (handler, { credential, endpoint }) =>
-        Effect.provideServiceEffect(handler, Principal.CurrentPrincipal, admit(credential, endpoint)),
-      bearer: (handler, { credential, endpoint }) =>
-        Effect.provideServiceEffect(handler, Principal.CurrentPrincipal, admit(credential, endpoint))
+      apiKey: (handler, { credential }) =>
+        Effect.provideServiceEffect(handler, Principal.CurrentPrincipal, admit(credential)),
+      bearer: (handler, { credential }) =>
+        Effect.provideServiceEffect(handler, Principal.CurrentPrincipal, admit(credential))
     })
+  })
+)
+
+/**
+ * Refuses principals without the endpoint's role.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const roleCheckLayer: Layer.Layer<RoleCheck> = Layer.succeed(
+  RoleCheck,
+  Effect.fnUntraced(function*(handler, { endpoint }) {
+    const principal = yield* Principal.CurrentPrincipal
+    const role = Context.get(endpoint.annotations, Principal.RequiredRole)
+    if (!Principal.mayActAs(principal, role)) {
+      return yield* new Forbidden({ detail: `${principal.subject} lacks the role ${role}` })
+    }
+    yield* Effect.annotateCurrentSpan({ "enduser.id": principal.subject, "strata.tenant": principal.tenant })
+    return yield* handler
   })
 )

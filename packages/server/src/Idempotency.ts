@@ -50,7 +50,7 @@ export const make = Effect.gen(function*() {
     const principal = yield* CurrentPrincipal
     const body = yield* Effect.orDie(request.text)
     // Each part stands behind its length, so that no two requests run together into the same text.
-    const text = [request.method, request.originalUrl, principal.tenant, principal.subject, body]
+    const text = [request.method, request.url, principal.tenant, principal.subject, body]
       .map((part) => `${part.length}:${part}`).join("")
     return yield* digestHex(Digest.sha256, new TextEncoder().encode(text))
   })

@@ -9,7 +9,9 @@ import * as Problem from "@strata/http-api/Problem"
 import { Requests } from "@strata/http-api/Requests"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Cause from "effect/Cause"
+import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
+import * as Hex from "effect/encoding/Hex"
 import * as HttpApi from "effect/http-api/HttpApi"
 import { HttpApiSchemaError } from "effect/http-api/HttpApiError"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
@@ -19,6 +21,7 @@ import * as HttpServerError from "effect/http/HttpServerError"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerRespondable from "effect/http/HttpServerRespondable"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as HttpTraceContext from "effect/http/HttpTraceContext"
 import * as ProblemDetails from "effect/http/ProblemDetails"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -161,7 +164,7 @@ const problemOf = (reason: HttpServerError.HttpServerErrorReason) => {
 
 const contentTooLarge = () => new Problem.ContentTooLarge({ detail: "The body is larger than the server takes" })
 
-const pathOf = (request: HttpServerRequest.HttpServerRequest): string => request.originalUrl.split("?", 1)[0]!
+const pathOf = (request: HttpServerRequest.HttpServerRequest): string => request.url.split("?", 1)[0]!
 
 /** What a bare status means, for answers that come without a problem. */
 const bare = (status: number, request: HttpServerRequest.HttpServerRequest) => {
@@ -193,13 +196,12 @@ const finish = Effect.fnUntraced(function*(
   if (problem === undefined) {
     return yield* Effect.flatMap(HttpServerRespondable.toResponse(bare(response.status, request)), finish)
   }
-  const span = yield* Effect.option(Effect.currentParentSpan)
   const detail = problem.detail ?? problem.title
   const whole = {
     ...problem,
     detail,
     instance: pathOf(request),
-    ...(Option.isSome(span) ? { traceId: span.value.traceId } : {}),
+    traceId: yield* traceIdOf(request),
     timestamp: Timestamp.format(yield* Timestamp.now),
     error: detail
   }
@@ -212,6 +214,13 @@ const finish = Effect.fnUntraced(function*(
     })
   )
 })
+
+/** That of the request's span; a probe, which has none, is given that of its header or a new one. */
+const traceIdOf = (request: HttpServerRequest.HttpServerRequest): Effect.Effect<string> =>
+  Effect.currentParentSpan.pipe(
+    Effect.orElseSucceed(() => Option.getOrUndefined(HttpTraceContext.fromHeaders(request.headers))),
+    Effect.map((span) => span?.traceId ?? Hex.encode(SecureRandom.randomBytesUnsafe(16)))
+  )
 
 const problemIn = (response: HttpServerResponse.HttpServerResponse): Option.Option<ProblemDetails.ProblemDetails> =>
   response.body._tag === "Uint8Array" && response.body.contentType === ProblemDetails.contentType

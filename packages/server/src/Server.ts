@@ -77,7 +77,12 @@ export const routes = Layer.mergeAll(
     AnalyticsHandlers.layer,
     ProjectionsHandlers.layer
   ]),
-  Layer.provide([Problems.requestsLayer, Authenticator.authorizationLayer, Digest.layerWebCrypto])
+  Layer.provide([
+    Problems.requestsLayer,
+    Authenticator.authorizationLayer,
+    Authenticator.roleCheckLayer,
+    Digest.layerWebCrypto
+  ])
 )
 
 /** Longer than any id of the contract, each character written as three. */
