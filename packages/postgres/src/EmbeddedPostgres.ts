@@ -18,7 +18,9 @@
  *
  * **Gotchas**
  *
- * Settings are those of the process that started the server; one that joins does not change them.
+ * - Settings are those of the process that started the server; one that joins does not change them.
+ * - Where the directory is closed to the user that runs the server for root, as under `/root`, the server gets the
+ *   capability to pass (`CAP_DAC_OVERRIDE`, by `setpriv`), and so may read what root may.
  *
  * **Example** (Serving a database of its own)
  *
@@ -30,7 +32,7 @@
  * import * as Layer from "effect/Layer"
  *
  * const Database = Layer.unwrap(
- *   Effect.map(EmbeddedPostgres.EmbeddedPostgres, ({ url }) => Postgres.layer({ url }))
+ *   Effect.map(EmbeddedPostgres.url, (url) => Postgres.layer({ url }))
  * ).pipe(
  *   Layer.provide(EmbeddedPostgres.layer({ directory: ".strata" })),
  *   Layer.provide(NodeServices.layer)
@@ -51,6 +53,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Redacted from "effect/Redacted"
+import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Binaries from "./EmbeddedPostgresBinaries.ts"
@@ -128,6 +131,7 @@ export const start = Effect.fn("EmbeddedPostgres.start")(function*(options: Opti
     (membership) => leave(cluster, options, membership),
     { interruptible: true }
   )
+  yield* Effect.forkScoped(keepSeat(membership))
   return membership.server
 })
 
@@ -157,6 +161,17 @@ export class EmbeddedPostgres extends Context.Service<EmbeddedPostgres, Server>(
 ) {}
 
 /**
+ * The URL of the embedded server.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const url: Effect.Effect<Redacted.Redacted, never, EmbeddedPostgres> = Effect.map(
+  EmbeddedPostgres,
+  (server) => server.url
+)
+
+/**
  * Runs the server for the life of the layer.
  *
  * @category layers
@@ -180,10 +195,14 @@ export const layerConfig: Layer.Layer<
 > = Layer.effect(EmbeddedPostgres, Effect.flatMap(config, start))
 
 /** A place among the users of a server: its session holds the shared lock. */
-interface Membership {
-  readonly server: Server
+interface Seat {
   readonly session: PgConnection.PgConnection
   readonly scope: Scope.Closeable
+}
+
+interface Membership {
+  readonly server: Server
+  readonly seat: Ref.Ref<Seat>
 }
 
 /** What to do before trying again: somebody else is starting, stopping or using what we need. */
@@ -328,14 +347,8 @@ const join = Effect.fnUntraced(function*(cluster: Cluster.Cluster, running: Clus
   const url = Redacted.make(
     `postgresql://postgres:${Redacted.value(cluster.password)}@127.0.0.1:${running.port}/postgres`
   )
-  const scope = yield* Scope.make()
-  const session = yield* connect(url).pipe(
-    // Waits while the last user has the lock exclusively, and loses the session when that one stops the server.
-    Effect.tap((session) => session.query("select pg_advisory_lock_shared($1::int4, $2::int4)", lockKey)),
-    Scope.provide(scope),
-    Effect.timeout("15 seconds"),
-    Effect.mapError((cause) => new Busy(`the server with pid ${running.pid} does not let us in: ${cause.message}`)),
-    Effect.onError(() => Scope.close(scope, Exit.void))
+  const seat = yield* takeSeat(url).pipe(
+    Effect.mapError((cause) => new Busy(`the server with pid ${running.pid} does not let us in: ${cause.message}`))
   )
   const server: Server = {
     url,
@@ -346,8 +359,36 @@ const join = Effect.fnUntraced(function*(cluster: Cluster.Cluster, running: Clus
     started
   }
   yield* Effect.logDebug(`PostgreSQL serves ${cluster.directory} on 127.0.0.1:${running.port} (pid ${running.pid})`)
-  return { server, session, scope } satisfies Membership
+  return { server, seat: yield* Ref.make(seat) } satisfies Membership
 })
+
+const takeSeat = Effect.fnUntraced(function*(url: Redacted.Redacted) {
+  const scope = yield* Scope.make()
+  const session = yield* connect(url).pipe(
+    // Waits while the last user has the lock exclusively, and loses the session when that one stops the server.
+    Effect.tap((session) => session.query("select pg_advisory_lock_shared($1::int4, $2::int4)", lockKey)),
+    Scope.provide(scope),
+    Effect.timeout("15 seconds"),
+    Effect.onError(() => Scope.close(scope, Exit.void))
+  )
+  return { session, scope } satisfies Seat
+})
+
+/** A server that lost one of its processes ends every session and goes on; the seat is then taken again. */
+const keepSeat = ({ seat, server }: Membership) =>
+  Ref.get(seat).pipe(
+    Effect.flatMap(({ session }) => session.query("select 1")),
+    Effect.repeat(Schedule.spaced("2 seconds")),
+    Effect.catch(() =>
+      Effect.uninterruptibleMask((restore) =>
+        restore(Effect.retry(takeSeat(server.url), Schedule.spaced("1 second"))).pipe(
+          Effect.flatMap((fresh) => Ref.getAndSet(seat, fresh)),
+          Effect.flatMap((lost) => Scope.close(lost.scope, Exit.void))
+        )
+      )
+    ),
+    Effect.forever
+  )
 
 const connect = (url: Redacted.Redacted) =>
   PgConnection.make({ url, applicationName: "strata embedded server", connectTimeout: "10 seconds" })
@@ -355,7 +396,8 @@ const connect = (url: Redacted.Redacted) =>
 /** Gives up the place, and stops the server when nobody else has one. */
 const leave = Effect.fnUntraced(function*(cluster: Cluster.Cluster, options: Options, membership: Membership) {
   const { pid, url } = membership.server
-  const last = yield* isLast(membership.session).pipe(
+  const { scope, session } = yield* Ref.get(membership.seat)
+  const last = yield* isLast(session).pipe(
     // The session is lost: the server was killed, or somebody has ended the session.
     Effect.catch(() => Effect.scoped(Effect.flatMap(connect(url), isLast))),
     Effect.timeout("5 seconds"),
@@ -363,7 +405,7 @@ const leave = Effect.fnUntraced(function*(cluster: Cluster.Cluster, options: Opt
   )
   const running = yield* Cluster.running(cluster.directory)
   if (last && Option.exists(running, (running) => running.pid === pid)) yield* shutdown(pid, options)
-  yield* Scope.close(membership.scope, Exit.void)
+  yield* Scope.close(scope, Exit.void)
 })
 
 const isLast = Effect.fnUntraced(function*(session: PgConnection.PgConnection) {

@@ -69,7 +69,7 @@ export const open = Effect.fn("EmbeddedPostgres.open")(function*(
   const user = yield* Process.chooseUser(cluster, [binaries.postgres, parent]).pipe(Effect.mapError(unusable(parent)))
   yield* requireReach(user, [binaries.postgres, parent])
   yield* removeAbandoned(parent).pipe(Effect.mapError(unusable(parent)))
-  if (!(yield* Effect.orElseSucceed(fs.exists(path.join(cluster, "PG_VERSION")), () => false))) {
+  if (!(yield* fs.exists(path.join(cluster, "PG_VERSION")).pipe(Effect.mapError(unusable(cluster))))) {
     yield* initialise({ parent: path.resolve(parent), cluster, binaries, user, sync: options.sync })
   }
   yield* requireVersion(cluster)

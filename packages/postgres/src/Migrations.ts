@@ -18,6 +18,11 @@
  * - A file whose first line is `-- no transaction` runs statement by statement, for `create index concurrently` and
  *   the like. After a failure it runs again from its beginning, so its statements must allow that.
  *
+ * **Gotchas**
+ *
+ * A statement that waits for a table lock makes later readers of the table wait behind it. On a busy table begin the
+ * file with `set local lock_timeout = '2s'` and start again when it fails.
+ *
  * **Example** (A package and an application)
  *
  * ```ts
@@ -94,14 +99,15 @@ export const run: (all: ReadonlyArray<Migrations>) => Effect.Effect<
 > = Effect.fn("Migrations.run")(function*(all) {
   const files = yield* Files.load(all)
   const { schema, sql } = yield* Postgres
-  return yield* session(sql.config, schema).pipe(
+  return yield* session(sql.config).pipe(
     Effect.tap((connection) => lock(connection, schema)),
+    Effect.tap((connection) => Ledger.useSchema(connection, schema)),
     Effect.flatMap((connection) => applyPending(connection, schema, all, files)),
     Effect.catchTag("SqlError", (cause) =>
       Effect.fail(
         new MigrationError({
           reason: "DatabaseFailed",
-          message: `Cannot migrate the database: ${cause.message}`,
+          message: `Cannot migrate the database: ${Ledger.serverMessage(cause)}`,
           cause
         })
       )),
@@ -123,7 +129,7 @@ export const layer = (
  * A session of its own. A migration may be silent for longer than a pooled connection is allowed to be, so the guarded
  * socket and the timeouts of the pool are left out; keep-alive notices a server that is gone.
  */
-const session = (config: PgConnection.Config, schema: string) => {
+const session = (config: PgConnection.Config) => {
   const { stream: _guarded, ...rest } = config
   return PgConnection.make({
     ...rest,
@@ -133,7 +139,6 @@ const session = (config: PgConnection.Config, schema: string) => {
     keepAlive: "10 seconds",
     startupParameters: {
       ...config.startupParameters,
-      search_path: `${Ledger.identifier(schema)}, public`,
       statement_timeout: "0",
       lock_timeout: "0",
       idle_in_transaction_session_timeout: "0"
@@ -201,9 +206,15 @@ const runStatements = (connection: PgConnection.PgConnection, file: Files.Migrat
   Effect.forEach(
     file.statements,
     (statement, index) =>
-      Effect.mapError(connection.query(statement.text), (cause) => statementFailed(file, index, cause)),
+      connection.query(statement.text).pipe(
+        Effect.raceFirst(report(`Statement ${index + 1} of ${file.package}/${file.file} is still running`)),
+        Effect.mapError((cause) => statementFailed(file, index, cause))
+      ),
     { discard: true }
   )
+
+const report = (message: string): Effect.Effect<never> =>
+  Effect.logInfo(message).pipe(Effect.delay("15 seconds"), Effect.forever)
 
 const statementFailed = (file: Files.MigrationFile, index: number, cause: SqlError.SqlError): MigrationError =>
   new MigrationError({

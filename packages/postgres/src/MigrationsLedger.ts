@@ -61,6 +61,34 @@ export const read = Effect.fnUntraced(function*(connection: PgConnection.PgConne
 })
 
 /**
+ * Puts the schema first in the search path. Said again under the lock, because a path that the session worked out
+ * while another one was creating the schema may not have it.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const useSchema = Effect.fnUntraced(function*(connection: PgConnection.PgConnection, schema: string) {
+  yield* connection.query("select set_config('search_path', $1, false)", [`${identifier(schema)}, public`])
+  if (yield* exists(connection, schema)) yield* requireCurrent(connection, schema)
+})
+
+const exists = (connection: PgConnection.PgConnection, schema: string) =>
+  Effect.map(
+    connection.query("select 1 from pg_namespace where nspname = $1", [schema]),
+    ({ rows }) => rows.length > 0
+  )
+
+/** PostgreSQL leaves a schema that the role may not use out of the path, and names would go to the next one. */
+const requireCurrent = Effect.fnUntraced(function*(connection: PgConnection.PgConnection, schema: string) {
+  const { rows } = yield* connection.query("select current_schema() as name")
+  if (rows[0]?.["name"] === schema) return
+  return yield* new MigrationError({
+    reason: "DatabaseFailed",
+    message: `The role of this connection may not use the schema ${schema}. Grant it usage and create on the schema.`
+  })
+})
+
+/**
  * Creates the schema and the table where they are missing.
  *
  * @category constructors
@@ -68,8 +96,10 @@ export const read = Effect.fnUntraced(function*(connection: PgConnection.PgConne
  */
 export const create = Effect.fnUntraced(function*(connection: PgConnection.PgConnection, schema: string) {
   // Asking first lets a role without the right to create schemas work in one that was made for it.
-  const { rows } = yield* connection.query("select 1 from pg_namespace where nspname = $1", [schema])
-  if (rows.length === 0) yield* connection.query(`create schema if not exists ${identifier(schema)}`)
+  if (!(yield* exists(connection, schema))) {
+    yield* connection.query(`create schema if not exists ${identifier(schema)}`)
+    yield* requireCurrent(connection, schema)
+  }
   yield* connection.query(`
     create table if not exists migration (
       package    text        not null,

@@ -145,6 +145,25 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
       assert.isFalse(yield* Process.isAlive(pid))
     }))
 
+  it.effect("goes on serving all its processes after it has ended every session", () =>
+    Effect.gen(function*() {
+      const directory = yield* place
+      const { pid, url } = yield* start(directory)
+      const child = yield* ChildProgram.start(program, { args: [directory] })
+      yield* pidOf(child)
+      const sessions = query(url, "select pid from pg_locks where locktype = 'advisory' and granted order by pid")
+      const before = yield* sessions
+      assert.strictEqual(before.length, 2)
+      yield* query(url, "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'")
+      yield* sessions.pipe(
+        Effect.repeat({ until: (rows) => rows.length === 2, schedule: Schedule.spaced("50 millis") }),
+        Effect.timeout("10 seconds")
+      )
+      yield* child.end
+      yield* child.waitFor((line) => line === "left")
+      assert.isTrue(yield* Process.isAlive(pid))
+    }))
+
   it.effect("stops when the process is asked to terminate", () =>
     Effect.gen(function*() {
       const child = yield* ChildProgram.start(program, { args: [yield* place] })
@@ -191,6 +210,17 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
       const error = yield* Effect.flip(start(yield* place, { settings: { shared_buffers: "plenty" } }))
       assert.strictEqual(error.reason, "StartFailed")
       assert.include(error.message, "invalid value for parameter \"shared_buffers\": \"plenty\"")
+    }))
+
+  it.effect("leaves a directory alone that is something else", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const directory = yield* place
+      yield* fs.makeDirectory(`${directory}/postgres`)
+      yield* fs.writeFileString(`${directory}/postgres/letter.txt`, "Dear")
+      const error = yield* Effect.flip(start(directory))
+      assert.strictEqual(error.reason, "DirectoryUnusable")
+      assert.deepStrictEqual(yield* fs.readDirectory(`${directory}/postgres`), ["letter.txt"])
     }))
 
   it.effect("reports a directory that cannot be made", () =>

@@ -1,4 +1,5 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { assert, layer } from "@effect/vitest"
 import * as Migrations from "@strata/postgres/Migrations"
 import * as Postgres from "@strata/postgres/Postgres"
@@ -10,6 +11,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import type * as PlatformError from "effect/PlatformError"
+import * as Redacted from "effect/Redacted"
 import { pathToFileURL } from "node:url"
 
 type Files = Readonly<Record<string, string>>
@@ -229,6 +231,33 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
       }),
       { statementTimeout: "300 millis", socketTimeout: "700 millis", lockTimeout: "100 millis" }
     ))
+
+  it.effect("refuses a schema that its role may not use, where names would go to another one", () =>
+    Effect.gen(function*() {
+      const { database, url } = yield* PostgresTest.database()
+      const { migrations } = yield* shop(items)
+      const role = database.replace("strata_test", "guest")
+      const connection = yield* PgConnection.make({ url })
+      yield* Effect.acquireRelease(
+        connection.query(`create role ${role} login password 'guest'`),
+        () =>
+          Effect.ignore(
+            Effect.andThen(connection.query(`drop owned by ${role}`), connection.query(`drop role ${role}`))
+          )
+      )
+      yield* connection.query(`grant create on schema public to ${role}`)
+      const guest = new URL(Redacted.value(url))
+      guest.username = role
+      guest.password = "guest"
+      const error = yield* Migrations.run([migrations]).pipe(
+        Effect.provide(Postgres.layer({ url: Redacted.make(guest.href) })),
+        Effect.flip
+      )
+      assert.strictEqual(error.reason, "DatabaseFailed")
+      assert.include(error.message, "may not use the schema strata")
+      const made = yield* connection.query("select 1 from pg_class where relname = 'item'")
+      assert.strictEqual(made.rows.length, 0)
+    }))
 
   it.effect("says what cannot be read", () =>
     onDatabase(Effect.gen(function*() {
