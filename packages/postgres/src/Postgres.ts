@@ -14,6 +14,7 @@
  *
  * **Gotchas**
  *
+ * - Open transactions by `transact`: in a bare `sql.withTransaction` nothing is retried and `beforeCommit` dies.
  * - Inside `transact`, `sql.notify` is not part of the transaction; ``sql`select pg_notify(…)` `` is.
  * - A statement that may fail inside `transact` and be survived belongs in a nested `transact`.
  * - `set` and session locks outlive the use of a pooled connection: use `set local` and transaction locks.

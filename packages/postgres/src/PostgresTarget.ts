@@ -79,40 +79,42 @@ export const resolve = Effect.fnUntraced(function*(
   const port = yield* integer("port (STRATA_DATABASE_PORT)", options.port ?? url.port ?? 5432, 1, 65_535)
   const path = options.path ?? (host.startsWith("/") ? `${host}/.s.PGSQL.${port}` : undefined)
   const username = options.username ?? url.username ?? "postgres"
-  const database = options.database ?? url.database ?? username
-  const maxConnections = yield* integer(
-    "maxConnections (STRATA_DATABASE_POOL)",
-    options.maxConnections ?? 10,
-    1,
-    10_000
-  )
-  const statementTimeout = yield* duration(
-    "statementTimeout (STRATA_DATABASE_STATEMENT_TIMEOUT)",
-    options.statementTimeout ?? "15 seconds"
-  )
-  const socketTimeout = yield* duration(
-    "socketTimeout (STRATA_DATABASE_SOCKET_TIMEOUT)",
-    options.socketTimeout ??
-      (Duration.isZero(statementTimeout) ? Duration.zero : Duration.sum(statementTimeout, Duration.seconds(5)))
-  )
-  if (!Duration.isZero(socketTimeout) && Duration.isLessThanOrEqualTo(socketTimeout, statementTimeout)) {
-    return yield* invalid(
-      "socketTimeout (STRATA_DATABASE_SOCKET_TIMEOUT)",
-      `must be longer than the statement timeout of ${Duration.format(statementTimeout)}, or it cuts healthy statements`
-    )
-  }
   return {
     server: path ?? `${host}:${port}`,
     host,
     port,
     path,
-    database,
+    database: options.database ?? url.database ?? username,
     username,
     password: options.password ?? url.password,
     startupOptions: url.options,
     tls: yield* resolveTls(options, url, path),
     schema: yield* identifier("schema (STRATA_DATABASE_SCHEMA)", options.schema ?? "strata"),
     applicationName: options.applicationName ?? url.applicationName ?? "strata",
+    ...(yield* resolvePool(options, url)),
+    ...(yield* resolveSession(options)),
+    transactionAttempts: yield* integer(
+      "transactionAttempts (STRATA_DATABASE_TRANSACTION_ATTEMPTS)",
+      options.transactionAttempts ?? 8,
+      1,
+      100
+    ),
+    startupTimeout: yield* duration(
+      "startupTimeout (STRATA_DATABASE_STARTUP_TIMEOUT)",
+      options.startupTimeout ?? "30 seconds"
+    ),
+    allowDataLossOnCrash: options.allowDataLossOnCrash ?? false
+  }
+})
+
+const resolvePool = Effect.fnUntraced(function*(options: PostgresOptions, url: Url) {
+  const maxConnections = yield* integer(
+    "maxConnections (STRATA_DATABASE_POOL)",
+    options.maxConnections ?? 10,
+    1,
+    10_000
+  )
+  return {
     maxConnections,
     minConnections: yield* integer(
       "minConnections (STRATA_DATABASE_POOL_MIN)",
@@ -131,25 +133,34 @@ export const resolve = Effect.fnUntraced(function*(
     connectionTTL: yield* duration(
       "connectionTTL (STRATA_DATABASE_CONNECTION_TTL)",
       options.connectionTTL ?? "15 minutes"
-    ),
+    )
+  }
+})
+
+const resolveSession = Effect.fnUntraced(function*(options: PostgresOptions) {
+  const statementTimeout = yield* duration(
+    "statementTimeout (STRATA_DATABASE_STATEMENT_TIMEOUT)",
+    options.statementTimeout ?? "15 seconds"
+  )
+  const socketTimeout = yield* duration(
+    "socketTimeout (STRATA_DATABASE_SOCKET_TIMEOUT)",
+    options.socketTimeout ??
+      (Duration.isZero(statementTimeout) ? Duration.zero : Duration.sum(statementTimeout, Duration.seconds(5)))
+  )
+  if (!Duration.isZero(socketTimeout) && Duration.isLessThanOrEqualTo(socketTimeout, statementTimeout)) {
+    return yield* invalid(
+      "socketTimeout (STRATA_DATABASE_SOCKET_TIMEOUT)",
+      `must be longer than the statement timeout of ${Duration.format(statementTimeout)}, or it cuts healthy statements`
+    )
+  }
+  return {
     statementTimeout,
+    socketTimeout,
     lockTimeout: yield* duration("lockTimeout (STRATA_DATABASE_LOCK_TIMEOUT)", options.lockTimeout ?? "3 seconds"),
     idleInTransactionTimeout: yield* duration(
       "idleInTransactionTimeout (STRATA_DATABASE_IDLE_IN_TRANSACTION_TIMEOUT)",
       options.idleInTransactionTimeout ?? "15 seconds"
-    ),
-    socketTimeout,
-    transactionAttempts: yield* integer(
-      "transactionAttempts (STRATA_DATABASE_TRANSACTION_ATTEMPTS)",
-      options.transactionAttempts ?? 8,
-      1,
-      100
-    ),
-    startupTimeout: yield* duration(
-      "startupTimeout (STRATA_DATABASE_STARTUP_TIMEOUT)",
-      options.startupTimeout ?? "30 seconds"
-    ),
-    allowDataLossOnCrash: options.allowDataLossOnCrash ?? false
+    )
   }
 })
 

@@ -241,6 +241,17 @@ layer(PostgresTest.layer({ options: { maxConnections: 6, transactionAttempts: 4 
         assert.deepStrictEqual(yield* ids, [])
       }))
 
+    it.effect("one in work after the commit is a transaction of its own", () =>
+      Effect.gen(function*() {
+        const { beforeCommit, sql, transact } = yield* Postgres
+        const { ids, insert } = yield* table("after_commit")
+        yield* transact(Effect.gen(function*() {
+          yield* insert(1)
+          yield* sql.afterCommit(Effect.orDie(transact(Effect.andThen(beforeCommit(insert(3)), insert(2)))))
+        }))
+        assert.deepStrictEqual(yield* ids, [1, 2, 3])
+      }))
+
     it.effect("it is known inside, and neither outside nor after the commit", () =>
       Effect.gen(function*() {
         const { inTransaction, sql, transact } = yield* Postgres
