@@ -48,8 +48,10 @@ type Handler = (request: Http.IncomingMessage, response: Http.ServerResponse) =>
 const makeServer = (answerAbsent: Handler): Http.Server => {
   const server = Http.createServer({ requestTimeout: 60_000, headersTimeout: 15_000 })
   server.on("request", (request: Http.IncomingMessage, response: Http.ServerResponse) => {
-    // A connection that stays open would hold up a shutdown.
-    if (!server.listening) response.setHeader("connection", "close")
+    // Connections that were idle when the shutdown began are closed by then; these become so after their answer.
+    response.once("close", () => {
+      if (!server.listening) server.closeIdleConnections()
+    })
     if (server.listenerCount("request") === 1) answerAbsent(request, response)
   })
   server.on("clientError", refuseUnparsable)

@@ -1,11 +1,12 @@
 import { assert, layer } from "@effect/vitest"
 import { EventStore } from "@strata/event-store/EventStore"
 import { streamId } from "@strata/event-store/Fact"
+import { Postgres } from "@strata/postgres/Postgres"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
-import * as NodeHttp from "node:http"
 import { type Answer, conversation, keys, layerServer, onDatabase, TestServer } from "./testServer.ts"
 
 const c = "/api/v1/conversations"
@@ -67,7 +68,11 @@ layer(layerServer(), { excludeTestServices: true })("idempotency keys", (it) => 
     Effect.gen(function*() {
       const { send } = yield* TestServer
       const mine = yield* send("POST", c, { ...withKey("everybody's"), body: conversation("mine") })
-      const theirs = yield* send("POST", c, { ...withKey("everybody's"), body: conversation("theirs"), key: keys.other })
+      const theirs = yield* send("POST", c, {
+        ...withKey("everybody's"),
+        body: conversation("theirs"),
+        key: keys.other
+      })
       assert.deepStrictEqual([mine.status, theirs.status], [201, 201])
       assert.strictEqual(theirs.json.conversationId, "theirs")
     }))
@@ -94,14 +99,26 @@ layer(layerServer(), { excludeTestServices: true })("idempotency keys", (it) => 
 
   it.effect("an answer that never arrived is given by another server on the same database", () =>
     Effect.gen(function*() {
-      const { send, url } = yield* TestServer
+      const { send } = yield* TestServer
+      const { sql, transact } = yield* Postgres
       const store = yield* EventStore
       yield* send("POST", c, { body: conversation("three") })
-      yield* sendAndLeave(`${url}${c}/three/messages`, "never arrived", message)
-      // The client is gone, and the command is carried out to its end.
-      yield* store.streamVersion(streamOf("three")).pipe(
-        Effect.repeat({ until: (version) => version === 2, schedule: Schedule.spaced("10 millis"), times: 300 })
-      )
+      const waiting = sql<{ n: number }>`
+        select count(*)::int as n from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
+      // While the log is locked the command waits; its client leaves; then it is carried out to its end.
+      yield* transact(Effect.gen(function*() {
+        yield* sql`lock table fact in exclusive mode`
+        const client = yield* Effect.forkChild(
+          send("POST", `${c}/three/messages`, { ...withKey("never arrived"), body: message }),
+          { startImmediately: true }
+        )
+        yield* Effect.repeat(waiting, { until: ([row]) => row!.n > 0, schedule: soon })
+        yield* Fiber.interrupt(client)
+      }))
+      yield* Effect.repeat(store.streamVersion(streamOf("three")), {
+        until: (version) => version === 2,
+        schedule: soon
+      })
       const other = yield* Layer.build(Layer.fresh(onDatabase()))
       const again = yield* Context.get(other, TestServer).send("POST", `${c}/three/messages`, {
         ...withKey("never arrived"),
@@ -115,17 +132,5 @@ layer(layerServer(), { excludeTestServices: true })("idempotency keys", (it) => 
 
 const streamOf = (id: string) => streamId("conversation", id)
 
-/** Sends a request and closes the connection as soon as the request is out. */
-const sendAndLeave = (url: string, key: string, body: object) =>
-  Effect.callback<void>((resume) => {
-    const request = NodeHttp.request(url, {
-      method: "POST",
-      headers: { "content-type": "application/json", "x-api-key": keys.admin, "idempotency-key": key }
-    })
-    request.on("error", () => {})
-    request.on("close", () => resume(Effect.void))
-    request.end(toJson(body), () => setImmediate(() => request.destroy()))
-  })
-
-// oxlint-disable-next-line unicorn/consistent-function-scoping -- reads better beside its use
-const toJson = (body: object): string => JSON.stringify(body)
+/** Polls for at most five seconds. */
+const soon = Schedule.max([Schedule.spaced("10 millis"), Schedule.recurs(500)])
