@@ -14,6 +14,7 @@ import * as Path from "effect/Path"
 import * as ChildProcess from "effect/process/ChildProcess"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 
 const openssl = (...args: ReadonlyArray<string>) =>
@@ -191,6 +192,26 @@ layer(TlsServer.layer, { excludeTestServices: true, timeout: "60 seconds" })("TL
       const [took] = yield* Effect.timed(Effect.timeoutOption(sql`select pg_sleep(30)`, "100 millis"))
       assert.isBelow(Duration.toMillis(took), 3_000)
       yield* sql`select 1`
+    }))
+
+  it.effect("nothing but the pool stays open, and nothing at all after the layer", () =>
+    Effect.gen(function*() {
+      const { server } = yield* TlsServer
+      const proxy = yield* TcpProxy.make({ host: "127.0.0.1", port: server.port })
+      const open = (count: number) =>
+        Effect.repeat(proxy.connections, {
+          until: (open) => open === count,
+          schedule: Schedule.spaced("10 millis"),
+          times: 300
+        })
+      for (const tls of ["disable", "prefer", "require"] as const) {
+        yield* Effect.scoped(Effect.gen(function*() {
+          const { sql } = yield* connect({ url: proxy.through(server.url), tls })
+          yield* sql`select 1`
+          assert.strictEqual(yield* open(1), 1, tls)
+        }))
+        assert.strictEqual(yield* open(0), 0, tls)
+      }
     }))
 
   it.effect("without TLS on the server, prefer falls back and require fails", () =>

@@ -87,19 +87,23 @@ const pem = Effect.fnUntraced(function*(option: string, value: string | undefine
 export const offersTls = (target: Target): Effect.Effect<boolean, SqlError> =>
   Effect.callback<boolean, SqlError>((resume) => {
     const socket = open(target)
+    const end = (answer: Effect.Effect<boolean, SqlError>) => {
+      socket.destroy()
+      resume(answer)
+    }
     const failed = (cause: unknown) =>
-      resume(
+      end(
         Effect.fail(
           new SqlError({
             reason: new ConnectionError({ cause, message: "Cannot ask the server for TLS", operation: "connect" })
           })
         )
       )
-    socket.once("error", failed)
+    socket.on("error", failed)
     socket.once("close", () => failed(new Error("The server closed the connection")))
     socket.once("connect", () => socket.write(PgProtocol.encodeSslRequest()))
     // Anything but S and N is the error of a server that cannot serve now; the login that follows reports it.
-    socket.once("data", (answer: Uint8Array) => resume(Effect.succeed(answer[0] === "S".charCodeAt(0))))
+    socket.once("data", (answer: Uint8Array) => end(Effect.succeed(answer[0] === "S".charCodeAt(0))))
     return Effect.sync(() => socket.destroy())
   }).pipe(
     Effect.timeoutOrElse({
