@@ -187,9 +187,11 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
   const checkpoints = Checkpoint.make(yield* Postgres, store.name)
   const progress = yield* SubscriptionRef.make(HashMap.empty<string, Checkpoint.Checkpoint>())
   const told = (checkpoint: Checkpoint.Checkpoint) => SubscriptionRef.update(progress, merge([checkpoint]))
-  // Where projections run here, whether one has failed is what its own runner says: it may be about to try again.
+  // Where projections run here, each one's own runner speaks first: it may be about to rebuild or to try again.
+  const isTrusted = (known: Progress) => ({ name, state }: Checkpoint.Checkpoint) =>
+    !run || HashMap.has(known, name) && state !== "failed"
   const readProgress = Effect.tap(checkpoints.all, (rows) =>
-    SubscriptionRef.update(progress, merge(run ? rows.filter(({ state }) => state !== "failed") : rows)))
+    SubscriptionRef.update(progress, (known) => merge(rows.filter(isTrusted(known)))(known)))
 
   const status = Effect.gen(function*() {
     const rows = new Map((yield* readProgress).map((row) => [row.name, row]))

@@ -1,0 +1,30 @@
+import * as ConversationsMigrations from "@strata/conversations/ConversationsMigrations"
+import { ConversationProjections } from "@strata/conversations/read/ConversationProjections"
+import * as ConversationQueries from "@strata/conversations/read/ConversationQueries"
+import * as Conversations from "@strata/conversations/write/Conversations"
+import * as EventStoreMigrations from "@strata/event-store/EventStoreMigrations"
+import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
+import type { Projection } from "@strata/projections/Projection"
+import * as Projections from "@strata/projections/Projections"
+import * as ProjectionsMigrations from "@strata/projections/ProjectionsMigrations"
+import { PostgresTest } from "@strata/testing/PostgresTest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+
+/** The write side and the queries on a database of their own; a test says when projections run. */
+export const Application = Layer.mergeAll(Conversations.layer(), ConversationQueries.layer).pipe(
+  Layer.provideMerge(EventStorePostgres.layer()),
+  Layer.provideMerge(PostgresTest.layer({
+    migrations: [EventStoreMigrations.migrations, ProjectionsMigrations.migrations, ConversationsMigrations.migrations]
+  }))
+)
+
+/** Runs the projections to the end of the log in batches of one size, from the first fact for another version. */
+export const project = (options: { readonly batchSize?: number; readonly version?: number } = {}) =>
+  Effect.scoped(Effect.gen(function*() {
+    const { batchSize = 500, version = 1 } = options
+    const versions = ConversationProjections.map((projection): Projection => ({ ...projection, version }))
+    const context = yield* Layer.build(Projections.layer(versions, { batchSize, maxBatchSize: batchSize }))
+    yield* Context.get(context, Projections.Projections).catchUp()
+  }))
