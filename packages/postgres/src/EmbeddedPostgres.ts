@@ -60,6 +60,7 @@ import * as Binaries from "./EmbeddedPostgresBinaries.ts"
 import * as Cluster from "./EmbeddedPostgresCluster.ts"
 import { EmbeddedPostgresError } from "./EmbeddedPostgresError.ts"
 import * as Process from "./EmbeddedPostgresProcess.ts"
+import * as Settings from "./EmbeddedPostgresSettings.ts"
 
 export { EmbeddedPostgresError }
 
@@ -257,7 +258,7 @@ const launch = Effect.fnUntraced(function*(cluster: Cluster.Cluster, options: Op
     const launched = yield* Effect.scoped(Effect.flatMap(Cluster.openLog(cluster.logFile), (log) =>
       Process.launch({
         command: cluster.binaries.postgres,
-        args: serverArguments(cluster.directory, port, options.settings),
+        args: Settings.serverArguments(cluster.directory, port, options.settings),
         user: cluster.user,
         log,
         outlives: true
@@ -293,36 +294,6 @@ const startFailure = (cluster: Cluster.Cluster) => (log: string): EmbeddedPostgr
       reason: "StartFailed",
       message: `PostgreSQL did not start on ${cluster.directory}. The end of ${cluster.logFile}:\n${log}`
     })
-
-/** For a small machine that also runs the application; safe with respect to a crash of either. */
-const defaultSettings: Readonly<Record<string, string>> = {
-  max_connections: "100",
-  shared_buffers: "256MB",
-  max_wal_size: "2GB",
-  wal_compression: "on",
-  checkpoint_timeout: "15min",
-  random_page_cost: "1.1",
-  jit: "off",
-  timezone: "UTC",
-  log_timezone: "UTC",
-  log_line_prefix: "%m [%p] ",
-  log_min_messages: "warning",
-  log_checkpoints: "off",
-  log_statement: "none",
-  listen_addresses: "127.0.0.1",
-  unix_socket_directories: ""
-}
-
-const serverArguments = (
-  directory: string,
-  port: number,
-  settings: Readonly<Record<string, string>> | undefined
-): ReadonlyArray<string> => [
-  "-D",
-  directory,
-  ...Object.entries({ ...defaultSettings, ...settings, port: String(port) })
-    .flatMap(([name, value]) => ["-c", `${name}=${value}`])
-]
 
 /** Another process may take the port before the server does; the start is then tried again with another one. */
 const freePort = Effect.scoped(NodeSocketServer.make({ host: "127.0.0.1", port: 0 })).pipe(

@@ -231,7 +231,9 @@ export const running = Effect.fnUntraced(function*(directory: string) {
 const runsIn = Effect.fnUntraced(function*(pid: number, directory: string) {
   if (!(yield* Process.isAlive(pid))) return false
   const fs = yield* FileSystem.FileSystem
-  if (!(yield* Effect.orElseSucceed(fs.exists("/proc/self/cwd"), () => false))) return true
+  if (!(yield* Effect.orElseSucceed(fs.exists("/proc/self/cwd"), () => false))) {
+    return yield* Process.hasArgument(pid, directory)
+  }
   // PostgreSQL makes the data directory its working directory and stays there.
   const workingDirectory = yield* Effect.orElseSucceed(fs.readLink(`/proc/${pid}/cwd`), () => "")
   return workingDirectory === directory

@@ -128,11 +128,7 @@ export const chooseUser = Effect.fnUntraced(function*(directory: string, mustRea
     onNone: () => systemUser
   })
   const plain: User = { ...(yield* ids), reach: "plain" }
-  const reached = yield* runs(
-    "/bin/sh",
-    ["-c", "for file do test -x \"$file\" || exit 1; done", "sh", ...mustReach],
-    plain
-  )
+  const reached = yield* runs(reachScript, mustReach, Option.some(plain))
   return Option.some<User>(reached ? plain : { ...plain, reach: "capability" })
 })
 
@@ -145,11 +141,27 @@ export const chooseUser = Effect.fnUntraced(function*(directory: string, mustRea
 export const canReach = (user: Option.Option<User>, files: ReadonlyArray<string>): Effect.Effect<boolean> =>
   Option.match(user, {
     onNone: () => Effect.succeed(true),
-    onSome: (user) => runs("/bin/sh", ["-c", "for file do test -x \"$file\" || exit 1; done", "sh", ...files], user)
+    onSome: (user) => runs(reachScript, files, Option.some(user))
   })
 
-const runs = (command: string, args: ReadonlyArray<string>, user: User): Effect.Effect<boolean> =>
-  launch({ command, args, user: Option.some(user), log: "ignore", outlives: false }).pipe(
+const reachScript = "for file do test -x \"$file\" || exit 1; done"
+
+/**
+ * True when a running process has this text among its arguments: what is left to ask where there is no `/proc`.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const hasArgument = (pid: number, text: string): Effect.Effect<boolean> =>
+  runs("ps -p \"$1\" -o args= | grep -qF -- \"$2\"", [String(pid), text], Option.none())
+
+/** Whether a shell script with these parameters succeeds. */
+const runs = (
+  script: string,
+  parameters: ReadonlyArray<string>,
+  user: Option.Option<User>
+): Effect.Effect<boolean> =>
+  launch({ command: "/bin/sh", args: ["-c", script, "sh", ...parameters], user, log: "ignore", outlives: false }).pipe(
     Effect.flatMap((launched) => launched.exit),
     Effect.map((exit) => exit === 0),
     Effect.orElseSucceed(() => false)

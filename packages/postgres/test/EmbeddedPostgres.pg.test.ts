@@ -5,6 +5,7 @@ import * as EmbeddedPostgres from "@strata/postgres/EmbeddedPostgres"
 import * as Binaries from "@strata/postgres/EmbeddedPostgresBinaries"
 import * as Process from "@strata/postgres/EmbeddedPostgresProcess"
 import * as ChildProgram from "@strata/testing/ChildProgram"
+import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
@@ -20,15 +21,18 @@ import { fileURLToPath } from "node:url"
 const isRoot = Os.userInfo().uid === 0
 
 /** A place for a cluster. It is closed to other users, as `mktemp -d` makes it. */
-const place = Effect.flatMap(FileSystem.FileSystem, (fs) =>
-  Effect.acquireRelease(
-    fs.makeTempDirectory({ prefix: "strata-embedded-" }),
-    (directory) =>
-      EmbeddedPostgres.stop({ directory }).pipe(
-        Effect.andThen(fs.remove(directory, { recursive: true, force: true })),
-        Effect.orDie
-      )
-  ))
+const place = Effect.flatMap(
+  Effect.all([FileSystem.FileSystem, PostgresTest.directory]),
+  ([fs, run]) =>
+    Effect.acquireRelease(
+      fs.makeTempDirectory({ directory: run, prefix: "embedded-" }),
+      (directory) =>
+        EmbeddedPostgres.stop({ directory }).pipe(
+          Effect.andThen(fs.remove(directory, { recursive: true, force: true })),
+          Effect.orDie
+        )
+    )
+)
 
 const start = (directory: string, options: EmbeddedPostgres.Options = {}) =>
   EmbeddedPostgres.start({ initialSync: false, ...options, directory })

@@ -86,6 +86,12 @@ export class PostgresTest extends Context.Service<PostgresTest, {
     ({ url }) => url
   )
 
+  /**
+   * A directory of the test run. Servers in directories right below it are stopped, and all is removed, when the run
+   * ends, even if the test was killed.
+   */
+  static readonly directory: Effect.Effect<string> = Effect.map(Databases.run, (run) => run.directory)
+
   /** One more fresh database for the time of the scope, with these migrations. */
   static readonly database = (
     options: Options = {}

@@ -7,6 +7,7 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as EmbeddedPostgres from "@strata/postgres/EmbeddedPostgres"
 import * as Process from "@strata/postgres/EmbeddedPostgresProcess"
+import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Data from "effect/Data"
@@ -157,6 +158,9 @@ const dropAll = Effect.fnUntraced(function*(admin: PgConnection.PgConnection, pr
 NodeRuntime.runMain(
   program.pipe(
     Effect.scoped,
+    // Standard output is for the announcement alone.
+    Effect.tapCause((cause) => Effect.logError(Cause.pretty(cause))),
     Effect.provide([NodeServices.layer, Logger.layer([Logger.withConsoleError(Logger.formatLogFmt)])])
-  )
+  ),
+  { disableErrorReporting: true }
 )
