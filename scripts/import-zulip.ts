@@ -1,0 +1,77 @@
+/**
+ * Imports a Zulip archive: `npm run --silent import:zulip -- FILE.tar.gz [--json]`.
+ *
+ * Prints what the read models hold afterwards; with `--json` that is the only thing on standard output, as one object.
+ * Progress and what was left out go to standard error. It can be interrupted, and run again, at any time: nothing is
+ * imported twice. Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
+ */
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Schema from "effect/Schema"
+import { application } from "./application.ts"
+import { run } from "./program.ts"
+import { ArchiveUnreadable, topicFiles } from "./zulip/ZulipArchive.ts"
+import { importTopics, type Skipped, type Summary } from "./zulip/ZulipImport.ts"
+
+/** Draws a bar on a terminal; elsewhere it says nothing. */
+const progressBar = (terminal: NodeJS.WriteStream) => {
+  let drawn = -1
+  return {
+    show: (fraction: number) => {
+      const percent = Math.floor(fraction * 100)
+      if (!terminal.isTTY || percent === drawn) return
+      drawn = percent
+      const done = Math.round(fraction * 40)
+      terminal.write(`\r${"█".repeat(done)}${"░".repeat(40 - done)} ${percent} % of the archive read`)
+    },
+    clear: () => {
+      if (terminal.isTTY && drawn >= 0) terminal.write("\r\u001b[K")
+    }
+  }
+}
+
+const toJson = Schema.encodeEffect(Schema.fromJsonString(Schema.Unknown))
+
+const minutes = (value: number | null) => value === null ? "–" : `${value.toFixed(1)} min`
+
+const report = ({ conversations, daily, durationMs, lastPosition, messages, participants, responseMinutes }: Summary) =>
+  [
+    `${conversations} conversations, ${messages} messages, ${participants} participants; the log is at ${lastPosition}`,
+    `${responseMinutes.count} responses: mean ${minutes(responseMinutes.mean)}, median ${minutes(responseMinutes.p50)}, ` +
+    `90 % within ${minutes(responseMinutes.p90)}, 95 % within ${minutes(responseMinutes.p95)}`,
+    ...(daily.length === 0 ? [] : [`${daily.length} days with messages, ${daily[0]!.date} to ${daily.at(-1)!.date}`]),
+    `${(durationMs / 1000).toFixed(1)} s`
+  ].join("\n")
+
+const reportSkipped = (skipped: ReadonlyArray<Skipped>) =>
+  [
+    `${skipped.length} file${skipped.length === 1 ? " was" : "s were"} skipped:`,
+    ...skipped.map(({ path, reason }) => `  ${path}: ${reason}`)
+  ].join("\n")
+
+const command = Command.make("import:zulip", {
+  file: Argument.String("FILE.tar.gz").pipe(Argument.withDescription("The archive")),
+  json: Flag.Boolean("json").pipe(Flag.withDescription("Print the summary as one JSON object"), Flag.withDefault(false))
+}).pipe(
+  Command.withDescription("Import a Zulip archive into Strata"),
+  Command.withHandler(Effect.fnUntraced(function*({ file, json }) {
+    const fs = yield* FileSystem.FileSystem
+    const { size } = yield* Effect.mapError(
+      fs.stat(file),
+      ({ reason }) => new ArchiveUnreadable({ file, detail: reason._tag === "NotFound" ? "no such file" : reason.message })
+    )
+    const bar = progressBar(process.stderr)
+    const { skipped, summary } = yield* importTopics(topicFiles(file, Number(size), bar.show)).pipe(
+      Effect.ensuring(Effect.sync(bar.clear)),
+      Effect.provide(application)
+    )
+    if (skipped.length > 0) yield* Console.error(reportSkipped(skipped))
+    yield* Console.log(json ? yield* toJson(summary) : report(summary))
+  }))
+)
+
+run(command)

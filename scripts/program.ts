@@ -1,0 +1,32 @@
+/**
+ * How the programs of this folder run: logs on standard error, one line for an error a person can act on, and the exit
+ * codes 0 done, 1 failed, 2 usage, 130 interrupted.
+ */
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as CliError from "effect/cli/CliError"
+import * as Command from "effect/cli/Command"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import * as References from "effect/References"
+
+/** Runs a command with the arguments of the process. */
+export const run = <Name extends string, Input, E extends { readonly message: string }>(
+  command: Command.Command<Name, Input, object, E, NodeServices.NodeServices>
+): void =>
+  Command.run(command, { version: "0.1.0" }).pipe(
+    Effect.catch((error) =>
+      CliError.isCliError(error) ? exitWith(2) : Effect.andThen(Console.error(error.message), exitWith(1))
+    ),
+    Effect.provide(NodeServices.layer),
+    // Standard output belongs to the program's result.
+    Effect.provideService(Logger.LogToStderr, true),
+    Effect.provideService(References.MinimumLogLevel, "Warn"),
+    NodeRuntime.runMain
+  )
+
+const exitWith = (code: number) =>
+  Effect.sync(() => {
+    process.exitCode = code
+  })

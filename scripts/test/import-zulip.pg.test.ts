@@ -1,0 +1,197 @@
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, layer } from "@effect/vitest"
+import { deepStrictEqual } from "@effect/vitest/utils"
+import * as ChildProgram from "@strata/testing/ChildProgram"
+import { PostgresTest } from "@strata/testing/PostgresTest"
+import * as PrivatePostgres from "@strata/testing/PrivatePostgres"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import * as ChildProcess from "effect/process/ChildProcess"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { fileURLToPath } from "node:url"
+import { demoArchive, packFiles, packFolder } from "../zulip/packArchive.ts"
+
+const program = new URL("../import-zulip.ts", import.meta.url)
+
+const Summary = Schema.Struct({
+  conversations: Schema.Int,
+  messages: Schema.Int,
+  participants: Schema.Int,
+  lastPosition: Schema.String,
+  durationMs: Schema.Int,
+  responseMinutes: Schema.Unknown,
+  daily: Schema.Array(Schema.Unknown)
+})
+const decodeSummary = Schema.decodeUnknownEffect(Schema.fromJsonString(Summary))
+
+/** Runs the importer to its end: what it printed, and its exit code. */
+const runImport = Effect.fnUntraced(function*(url: Redacted.Redacted, ...args: ReadonlyArray<string>) {
+  const child = yield* ChildProcess.make(
+    process.execPath,
+    ["--conditions=strata:source", fileURLToPath(program), ...args],
+    { env: { DATABASE_URL: Redacted.value(url) }, extendEnv: true, stdin: "ignore" }
+  )
+  const text = (stream: typeof child.stdout) => Stream.mkString(Stream.decodeText(stream))
+  const [stdout, stderr, exitCode] = yield* Effect.all([text(child.stdout), text(child.stderr), child.exitCode], {
+    concurrency: "unbounded"
+  })
+  return { stdout, stderr, exitCode }
+}, Effect.scoped)
+
+/** The summary of an import that must succeed, without what differs from run to run. */
+const summaryOf = Effect.fnUntraced(function*(url: Redacted.Redacted, file: string) {
+  const { exitCode, stderr, stdout } = yield* runImport(url, file, "--json")
+  assert.strictEqual(exitCode, 0, stderr)
+  const { durationMs: _, ...summary } = yield* decodeSummary(stdout)
+  return summary
+})
+
+const utf8 = (text: string) => new TextEncoder().encode(text)
+const json = (value: unknown) => utf8(Schema.encodeSync(Schema.fromJsonString(Schema.Unknown))(value))
+
+const temporaryFile = (name: string) =>
+  Effect.gen(function*() {
+    const fs = yield* FileSystem.FileSystem
+    return `${yield* fs.makeTempDirectoryScoped()}/${name}`
+  })
+
+/** How many facts the database holds now. */
+const factsStored = (url: Redacted.Redacted) =>
+  Effect.gen(function*() {
+    const connection = yield* PgConnection.make({ url })
+    const { rows } = yield* connection.query("select count(*)::int as facts from strata.fact", [])
+    return Number(rows[0]?.["facts"])
+  }).pipe(Effect.scoped)
+
+const untilStored = (url: Redacted.Redacted, facts: number) =>
+  factsStored(url).pipe(
+    Effect.orElseSucceed(() => 0),
+    Effect.repeat({ until: (stored) => stored >= facts, schedule: Schedule.spaced("5 millis") })
+  )
+
+/** Topics with a message a minute, by three people in turn. */
+const generated = Effect.gen(function*() {
+  const file = yield* temporaryFile("generated.tar.gz")
+  const topic = (n: number) =>
+    Array.from({ length: 100 }, (_, i) => ({
+      content: `<p>Message ${i} of topic ${n}</p>`,
+      id: n * 1000 + i,
+      sender_full_name: `person-${(n + i) % 3}`,
+      timestamp: 1_700_000_000 + n * 100_000 + i * 60
+    }))
+  yield* packFiles(
+    Array.from({ length: 120 }, (_, n) => [`zulip_json/1-s/t${n}.json`, json(topic(n))] as const),
+    file
+  )
+  return file
+})
+
+layer(Layer.merge(PostgresTest.layer(), NodeServices.layer), { excludeTestServices: true })("import:zulip", (it) => {
+  it.effect("imports the demo archive, and again without adding anything", () =>
+    Effect.gen(function*() {
+      const url = yield* PostgresTest.url
+      const file = yield* temporaryFile("demo.tar.gz")
+      yield* packFolder(demoArchive, file)
+      const first = yield* summaryOf(url, file)
+      deepStrictEqual(first, {
+        conversations: 4,
+        messages: 21,
+        participants: 5,
+        // 4 starts, 21 messages, and 6 people who joined later
+        lastPosition: "31",
+        responseMinutes: {
+          count: 9,
+          mean: 195.96296296296296,
+          p50: 45,
+          p90: 365.4000000000002,
+          p95: 868.1999999999996,
+          min: 4,
+          max: 1371
+        },
+        daily: [
+          { date: "2026-01-05", messages: 11, activeConversations: 2, activeUsers: 4 },
+          { date: "2026-01-06", messages: 3, activeConversations: 2, activeUsers: 3 },
+          { date: "2026-01-07", messages: 6, activeConversations: 2, activeUsers: 5 },
+          { date: "2026-01-10", messages: 1, activeConversations: 1, activeUsers: 1 }
+        ]
+      })
+      deepStrictEqual(yield* summaryOf(url, file), first)
+    }), 60_000)
+
+  it.effect("skips and names malformed files, and imports the others", () =>
+    Effect.gen(function*() {
+      const { url } = yield* PostgresTest.database()
+      const file = yield* temporaryFile("mixed.tar.gz")
+          const message = { content: "<p>hello</p>", id: 1, sender_full_name: "Ada", timestamp: 1_700_000_000 }
+      const good = json([message])
+      const long = `${"x".repeat(150)}/${"y".repeat(150)}.json`
+      yield* packFiles([
+        ["README.md", utf8("not a topic")],
+        ["zulip_json/1-s/not-json.json", utf8("[{")],
+        ["zulip_json/1-s/not-an-array.json", utf8("{}")],
+        ["zulip_json/1-s/empty.json", utf8("[]")],
+        ["zulip_json/1-s/no-sender.json", json([{ ...message, sender_full_name: undefined }])],
+        ["zulip_json/1-s/empty-content.json", json([message, { ...message, id: 2, content: "" }])],
+        ["zulip_json/1-s/nul.json", json([{ ...message, content: "a\0b" }])],
+        ["zulip_json/1-s/not-utf8.json", Uint8Array.of(0x5b, 0xff, 0x5d)],
+        ["zulip_json/1-s/.hidden.20start.json", good],
+        [`zulip_json/${long}`, good],
+        ["zulip_json/1-s/plain.json", good]
+      ], file)
+      const { exitCode, stderr, stdout } = yield* runImport(url, file, "--json")
+      assert.strictEqual(exitCode, 0, stderr)
+      const { conversations, messages, participants } = yield* decodeSummary(stdout)
+      deepStrictEqual({ conversations, messages, participants }, { conversations: 3, messages: 3, participants: 1 })
+      assert.include(stderr, "7 files were skipped:")
+      for (const name of ["not-json", "not-an-array", "empty", "no-sender", "empty-content", "nul", "not-utf8"]) {
+        assert.include(stderr, `zulip_json/1-s/${name}.json: `)
+      }
+    }), 60_000)
+
+  it.effect("says in one line what is wrong with the archive, and exits with 1", () =>
+    Effect.gen(function*() {
+      const url = yield* PostgresTest.url
+      const fs = yield* FileSystem.FileSystem
+      const broken = yield* temporaryFile("broken.tar.gz")
+      const missing = yield* runImport(url, `${broken}.none`)
+      deepStrictEqual(missing, { stdout: "", stderr: `Cannot read ${broken}.none: no such file\n`, exitCode: missing.exitCode })
+      yield* fs.writeFileString(broken, "this is no archive")
+      const { exitCode, stderr, stdout } = yield* runImport(url, broken)
+      deepStrictEqual([exitCode, stdout, stderr.trim().split("\n").length], [missing.exitCode, "", 1])
+      assert.strictEqual(Number(exitCode), 1)
+      assert.strictEqual(Number((yield* runImport(url)).exitCode), 2)
+    }), 60_000)
+
+  it.effect("killed in the middle and run again, it ends with the summary of one clean run", () =>
+    Effect.gen(function*() {
+      const file = yield* generated
+      const clean = yield* PostgresTest.database()
+      const expected = yield* summaryOf(clean.url, file)
+      const { url } = yield* PostgresTest.database()
+      const child = yield* ChildProgram.start(program, { args: [file, "--json"], env: { DATABASE_URL: url } })
+      yield* untilStored(url, 500)
+      yield* child.kill9
+      const left = yield* factsStored(url)
+      assert.isBelow(left, Number(expected.lastPosition))
+      deepStrictEqual(yield* summaryOf(url, file), expected)
+    }), 60_000)
+
+  it.effect("with the database killed in the middle and run again, it ends with the summary of one clean run", () =>
+    Effect.gen(function*() {
+      const file = yield* generated
+      const clean = yield* PostgresTest.database()
+      const expected = yield* summaryOf(clean.url, file)
+      const server = yield* PrivatePostgres.make()
+      const child = yield* ChildProgram.start(program, { args: [file, "--json"], env: { DATABASE_URL: server.url } })
+      yield* untilStored(server.url, 500)
+      yield* server.kill9
+      yield* server.start()
+      yield* child.exitCode
+      deepStrictEqual(yield* summaryOf(server.url, file), expected)
+    }), 60_000)
+})
