@@ -4,8 +4,8 @@
  * @since 0.1.0
  */
 import { Position } from "@strata/event-store/Fact"
-import * as Pg from "@strata/postgres/PostgresTypes"
 import type { Postgres } from "@strata/postgres/Postgres"
+import * as Pg from "@strata/postgres/PostgresTypes"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import type { TransactionError } from "@strata/postgres/TransactionError"
 import * as Data from "effect/Data"
@@ -115,16 +115,26 @@ export const make = (postgres: Postgres["Service"], store: string) => {
       return { position: batch.last, applied: true }
     }).pipe((body) => transact(body, { idempotent: true }))
 
-  // By primary key. Leaves a checkpoint alone that another process has moved: false then.
-  const fail = (projection: Projection, at: Position, error: string): Effect.Effect<boolean, SqlError> =>
-    Effect.map(
-      sql`
-        update projection set state = 'failed', error = ${error.replaceAll("\0", "")}, updated_at = clock_timestamp()
-        where store = ${store} and name = ${projection.name} and version = ${projection.version}
-          and position = ${Pg.bigint(at)}
-        returning name`,
-      (rows) => rows.length > 0
-    )
+  /**
+   * Writes down why a projection stops at a position, and gives that position back. Leaves a checkpoint alone that another
+   * process has moved, and gives the position to go on from.
+   */
+  const fail = (
+    projection: Projection,
+    at: Position,
+    error: string
+  ): Effect.Effect<Position, SqlError | TransactionError | Superseded> =>
+    Effect.gen(function*() {
+      const row = yield* lock(projection.name)
+      if (row?.version !== projection.version) return yield* new Superseded({ version: row?.version })
+      if (row.position !== at) return row.position
+      // By primary key, on a row this transaction has locked.
+      yield* sql`
+        update projection
+        set state = 'failed', error = ${error.replaceAll("\0", "")}, updated_at = clock_timestamp()
+        where store = ${store} and name = ${projection.name}`
+      return at
+    }).pipe((body) => transact(body, { idempotent: true }))
 
   // A handful of rows, by the first column of the primary key.
   const all: Effect.Effect<ReadonlyArray<Checkpoint & { readonly now: Timestamp.Timestamp }>, SqlError> = sql<

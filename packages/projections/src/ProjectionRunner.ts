@@ -3,14 +3,15 @@
  *
  * **Details**
  *
- * The size of a batch follows the work: it doubles while the log gives full batches, and halves when a batch fails. So a
- * fact that cannot be applied ends up alone in its batch: everything before it is applied, and it is the one named.
+ * The size of a batch follows the work: it doubles while the log gives full batches, and halves when one is slow or fails.
+ * So transactions stay short, and a fact that cannot be applied ends up alone in its batch: everything before it is
+ * applied, and it is the one named.
  *
  * @since 0.1.0
  */
 import type { EventDecodeError } from "@strata/event-store/EventDefinition"
 import { type EventStore, EventStoreError } from "@strata/event-store/EventStore"
-import type { Fact, Position } from "@strata/event-store/Fact"
+import { beginning, type Fact, type Position } from "@strata/event-store/Fact"
 import * as SqlState from "@strata/postgres/SqlState"
 import type { TransactionError } from "@strata/postgres/TransactionError"
 import * as Arr from "effect/Array"
@@ -58,26 +59,36 @@ interface Cursor {
 export const run = (projection: Projection, options: RunnerOptions): Effect.Effect<void> => {
   const { batchSize, checkpoints, maxBatchSize, moved, store } = options
   const metrics = ProjectionMetrics.of(projection.name)
-  const limitAfter = (limit: number, read: number) => read < limit ? batchSize : Math.min(limit * 2, maxBatchSize)
+  const limitAfter = (limit: number, read: number, took: Duration.Duration) => {
+    if (read < limit) return batchSize
+    return Duration.isLessThan(took, slow) ? Math.min(limit * 2, maxBatchSize) : Math.max(Math.floor(limit / 2), 1)
+  }
 
+  const checkpointAt = (position: Position): Checkpoint => ({
+    name: projection.name,
+    version: projection.version,
+    position,
+    state: "running",
+    error: null
+  })
   const report = (position: Position) =>
-    Effect.andThen(
-      Metric.update(metrics.position, Number(position)),
-      moved({ name: projection.name, version: projection.version, position, state: "running", error: null })
-    )
+    Effect.andThen(Metric.update(metrics.position, Number(position)), moved(checkpointAt(position)))
 
-  const apply = Effect.fnUntraced(function*(facts: Arr.NonEmptyReadonlyArray<Fact>, after: Position) {
+  const apply = Effect.fnUntraced(function*(
+    facts: Arr.NonEmptyReadonlyArray<Fact>,
+    { limit, position: after }: Cursor
+  ) {
     const prepared = yield* Effect.fromResult(projection.prepare(facts))
     const advance = checkpoints.advance(projection, { prepared, after, last: Arr.lastNonEmpty(facts).position })
     const [duration, result] = yield* Effect.timed(
-      prepared.size === 0 ? advance : ProjectionTracing.withSpans(projection.name, facts)(advance)
+      prepared.size === 0 ? untraced(advance) : ProjectionTracing.withSpans(projection.name, facts)(advance)
     )
     if (result.applied) {
       yield* Metric.update(metrics.facts, facts.length)
       yield* Metric.update(metrics.batchSize, facts.length)
       yield* Metric.update(metrics.applySeconds, Duration.toSeconds(duration))
     }
-    return result
+    return { position: result.position, limit: limitAfter(limit, facts.length, duration) }
   })
 
   /** One batch, or the wait for one. */
@@ -87,10 +98,10 @@ export const run = (projection: Projection, options: RunnerOptions): Effect.Effe
       yield* untraced(store.changed(cursor.position))
       return { position: cursor.position, limit: batchSize }
     }
-    const applied = yield* Effect.exit(apply(facts, cursor.position))
+    const applied = yield* Effect.exit(apply(facts, cursor))
     if (applied._tag === "Success") {
       yield* report(applied.value.position)
-      return { position: applied.value.position, limit: limitAfter(cursor.limit, facts.length) }
+      return applied.value
     }
     yield* Metric.update(metrics.failures, 1)
     if (facts.length === 1 || !mayBeSize(applied.cause)) return yield* Effect.failCause(applied.cause)
@@ -119,13 +130,12 @@ export const run = (projection: Projection, options: RunnerOptions): Effect.Effe
     }
   })
 
-  /** Writes down why it stops, unless another process got past this point: then goes on from there. */
+  /** Stays stopped, unless another process got past this point: then goes on from there. */
   const stop = Effect.fnUntraced(function*(at: Position, cause: Cause.Cause<StepError>) {
-    const error = messageOf(cause)
-    const stopped = yield* patiently(checkpoints.fail(projection, at, error))
-    if (!stopped) return { position: yield* patiently(checkpoints.open(projection)), limit: batchSize }
+    const position = yield* patiently(checkpoints.fail(projection, at, messageOf(cause)))
+    if (position !== at) return { position, limit: batchSize }
     yield* Effect.logError("A projection has failed", cause)
-    yield* moved({ name: projection.name, version: projection.version, position: at, state: "failed", error })
+    yield* moved({ ...checkpointAt(at), state: "failed", error: messageOf(cause) })
     return yield* Effect.never
   })
 
@@ -134,15 +144,25 @@ export const run = (projection: Projection, options: RunnerOptions): Effect.Effe
       Effect.logWarning(
         `Stopping: another process runs version ${version ?? "none"} of it, this one has ${projection.version}`
       )),
-    Effect.catchCause((cause) => Effect.logError("A projection could not be started", cause)),
+    Effect.catchCause((cause) =>
+      Effect.andThen(
+        Effect.logError("A projection could not be started", cause),
+        moved({ ...checkpointAt(beginning), state: "failed", error: messageOf(cause) })
+      )
+    ),
     Effect.annotateLogs({ projection: projection.name })
   )
 }
 
+/** A batch that takes longer is too large: it holds locks, and memory for its facts. */
+const slow = Duration.seconds(2)
+
 const untraced = Effect.withTracerEnabled(false)
 
 /** Without end: an outage lasts as long as it lasts. */
-const outages = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")]).pipe(Schedule.jittered)
+const outages = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")]).pipe(
+  Schedule.jittered
+)
 
 /** True for what time may mend: a store or database out of reach, a deadlock, a lock or statement timeout, a full disk. */
 const mayPass = <E>(cause: Cause.Cause<E>): boolean =>

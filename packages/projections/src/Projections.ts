@@ -187,32 +187,43 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
   const checkpoints = Checkpoint.make(yield* Postgres, store.name)
   const progress = yield* SubscriptionRef.make(HashMap.empty<string, Checkpoint.Checkpoint>())
   const told = (checkpoint: Checkpoint.Checkpoint) => SubscriptionRef.update(progress, merge([checkpoint]))
-  // Where projections run here, each one's own runner speaks first: it may be about to rebuild or to try again.
-  const isTrusted = (known: Progress) => ({ name, state }: Checkpoint.Checkpoint) =>
-    !run || HashMap.has(known, name) && state !== "failed"
-  const readProgress = Effect.tap(checkpoints.all, (rows) =>
-    SubscriptionRef.update(progress, (known) => merge(rows.filter(isTrusted(known)))(known)))
+  // Where projections run here, each one's own runner speaks first, since it may be about to rebuild or to try again. Of
+  // what it has given up, only news from further on counts.
+  const isTrusted = (known: Progress) => (row: Checkpoint.Checkpoint) =>
+    !run || row.state !== "failed" && Option.exists(
+        HashMap.get(known, row.name),
+        (here) => here.state !== "failed" || row.version === here.version && row.position > here.position
+      )
+  const readProgress = Effect.tap(
+    checkpoints.all,
+    (rows) => SubscriptionRef.update(progress, (known) => merge(rows.filter(isTrusted(known)))(known))
+  )
 
   const status = Effect.gen(function*() {
     const rows = new Map((yield* readProgress).map((row) => [row.name, row]))
     const head = yield* store.head
     const oldest = oldestAfter(store)
-    return yield* Effect.forEach(projections, Effect.fnUntraced(function*(projection): Effect.fn.Return<Status, StatusError> {
-      const row = rows.get(projection.name)
-      const position = row?.position ?? Position.make(0n)
-      const lag = head > position ? head - position : 0n
-      const since = lag === 0n || row === undefined ? row?.now : yield* oldest(position)
-      return {
-        name: projection.name,
-        version: row?.version ?? projection.version,
-        position,
-        head,
-        lag,
-        lagSeconds: row === undefined || since === undefined || since > row.now ? 0 : Number(row.now - since) / 1e6,
-        state: row?.state ?? "new",
-        error: row?.error ?? null
-      }
-    }))
+    return yield* Effect.forEach(
+      projections,
+      Effect.fnUntraced(function*(projection): Effect.fn.Return<Status, StatusError> {
+        const row = rows.get(projection.name)
+        const here = Option.getOrUndefined(HashMap.get(SubscriptionRef.getUnsafe(progress), projection.name))
+        const { error = null, state = "new" } = (here?.state === "failed" ? here : row) ?? {}
+        const position = row?.position ?? Position.make(0n)
+        const lag = head > position ? head - position : 0n
+        const since = lag === 0n || row === undefined ? row?.now : yield* oldest(position)
+        return {
+          name: projection.name,
+          version: row?.version ?? projection.version,
+          position,
+          head,
+          lag,
+          lagSeconds: row === undefined || since === undefined || since > row.now ? 0 : Number(row.now - since) / 1e6,
+          state,
+          error
+        }
+      })
+    )
   })
 
   const waitFor: Projections["Service"]["waitFor"] = Effect.fn("Projections.waitFor")(
@@ -227,7 +238,10 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
       if (!isSettled(SubscriptionRef.getUnsafe(progress))) {
         const settled = SubscriptionRef.changes(progress).pipe(Stream.takeUntil(isSettled), Stream.runDrain)
         const polling = readProgress.pipe(
-          Effect.retry({ while: (error) => SqlState.classify(error) !== "permanent", schedule: Schedule.spaced("250 millis") }),
+          Effect.retry({
+            while: (error) => SqlState.classify(error) !== "permanent",
+            schedule: Schedule.spaced("250 millis")
+          }),
           Effect.repeat(Schedule.spaced(options.pollInterval ?? (run ? "250 millis" : "25 millis"))),
           Effect.withTracerEnabled(false)
         )

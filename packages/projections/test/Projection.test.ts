@@ -2,11 +2,11 @@ import { assert, it } from "@effect/vitest"
 import * as EventDefinition from "@strata/event-store/EventDefinition"
 import { EventId, type Fact, Position, streamId } from "@strata/event-store/Fact"
 import * as Timestamp from "@strata/postgres/Timestamp"
+import * as Projection from "@strata/projections/Projection"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
-import * as Projection from "@strata/projections/Projection"
 
 const Counted = EventDefinition.make("Counted", { fields: { by: Schema.Int } })
 const Counters = EventDefinition.set([Counted])

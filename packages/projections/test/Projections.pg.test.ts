@@ -6,19 +6,20 @@ import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import { Position, streamId } from "@strata/event-store/Fact"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
+import * as Projection from "@strata/projections/Projection"
+import * as Projections from "@strata/projections/Projections"
+import * as ProjectionsMigrations from "@strata/projections/ProjectionsMigrations"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as Ref from "effect/Ref"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Tracer from "effect/Tracer"
-import * as Projection from "@strata/projections/Projection"
-import * as Projections from "@strata/projections/Projections"
-import * as ProjectionsMigrations from "@strata/projections/ProjectionsMigrations"
 
 const Counted = EventDefinition.make("Counted", { fields: { by: Schema.Int } })
 const Counters = EventDefinition.set([Counted])
@@ -74,13 +75,19 @@ const appliedBy = Effect.fnUntraced(function*(name: string) {
 const append = Effect.fnUntraced(function*(count: number) {
   const store = yield* EventStore
   return yield* store.append({
-    facts: Array.from({ length: count }, (_, by) => ({ stream: streamId("counter", "1"), type: "Counted", data: { by } }))
+    facts: Array.from(
+      { length: count },
+      (_, by) => ({ stream: streamId("counter", "1"), type: "Counted", data: { by } })
+    )
   })
 })
 
 /** As another process would: with a runner of its own. */
 const start = (projections: ReadonlyArray<Projection.Projection>, options?: Projections.Options) =>
-  Effect.map(Layer.build(Projections.layer(projections, options)), (context) => Context.get(context, Projections.Projections))
+  Effect.map(
+    Layer.build(Projections.layer(projections, options)),
+    (context) => Context.get(context, Projections.Projections)
+  )
 
 const upTo = (position: bigint) => Array.from({ length: Number(position) }, (_, index) => BigInt(index + 1))
 
@@ -97,6 +104,11 @@ layer(Layer.empty, { excludeTestServices: true })("projections", (it) => {
       for (let index = 0; index < 10; index++) yield* append(3)
       yield* projections.catchUp()
       assert.deepStrictEqual(yield* appliedBy("live"), upTo(60n))
+      const measured = yield* Metric.snapshot
+      const position = measured.find(({ attributes, id }) =>
+        id === "strata_projection_position" && attributes?.["projection"] === "live"
+      )
+      assert.deepInclude(position?.state, { value: 60 })
       const [status] = yield* projections.status
       assert.deepStrictEqual(status, {
         name: "live",
@@ -114,7 +126,10 @@ layer(Layer.empty, { excludeTestServices: true })("projections", (it) => {
     inFreshStore(Effect.gen(function*() {
       yield* createTable
       yield* append(200)
-      const processes = yield* Effect.forEach([1, 2, 3], () => start([recorder("shared")], { batchSize: 7, maxBatchSize: 7 }))
+      const processes = yield* Effect.forEach(
+        [1, 2, 3],
+        () => start([recorder("shared")], { batchSize: 7, maxBatchSize: 7 })
+      )
       yield* Effect.forEach(Array.from({ length: 50 }), () => append(2), { concurrency: 4, discard: true })
       yield* Effect.forEach(processes, (each) => each.catchUp(), { discard: true })
       assert.deepStrictEqual(yield* appliedBy("shared"), upTo(300n))
@@ -227,6 +242,28 @@ layer(Layer.empty, { excludeTestServices: true })("projections", (it) => {
       assert.deepStrictEqual(yield* appliedBy("checked"), upTo(5n))
     })))
 
+  it.effect("a projection that cannot even start says so", () =>
+    inFreshStore(Effect.gen(function*() {
+      const { sql } = yield* Postgres
+      yield* sql`
+        insert into projection (store, name, version, position, state) values ('default', 'broken', 1, 0, 'running')`
+      const broken = Projection.make({
+        name: "broken",
+        version: 2,
+        events: Counters,
+        apply: () => Effect.void,
+        reset: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`truncate no_such_table`)
+      })
+      const projections = yield* start([broken])
+      const { position } = yield* append(1)
+      const error = yield* Effect.flip(projections.waitFor({ position, timeout: "20 seconds" }))
+      assert.instanceOf(error, Projections.ProjectionBehind)
+      assert.strictEqual(error.behind[0]?.state, "failed")
+      const [status] = yield* projections.status
+      assert.strictEqual(status?.state, "failed")
+      assert.include(status?.error, "no_such_table")
+    })))
+
   it.effect("another version empties the tables and starts from the first fact, and the old one stops", () =>
     inFreshStore(Effect.gen(function*() {
       yield* createTable
@@ -266,12 +303,12 @@ layer(Layer.empty, { excludeTestServices: true })("projections", (it) => {
 
       const applied = spans.filter(({ name }) => name === "Projection.apply")
       for (const traceId of traceIds) {
-        const [span] = applied.filter((span) => span.traceId === traceId)
+        const span = applied.find((span) => span.traceId === traceId)
         assert.strictEqual(span?.attributes.get("projection.name"), "traced")
         assert.strictEqual(span?.attributes.get("projection.facts"), 4)
         assert.strictEqual(span?.status._tag, "Ended")
       }
-      const [batch] = applied.filter(({ traceId }) => !traceIds.includes(traceId))
+      const batch = applied.find(({ traceId }) => !traceIds.includes(traceId))
       assert.deepStrictEqual(batch?.links.map(({ span }) => span.traceId), traceIds)
     }))
 })

@@ -100,15 +100,16 @@ export const daily = (sql: SqlClient.SqlClient) => (options: Period): Effect.Eff
  * @category queries
  * @since 0.1.0
  */
-export const totals = (sql: SqlClient.SqlClient) =>
-({ tenant = defaultTenant }: { readonly tenant?: Tenant | undefined }): Effect.Effect<Totals, SqlError> =>
-  Effect.map(
-    sql<Totals>`
+export const totals =
+  (sql: SqlClient.SqlClient) =>
+  ({ tenant = defaultTenant }: { readonly tenant?: Tenant | undefined }): Effect.Effect<Totals, SqlError> =>
+    Effect.map(
+      sql<Totals>`
       select
         count(*)::integer as conversations,
         coalesce(sum(message_count), 0)::integer as messages,
         (select count(distinct user_id)::integer from conversation_participant where tenant = ${tenant}) as participants
       from conversation
       where tenant = ${tenant}`,
-    ([row]) => row!
-  )
+      ([row]) => row!
+    )

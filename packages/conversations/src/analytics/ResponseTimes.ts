@@ -89,7 +89,8 @@ const improveEarlier = (sql: SqlClient.SqlClient, responses: Sent) => {
 }
 
 // New rows; the response of each is the first entry of a range of the primary key of response_source.
-const insertRequests = (sql: SqlClient.SqlClient, requests: Sent) => sql`
+const insertRequests = (sql: SqlClient.SqlClient, requests: Sent) =>
+  sql`
   insert into response_time (tenant, conversation_id, sent_at, ordinal, responder_id, response_id, responded_at)
   select q.tenant, q.conversation_id, q.sent_at, q.ordinal, a.sender_id, a.message_id, a.sent_at
   from unnest(

@@ -55,7 +55,11 @@ export type UserId = typeof UserId.Type
  * @since 0.1.0
  */
 export const Tenant = Schema.String.pipe(
-  Schema.check(Schema.isPattern(/^[^/]+$/, { message: "Expected a name without /" }), Schema.isMaxLength(128), storable),
+  Schema.check(
+    Schema.isPattern(/^[^/]+$/, { message: "Expected a name without /" }),
+    Schema.isMaxLength(128),
+    storable
+  ),
   Schema.brand("@strata/conversations/Tenant"),
   Schema.annotate({ identifier: "Tenant" })
 )
@@ -108,9 +112,10 @@ export type Status = typeof Status.Type
  * @category models
  * @since 0.1.0
  */
-export const MessageType = Schema.Literals(["TEXT", "IMAGE", "FILE", "SYSTEM", "BOOKING_UPDATE", "PAYMENT_UPDATE"]).pipe(
-  Schema.annotate({ identifier: "MessageType" })
-)
+export const MessageType = Schema.Literals(["TEXT", "IMAGE", "FILE", "SYSTEM", "BOOKING_UPDATE", "PAYMENT_UPDATE"])
+  .pipe(
+    Schema.annotate({ identifier: "MessageType" })
+  )
 export type MessageType = typeof MessageType.Type
 
 /** An escape that `JSON.stringify` writes for a NUL or for half of a surrogate pair only. */

@@ -8,7 +8,16 @@
  * @since 0.1.0
  */
 import type * as Timestamp from "@strata/postgres/Timestamp"
-import type { Context, ConversationId, MessageId, MessageType, Metadata, Participant, Role, UserId } from "./Conversation.ts"
+import type {
+  Context,
+  ConversationId,
+  MessageId,
+  MessageType,
+  Metadata,
+  Participant,
+  Role,
+  UserId
+} from "./Conversation.ts"
 
 /**
  * Starts a conversation. The same start again changes nothing.

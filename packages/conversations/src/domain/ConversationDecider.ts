@@ -84,7 +84,8 @@ export const make = (limits: Limits = defaultLimits): ConversationDecider => {
     events: Event.ConversationEvents,
     initial: State.initial,
     evolve: State.evolve(window),
-    decide: (command, state) => Result.mapError(decide(command, state), (reason) => new Refused.ConversationError({ reason })),
+    decide: (command, state) =>
+      Result.mapError(decide(command, state), (reason) => new Refused.ConversationError({ reason })),
     snapshot: { schema: State.ConversationState, version: 1, every: 500 }
   })
 
@@ -173,7 +174,9 @@ const sendMessage = (command: SendMessage, state: State.Started, limits: Limits,
 
   const known = HashMap.get(state.messages, messageId)
   if (Option.isSome(known)) {
-    return isSame(command, known.value) ? nothing : Result.fail(new Refused.MessageIdTaken({ conversationId, messageId }))
+    return isSame(command, known.value)
+      ? nothing
+      : Result.fail(new Refused.MessageIdTaken({ conversationId, messageId }))
   }
   if (!command.idGiven && Option.isSome(State.recentDuplicate(state, command, window))) return nothing
 

@@ -89,12 +89,10 @@ export class TooManyParticipants extends Schema.TaggedError<TooManyParticipants>
  * @category errors
  * @since 0.1.0
  */
-export class ParticipantHasOtherRole
-  extends Schema.TaggedError<ParticipantHasOtherRole>(id("ParticipantHasOtherRole"))(
-    "ParticipantHasOtherRole",
-    { conversationId: ConversationId, userId: UserId, role: Role }
-  )
-{
+export class ParticipantHasOtherRole extends Schema.TaggedError<ParticipantHasOtherRole>(id("ParticipantHasOtherRole"))(
+  "ParticipantHasOtherRole",
+  { conversationId: ConversationId, userId: UserId, role: Role }
+) {
   override get message() {
     return `${this.userId} takes part in conversation ${this.conversationId} as ${this.role}`
   }

@@ -24,4 +24,9 @@ import { UnreadCounts } from "./UnreadCounts.ts"
  * @category projections
  * @since 0.1.0
  */
-export const ConversationProjections: ReadonlyArray<Projection> = [ConversationList, Messages, UnreadCounts, ResponseTimes]
+export const ConversationProjections: ReadonlyArray<Projection> = [
+  ConversationList,
+  Messages,
+  UnreadCounts,
+  ResponseTimes
+]

@@ -121,7 +121,9 @@ interface Arrival {
   readonly own: ReadonlyMap<string, number>
 }
 
-const arrivalsOf = ({ conversationId, events, tenant }: ConversationBatch.ConversationSlice): ReadonlyArray<Arrival> => {
+const arrivalsOf = (
+  { conversationId, events, tenant }: ConversationBatch.ConversationSlice
+): ReadonlyArray<Arrival> => {
   const sent = events.filter(isMessage)
   const [first] = sent
   if (first === undefined) return []

@@ -28,10 +28,10 @@
  */
 import * as CommandHandler from "@strata/event-store/CommandHandler"
 import type { EventDecodeError } from "@strata/event-store/EventDefinition"
-import { EventStore, EventStoreError, type IdempotencyRecord } from "@strata/event-store/EventStore"
+import { type EventStore, EventStoreError, type IdempotencyRecord } from "@strata/event-store/EventStore"
 import type { Position } from "@strata/event-store/Fact"
 import * as Timestamp from "@strata/postgres/Timestamp"
-import * as Arr from "effect/Array"
+import type * as Arr from "effect/Array"
 import * as EffectContext from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
@@ -39,8 +39,19 @@ import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type { Context, MessageType, Metadata, Participant, Role, Tenant, UserId } from "../domain/Conversation.ts"
-import { ConversationId, defaultTenant, generalContext, MessageId } from "../domain/Conversation.ts"
+import {
+  type Context,
+  ConversationId,
+  defaultTenant,
+  generalContext,
+  MessageId,
+  type MessageType,
+  type Metadata,
+  type Participant,
+  type Role,
+  type Tenant,
+  type UserId
+} from "../domain/Conversation.ts"
 import type { ConversationCommand, SendMessage } from "../domain/ConversationCommand.ts"
 import * as ConversationDecider from "../domain/ConversationDecider.ts"
 import type { ConversationError } from "../domain/ConversationError.ts"
@@ -388,8 +399,11 @@ const messageOf = (command: ConversationCommand, state: ConversationState, windo
   const messageId = HashMap.has(state.messages, command.messageId)
     ? Option.some(command.messageId)
     : recentDuplicate(state, command, window)
-  return Option.flatMap(messageId, (messageId) =>
-    Option.map(HashMap.get(state.messages, messageId), ({ ordinal, sentAt }) => ({ messageId, ordinal, sentAt })))
+  return Option.flatMap(
+    messageId,
+    (messageId) =>
+      Option.map(HashMap.get(state.messages, messageId), ({ ordinal, sentAt }) => ({ messageId, ordinal, sentAt }))
+  )
 }
 
 const isEventIdTaken = (error: unknown): boolean => isStoreError(error) && error.reason._tag === "EventIdTaken"

@@ -1,5 +1,11 @@
 import { assert, layer } from "@effect/vitest"
-import { type ContextType, ConversationId, MessageId, type Role, UserId } from "@strata/conversations/domain/Conversation"
+import {
+  type ContextType,
+  ConversationId,
+  MessageId,
+  type Role,
+  UserId
+} from "@strata/conversations/domain/Conversation"
 import * as ConversationQueries from "@strata/conversations/read/ConversationQueries"
 import * as Conversations from "@strata/conversations/write/Conversations"
 import * as Timestamp from "@strata/postgres/Timestamp"
@@ -49,7 +55,10 @@ layer(Layer.fresh(Application), { excludeTestServices: true })("response times",
   it.effect("run from each customer message to the first response, strictly later and within 24 hours", () =>
     Effect.gen(function*() {
       const queries = yield* ConversationQueries.ConversationQueries
-      yield* talk("several wait for one", [["ada", minutes(0)], ["cy", minutes(4)], ["bob", minutes(10)], ["dee", minutes(11)]])
+      yield* talk("several wait for one", [["ada", minutes(0)], ["cy", minutes(4)], ["bob", minutes(10)], [
+        "dee",
+        minutes(11)
+      ]])
       yield* talk("at the same moment is no response", [["ada", minutes(0)], ["bob", minutes(0)]])
       yield* talk("24 hours is too late", [["ada", minutes(0)], ["bob", minutes(day)]])
       yield* talk("a microsecond less is not", [["ada", minutes(0)], ["bob", minutes(day, -1n)]])

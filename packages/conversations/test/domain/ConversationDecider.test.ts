@@ -111,11 +111,16 @@ describe("starting", () => {
   it("changes nothing the second time, in whatever order the participants come", () =>
     given(started).when(start([bob, ada, bob])).thenNothing())
   it("is the same start after others have joined", () =>
-    given(started, Event.ParticipantJoined.make({ conversationId, userId: UserId.make("cy"), role: "ADMIN", joinedAt: at(1) }))
+    given(
+      started,
+      Event.ParticipantJoined.make({ conversationId, userId: UserId.make("cy"), role: "ADMIN", joinedAt: at(1) })
+    )
       .when(start()).thenNothing())
   it("is refused with other participants", () => given(started).when(start([ada])).thenRefused("ConversationExists"))
   it("is refused with another context", () =>
-    given(started).when(start([ada, bob], { type: "BOOKING", id: "b1", metadata: null })).thenRefused("ConversationExists"))
+    given(started).when(start([ada, bob], { type: "BOOKING", id: "b1", metadata: null })).thenRefused(
+      "ConversationExists"
+    ))
   it("needs a participant", () => given().when(start([])).thenRefused("NoParticipants"))
   it("takes no participant in two roles", () =>
     given().when(start([ada, { ...ada, role: "ADMIN" }])).thenRefused("ParticipantHasOtherRole"))
@@ -315,14 +320,18 @@ describe("any history of commands", () => {
       assert.strictEqual(events.filter(({ _tag }) => _tag === "ConversationStarted").length, 1)
     }))
 
-  it.effect.prop("is folded to the same state from its events and from its snapshot", [Schema.Array(Step)], ([steps]) =>
-    Effect.gen(function*() {
-      const { events, state } = run(steps)
-      assert.isTrue(Equal.equals(events.reduce(decider.evolve, decider.initial), state))
-      const codec = Schema.fromJsonString(Schema.toCodecJson(decider.snapshot!.schema))
-      const json = yield* Schema.encodeEffect(codec)(state)
-      assert.isTrue(Equal.equals(yield* Schema.decodeEffect(codec)(json), state))
-    }))
+  it.effect.prop(
+    "is folded to the same state from its events and from its snapshot",
+    [Schema.Array(Step)],
+    ([steps]) =>
+      Effect.gen(function*() {
+        const { events, state } = run(steps)
+        assert.isTrue(Equal.equals(events.reduce(decider.evolve, decider.initial), state))
+        const codec = Schema.fromJsonString(Schema.toCodecJson(decider.snapshot!.schema))
+        const json = yield* Schema.encodeEffect(codec)(state)
+        assert.isTrue(Equal.equals(yield* Schema.decodeEffect(codec)(json), state))
+      })
+  )
 })
 
 it("a conversation of 20,000 messages is folded in the time of its events, not of their square", () => {

@@ -70,26 +70,34 @@ const contents = Effect.gen(function*() {
 
 // ---------------------------------------------------------------------------------------------------------- oracle
 
-type Data = { readonly [field: string]: any }
-const key = (fact: Fact) => `${fact.tenant} ${(fact.data as Data)["conversationId"]}`
+/** The fields of the events that the definitions speak of. */
+interface Data {
+  readonly conversationId: string
+  readonly participants: ReadonlyArray<{ readonly userId: string }>
+  readonly userId: string
+  readonly senderId: string
+  readonly senderRole: string
+  readonly ordinal: number
+}
+const dataOf = (fact: Fact) => fact.data as unknown as Data
 
-const byConversation = (facts: ReadonlyArray<Fact>) => Map.groupBy(facts, key)
+const byConversation = (facts: ReadonlyArray<Fact>) =>
+  Map.groupBy(facts, (fact) => `${fact.tenant} ${dataOf(fact).conversationId}`)
 
 /** Unread messages as the documentation defines them, for each participant of each conversation. */
 const unreadOf = (facts: ReadonlyArray<Fact>) =>
   [...byConversation(facts)].flatMap(([conversation, all]) => {
     const joins = all.flatMap((fact, index) => {
-      const data = fact.data as Data
       if (fact.type === "ConversationStarted") {
-        return data["participants"].map(({ userId }: Data) => ({ userId, index }))
+        return dataOf(fact).participants.map(({ userId }) => ({ userId, index }))
       }
-      return fact.type === "ParticipantJoined" ? [{ userId: data["userId"], index }] : []
+      return fact.type === "ParticipantJoined" ? [{ userId: dataOf(fact).userId, index }] : []
     })
-    return joins.map(({ index, userId }: { index: number; userId: string }) => {
-      const reads = all.filter(({ data, type }) => type === "MessagesRead" && (data as Data)["userId"] === userId)
-      const readUpTo = Math.max(0, ...reads.map(({ data }) => (data as Data)["ordinal"]))
-      const unread = all.slice(index).filter(({ data, type }) =>
-        type === "MessageSent" && (data as Data)["senderId"] !== userId && (data as Data)["ordinal"] > readUpTo
+    return joins.map(({ index, userId }) => {
+      const reads = all.filter((fact) => fact.type === "MessagesRead" && dataOf(fact).userId === userId)
+      const readUpTo = Math.max(0, ...reads.map((fact) => dataOf(fact).ordinal))
+      const unread = all.slice(index).filter((fact) =>
+        fact.type === "MessageSent" && dataOf(fact).senderId !== userId && dataOf(fact).ordinal > readUpTo
       )
       return `${conversation} ${userId} ${unread.length}`
     })
@@ -99,13 +107,13 @@ const unreadOf = (facts: ReadonlyArray<Fact>) =>
 const responsesOf = (facts: ReadonlyArray<Fact>) =>
   [...byConversation(facts)].flatMap(([conversation, all]) => {
     const messages = all.filter(({ type }) => type === "MessageSent")
-    const of = (role: string) => messages.filter(({ data }) => (data as Data)["senderRole"] === role)
+    const of = (role: string) => messages.filter((fact) => dataOf(fact).senderRole === role)
     return of("CUSTOMER").flatMap((request) => {
       const waits = of("SERVICE_PROVIDER")
         .map(({ validFrom }) => validFrom - request.validFrom)
         .filter((wait) => wait > 0n && wait < 86_400_000_000n)
         .toSorted((a, b) => a < b ? -1 : 1)
-      return waits[0] === undefined ? [] : [`${conversation} ${(request.data as Data)["ordinal"]} ${waits[0]}`]
+      return waits[0] === undefined ? [] : [`${conversation} ${dataOf(request).ordinal} ${waits[0]}`]
     })
   }).toSorted()
 

@@ -17,7 +17,9 @@ const messageId = (number: number) => MessageId.make(`m${number}`)
 
 const send = Effect.fnUntraced(function*(
   conversationId: ConversationId,
-  messages: ReadonlyArray<{ readonly id: number; readonly at: number; readonly by?: UserId; readonly content?: string }>,
+  messages: ReadonlyArray<
+    { readonly id: number; readonly at: number; readonly by?: UserId; readonly content?: string }
+  >,
   context: Conversations.Start["context"] = {}
 ) {
   const conversations = yield* Conversations.Conversations
@@ -53,7 +55,9 @@ layer(Layer.fresh(Application), { excludeTestServices: true })("lists of convers
           number === 4 ? { type: "BOOKING", id: "booking-1", metadata: { seats: 2 } } : {}
         )
       }
-      yield* conversations.start({ conversationId: conversation(6), participants: [participants[1]] }, { at: second(1) })
+      yield* conversations.start({ conversationId: conversation(6), participants: [participants[1]] }, {
+        at: second(1)
+      })
       yield* conversations.archive(conversation(5))
       yield* conversations.markRead({ conversationId: conversation(3), userId: bob })
       yield* conversations.start({ participants }, { tenant: Tenant.make("acme") })
@@ -118,7 +122,10 @@ layer(Layer.fresh(Application), { excludeTestServices: true })("messages of a co
       const queries = yield* ConversationQueries.ConversationQueries
       const conversationId = conversation(1)
       // Recorded 1 to 9, but the fifth was sent before all others; the eighth and ninth at the same moment.
-      yield* send(conversationId, [1, 2, 3, 4, 5, 6, 7, 8, 9].map((id) => ({ id, at: id === 5 ? 0 : id === 9 ? 8 : id })))
+      yield* send(
+        conversationId,
+        [1, 2, 3, 4, 5, 6, 7, 8, 9].map((id) => ({ id, at: id === 5 ? 0 : id === 9 ? 8 : id }))
+      )
       yield* project()
       const all = [5, 1, 2, 3, 4, 6, 7, 8, 9]
 

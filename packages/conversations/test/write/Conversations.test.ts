@@ -63,10 +63,13 @@ describe("Conversations", () => {
       const conversations = yield* Conversations.Conversations
       const store = yield* EventStore
       yield* conversations.start({ conversationId, participants })
-      const calls = Array.from({ length: 20 }, (_, index) =>
-        conversations.send({ conversationId, messageId, senderId: ada, content: "hello" }, {
-          at: Timestamp.fromMillis(index)
-        }))
+      const calls = Array.from(
+        { length: 20 },
+        (_, index) =>
+          conversations.send({ conversationId, messageId, senderId: ada, content: "hello" }, {
+            at: Timestamp.fromMillis(index)
+          })
+      )
       const outcomes = yield* Effect.all(calls, { concurrency: "unbounded" })
       assert.strictEqual(outcomes.filter(({ duplicate }) => !duplicate).length, 1)
       assert.strictEqual(new Set(outcomes.map(({ sentAt }) => sentAt)).size, 1)
@@ -155,9 +158,21 @@ describe("Conversations", () => {
         { _tag: "Read", userId: bob }
       ]
       const first = yield* conversations.execute(conversationId, commands)
-      assert.deepInclude(first, { events: 5, duplicateMessages: 0, duplicate: false, version: 5, position: Position.make(5n) })
+      assert.deepInclude(first, {
+        events: 5,
+        duplicateMessages: 0,
+        duplicate: false,
+        version: 5,
+        position: Position.make(5n)
+      })
       const again = yield* conversations.execute(conversationId, commands)
-      assert.deepInclude(again, { events: 0, duplicateMessages: 2, duplicate: true, version: 5, position: Position.make(5n) })
+      assert.deepInclude(again, {
+        events: 0,
+        duplicateMessages: 2,
+        duplicate: true,
+        version: 5,
+        position: Position.make(5n)
+      })
     }).pipe(provided))
 
   it.effect("one refused command refuses all of them", () =>
@@ -175,7 +190,8 @@ describe("Conversations", () => {
 
 describe("event ids", () => {
   it("follow from the conversation and the message, and are UUIDs of version 8", () => {
-    const event = (id: string) => ({ _tag: "MessageSent", messageId: MessageId.make(id) }) as Parameters<typeof Identity.eventId>[1]
+    const event = (id: string) =>
+      ({ _tag: "MessageSent", messageId: MessageId.make(id) }) as Parameters<typeof Identity.eventId>[1]
     const id = Identity.eventId("c1", event("m1"))
     assert.match(String(id), /^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
     assert.strictEqual(Identity.eventId("c1", event("m1")), id)
