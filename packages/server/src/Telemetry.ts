@@ -13,6 +13,7 @@
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodeStdio from "@effect/platform-node/NodeStdio"
 import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -36,12 +37,17 @@ export const layerLogger = Layer.unwrap(Effect.gen(function*() {
   return Logger.layer([format === "json" ? Logger.consoleJson : Logger.consolePretty()])
 })).pipe(Layer.provide(NodeStdio.layer))
 
-const otel = Config.all({
-  serviceName: Config.NonEmptyString("OTEL_SERVICE_NAME").pipe(Config.withDefault("strata")),
-  protocol: Config.Literals(["http/json", "http/protobuf"], "OTEL_EXPORTER_OTLP_PROTOCOL").pipe(
-    Config.withDefault("http/protobuf")
-  )
-})
+/** What OpenTelemetry has as its defaults, and the service's name. */
+const defaults = ConfigProvider.layerAdd(ConfigProvider.fromUnknown({
+  OTEL_SERVICE_NAME: "strata",
+  OTEL_TRACES_EXPORTER: "otlp",
+  OTEL_LOGS_EXPORTER: "otlp",
+  OTEL_METRICS_EXPORTER: "otlp"
+}))
+
+const protocol = Config.Literals(["http/json", "http/protobuf"], "OTEL_EXPORTER_OTLP_PROTOCOL").pipe(
+  Config.withDefault("http/protobuf")
+)
 
 /**
  * Exports to the OTLP endpoint of the environment; nothing without one.
@@ -52,13 +58,11 @@ const otel = Config.all({
 export const layerOtlp = Layer.unwrap(Effect.gen(function*() {
   const { telemetry } = yield* ServerConfig
   if (!telemetry) return Layer.empty
-  const { protocol, serviceName } = yield* Effect.mapError(otel, explain)
-  return Otlp.layerFromConfig({
-    resource: { serviceName, serviceVersion: version },
-    loggerMergeWithExisting: true
-  }).pipe(
-    Layer.provide(protocol === "http/json" ? OtlpSerialization.layerJson : OtlpSerialization.layerProtobuf),
-    Layer.provide(NodeHttpClient.layerUndici)
+  const serialization = (yield* Effect.mapError(protocol, explain)) === "http/json"
+    ? OtlpSerialization.layerJson
+    : OtlpSerialization.layerProtobuf
+  return Otlp.layerFromConfig({ resource: { serviceVersion: version }, loggerMergeWithExisting: true }).pipe(
+    Layer.provide([serialization, NodeHttpClient.layerUndici, defaults])
   )
 }))
 

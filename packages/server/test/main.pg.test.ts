@@ -1,0 +1,147 @@
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, layer } from "@effect/vitest"
+import * as Server from "@strata/server/Server"
+import * as ChildProgram from "@strata/testing/ChildProgram"
+import { PostgresTest } from "@strata/testing/PostgresTest"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as ChildProcess from "node:child_process"
+import { fileURLToPath } from "node:url"
+import * as OtlpReceiver from "./otlpReceiver.ts"
+import { conversation, send } from "./testServer.ts"
+
+const program = new URL("../src/main.ts", import.meta.url)
+const apiKey = "0123456789abcdef"
+
+/** Polls for at most ten seconds. */
+const soon = Schedule.max([Schedule.spaced("20 millis"), Schedule.recurs(500)])
+
+/** Starts the process on the test's database and waits until it serves. */
+const start = Effect.fnUntraced(function*(env: Readonly<Record<string, string>> = {}) {
+  const url = yield* PostgresTest.url
+  const child = yield* ChildProgram.start(program, {
+    env: { PORT: "0", DATABASE_URL: url, STRATA_API_KEY: apiKey, STRATA_LOG_FORMAT: "json", ...env }
+  })
+  const line = yield* child.waitFor((line) => line.includes("serves at"))
+  const address = /http:\/\/[\d.:]+/.exec(line)?.[0]
+  assert.isString(address)
+  return { child, address: address!, send: send(address!) }
+})
+
+/** Runs a process that is expected to end by itself. */
+const refuse = (env: Readonly<Record<string, string>>) =>
+  Effect.callback<{ readonly code: unknown; readonly stderr: string }>((resume) => {
+    ChildProcess.execFile(
+      process.execPath,
+      ["--conditions=strata:source", fileURLToPath(program)],
+      { env, timeout: 20_000 },
+      (error, _stdout, stderr) => resume(Effect.succeed({ code: error?.code, stderr: stderr.trim() }))
+    )
+  })
+
+const services = Layer.mergeAll(
+  PostgresTest.layer({ migrations: Server.migrations }),
+  NodeServices.layer,
+  NodeHttpClient.layerUndici
+)
+
+layer(services, { excludeTestServices: true })("the process", (it) => {
+  it.effect("starts, serves, and ends with 0 after SIGTERM", () =>
+    Effect.gen(function*() {
+      const { child, send } = yield* start()
+      assert.strictEqual((yield* send("GET", "/health", { key: null })).json.status, "UP")
+      assert.strictEqual((yield* send("GET", "/api/v1/session", { key: apiKey })).json.subject, "admin")
+      yield* child.terminate
+      assert.strictEqual(yield* child.exitCode, 0)
+    }))
+
+  it.effect("a trace runs from the caller through the request and the append to the projections", () =>
+    Effect.gen(function*() {
+      const receiver = yield* OtlpReceiver.make
+      const { child, send } = yield* start({
+        OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url,
+        OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+        OTEL_BSP_SCHEDULE_DELAY: "100"
+      })
+      const traceId = "4bf92f3577b34da6a3ce929d0e0e4736"
+      const sent = yield* send("POST", "/api/v1/conversations", {
+        key: apiKey,
+        headers: { traceparent: `00-${traceId}-00f067aa0ba902b7-01` },
+        body: conversation("traced")
+      })
+      assert.strictEqual(sent.status, 201)
+      const spans = yield* Effect.repeat(receiver.spansOf(traceId), {
+        until: (spans) =>
+          ["EventStore.append", "Projection.apply"].every((name) => spans.some((span) => span.name === name)),
+        schedule: soon
+      })
+      const names = spans.map(({ name }) => name)
+      assert.include(names, "EventStore.append")
+      assert.include(names, "Projection.apply")
+      const [request] = spans.filter(({ kind }) => kind === OtlpReceiver.server)
+      assert.strictEqual(request?.parentSpanId, "00f067aa0ba902b7")
+      assert.include(request?.attributes ?? [], "/api/v1/conversations")
+
+      yield* child.terminate
+      assert.strictEqual(yield* child.exitCode, 0)
+      assert.isTrue((yield* receiver.signals).has("metrics"))
+      assert.isTrue((yield* receiver.signals).has("logs"))
+    }))
+
+  it.effect("a variable that cannot be read is named in one line, and nothing starts", () =>
+    Effect.gen(function*() {
+      const cases: ReadonlyArray<readonly [Record<string, string>, RegExp]> = [
+        [{ PORT: "eighty" }, /^Cannot start: PORT: .+$/],
+        [{ PORT: "70000" }, /^Cannot start: PORT: .+$/],
+        [{ STRATA_API_KEY: "short" }, /^Cannot start: STRATA_API_KEY: Expected at least 16 characters$/],
+        [{ STRATA_SHUTDOWN_TIMEOUT: "soon" }, /^Cannot start: STRATA_SHUTDOWN_TIMEOUT: .+$/],
+        [{ STRATA_MAX_BODY_SIZE: "big" }, /^Cannot start: STRATA_MAX_BODY_SIZE: .+$/],
+        [{ HOST: "0.0.0.0" }, /^Cannot start: HOST is 0\.0\.0\.0, which others can reach\. Set STRATA_API_KEY .+$/]
+      ]
+      const outcomes = yield* Effect.forEach(cases, ([env]) => refuse(env), { concurrency: 2 })
+      outcomes.forEach(({ code, stderr }, index) => {
+        assert.match(stderr, cases[index]![1])
+        assert.strictEqual(code, 1)
+      })
+    }))
+
+  it.effect("a port that is taken is said in one line", () =>
+    Effect.gen(function*() {
+      const { address, child } = yield* start()
+      const { code, stderr } = yield* refuse({
+        PORT: new URL(address).port,
+        DATABASE_URL: Redacted.value(yield* PostgresTest.url),
+        STRATA_API_KEY: apiKey
+      })
+      assert.match(stderr, /^Cannot start: .*EADDRINUSE.*$/)
+      assert.strictEqual(code, 1)
+      yield* child.kill9
+    }))
+
+  it.effect("a key is made once, kept for its owner only, and accepted from then on", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const directory = yield* fs.makeTempDirectoryScoped()
+      const url = yield* PostgresTest.url
+      const env = { PORT: "0", DATABASE_URL: url, STRATA_DATA_DIR: directory, STRATA_API_KEY: undefined }
+      const first = yield* ChildProgram.start(program, { env })
+      const printed = yield* first.waitFor((line) => line.startsWith("API key: "))
+      const key = printed.slice("API key: ".length)
+      assert.strictEqual((yield* fs.readFileString(`${directory}/api-key`)).trim(), key)
+      assert.strictEqual((yield* fs.stat(`${directory}/api-key`)).mode & 0o777, 0o600)
+      yield* first.kill9
+
+      const second = yield* ChildProgram.start(program, { env })
+      const told = yield* second.waitFor((line) => line.includes("api-key"))
+      assert.notInclude(told, key)
+      const line = yield* second.waitFor((line) => line.includes("serves at"))
+      const answer = yield* send(/http:\/\/[\d.:]+/.exec(line)![0])("GET", "/api/v1/session", { key })
+      assert.strictEqual(answer.status, 200)
+      yield* second.terminate
+      assert.strictEqual(yield* second.exitCode, 0)
+    }))
+})
