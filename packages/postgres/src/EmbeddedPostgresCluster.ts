@@ -58,19 +58,21 @@ const passwordFile = "strata.password"
  * @since 0.1.0
  */
 export const open = Effect.fn("EmbeddedPostgres.open")(function*(
-  parent: string,
+  directory: string,
   binaries: Binaries,
   options: { readonly sync: boolean }
 ) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  const cluster = path.join(path.resolve(parent), "postgres")
+  // The server's user starts elsewhere, so every path it is told is a full one.
+  const parent = path.resolve(directory)
+  const cluster = path.join(parent, "postgres")
   yield* fs.makeDirectory(parent, { recursive: true }).pipe(Effect.mapError(unusable(parent)))
   const user = yield* Process.chooseUser(cluster, [binaries.postgres, parent]).pipe(Effect.mapError(unusable(parent)))
   yield* requireReach(user, [binaries.postgres, parent])
   yield* removeAbandoned(parent).pipe(Effect.mapError(unusable(parent)))
   if (!(yield* fs.exists(path.join(cluster, "PG_VERSION")).pipe(Effect.mapError(unusable(cluster))))) {
-    yield* initialise({ parent: path.resolve(parent), cluster, binaries, user, sync: options.sync })
+    yield* initialise({ parent, cluster, binaries, user, sync: options.sync })
   }
   yield* requireVersion(cluster)
   const password = yield* fs.readFileString(path.join(cluster, passwordFile)).pipe(Effect.mapError(unusable(cluster)))
@@ -78,7 +80,7 @@ export const open = Effect.fn("EmbeddedPostgres.open")(function*(
     binaries,
     user,
     directory: yield* fs.realPath(cluster).pipe(Effect.mapError(unusable(cluster))),
-    logFile: path.join(path.resolve(parent), "postgres.log"),
+    logFile: path.join(parent, "postgres.log"),
     password: Redacted.make(password.trim())
   } satisfies Cluster
 })
