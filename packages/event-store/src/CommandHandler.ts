@@ -73,6 +73,8 @@ export interface CommandOptions<Event> {
  */
 export interface CommandResult<State, Event> extends Aggregate<State> {
   readonly events: ReadonlyArray<Event>
+  /** True when the store had the events before, under the same event ids: this call or the same one elsewhere wrote them. */
+  readonly duplicate: boolean
 }
 
 /**
@@ -193,12 +195,12 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
     // Event ids that were there before leave the aggregate as it is; the next command reads what that is.
     if (appended.duplicate) {
       const found = yield* refresh(id)
-      return { ...found, position: appended.position, events: decided.events }
+      return { ...found, position: appended.position, events: decided.events, duplicate: true }
     }
     const next = { state: decided.state, version: current.version + decided.events.length, position: appended.position }
     yield* Cache.set(known, id, next)
     yield* Effect.forkIn(snapshots.save(id, current.version, next), scope)
-    return { ...next, events: decided.events }
+    return { ...next, events: decided.events, duplicate: false }
   })
 
   const attempt = Effect.fnUntraced(function*(
@@ -214,7 +216,7 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
       current = newest
     }
     const { events, state } = yield* Effect.fromResult(decided)
-    if (events.length === 0) return { ...current, events }
+    if (events.length === 0) return { ...current, events, duplicate: false }
     return yield* append(id, current, { events, state }, options)
   })
 

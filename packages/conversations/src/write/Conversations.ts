@@ -168,7 +168,7 @@ export interface AnswerIds {
  */
 export interface Outcome {
   readonly conversationId: ConversationId
-  /** True when nothing happened, since all of it had happened before. */
+  /** True when all of it had happened before. */
   readonly duplicate: boolean
   /** A position at which read models show it. */
   readonly position: Position
@@ -326,11 +326,12 @@ const make = Effect.fnUntraced(function*(options: Options) {
     execute: Effect.fn("Conversations.execute")(function*(conversationId, commands, call = {}) {
       const completed = yield* Effect.forEach(commands, (command) => complete(conversationId, command, call.at))
       const result = yield* run(conversationId, completed, call)
-      const happened = new Set(result.events.flatMap((event) => event._tag === "MessageSent" ? [event.messageId] : []))
+      const happened = result.duplicate ? [] : result.events
       return {
         ...outcome(conversationId, result),
-        events: result.events.length,
-        duplicateMessages: completed.filter(isSend).length - happened.size
+        events: happened.length,
+        duplicateMessages: completed.filter(isSend).length -
+          happened.filter(({ _tag }) => _tag === "MessageSent").length
       }
     })
   })
@@ -388,7 +389,7 @@ const outcome = (
   result: CommandHandler.CommandResult<ConversationState, ConversationEvent>
 ): Outcome => ({
   conversationId,
-  duplicate: result.events.length === 0,
+  duplicate: result.duplicate || result.events.length === 0,
   position: result.position,
   version: result.version
 })
