@@ -5,8 +5,10 @@
  */
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as OpenApi from "effect/http-api/OpenApi"
+import * as Schema from "effect/Schema"
 import { AnalyticsApi } from "./AnalyticsApi.ts"
 import { ConversationsApi } from "./ConversationsApi.ts"
+import { readable } from "./OpenApiDocument.ts"
 import { ProjectionsApi } from "./ProjectionsApi.ts"
 import { Requests } from "./Requests.ts"
 import { SystemApi } from "./SystemApi.ts"
@@ -27,7 +29,8 @@ export class Api extends HttpApi.make("strata")
     description: "Event-sourced messaging. Positions are text, times are ISO-8601 in UTC with microseconds. "
       + "Errors are problems (RFC 9457). A write answers with `Strata-Position`; a read waits for a position given as "
       + "`minPosition`. A write repeated under its `Idempotency-Key` gets the first answer.",
-    license: { name: "MIT" }
+    license: { name: "MIT" },
+    transform: readable
   }))
 {}
 
@@ -38,3 +41,13 @@ export class Api extends HttpApi.make("strata")
  * @since 0.1.0
  */
 export const openApi = (): OpenApi.OpenAPISpec => OpenApi.fromApi(Api)
+
+const encodeJson = Schema.encodeUnknownSync(Schema.fromJsonString(Schema.Unknown, { space: 2 }))
+
+/**
+ * The same as text, as it is committed in `openapi.json`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const openApiJson = (): string => `${encodeJson(openApi())}\n`

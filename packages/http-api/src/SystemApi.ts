@@ -87,7 +87,7 @@ export const Session = Schema.Struct({
   version: Schema.String.annotate({ description: "The server's version" })
 }).annotate({ identifier: "Session" })
 
-const health = { success: [Health, HealthDown] as const }
+const health = { success: Health, error: HealthDown }
 
 /**
  * Health and session.

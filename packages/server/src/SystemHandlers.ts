@@ -26,9 +26,13 @@ export const layer = HttpApiBuilder.group(
   "system",
   Effect.fnUntraced(function*(handlers) {
     const health = yield* Health
+    const report = Effect.fnUntraced(function*() {
+      const report = yield* health.report
+      return report.status === "DOWN" ? yield* Effect.fail(report) : report
+    })
     return handlers.handleAll({
-      health: () => health.report,
-      healthV1: () => health.report,
+      health: report,
+      healthV1: report,
       live: () => Effect.succeed(up),
       ready: () =>
         Effect.flatMap(

@@ -82,7 +82,7 @@ layer(services, { excludeTestServices: true })("the process", (it) => {
       const names = spans.map(({ name }) => name)
       assert.include(names, "EventStore.append")
       assert.include(names, "Projection.apply")
-      const [request] = spans.filter(({ kind }) => kind === OtlpReceiver.server)
+      const request = spans.find(({ kind }) => kind === OtlpReceiver.server)
       assert.strictEqual(request?.parentSpanId, "00f067aa0ba902b7")
       assert.include(request?.attributes ?? [], "/api/v1/conversations")
 
@@ -100,6 +100,7 @@ layer(services, { excludeTestServices: true })("the process", (it) => {
         [{ STRATA_API_KEY: "short" }, /^Cannot start: STRATA_API_KEY: Expected at least 16 characters$/],
         [{ STRATA_SHUTDOWN_TIMEOUT: "soon" }, /^Cannot start: STRATA_SHUTDOWN_TIMEOUT: .+$/],
         [{ STRATA_MAX_BODY_SIZE: "big" }, /^Cannot start: STRATA_MAX_BODY_SIZE: .+$/],
+        [{ OTEL_EXPORTER_OTLP_ENDPOINT: "nonsense" }, /^Cannot start: OTEL_EXPORTER_OTLP_ENDPOINT: .+$/],
         [{ HOST: "0.0.0.0" }, /^Cannot start: HOST is 0\.0\.0\.0, which others can reach\. Set STRATA_API_KEY .+$/]
       ]
       const outcomes = yield* Effect.forEach(cases, ([env]) => refuse(env), { concurrency: 2 })
