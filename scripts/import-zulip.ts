@@ -15,7 +15,7 @@ import * as Schema from "effect/Schema"
 import { application } from "./application.ts"
 import { run } from "./program.ts"
 import { ArchiveUnreadable, topicFiles } from "./zulip/ZulipArchive.ts"
-import { importTopics, type Skipped, type Summary } from "./zulip/ZulipImport.ts"
+import { describeSummary, importTopics, type Skipped } from "./zulip/ZulipImport.ts"
 
 /** Draws a bar on a terminal; elsewhere it says nothing. */
 const progressBar = (terminal: NodeJS.WriteStream) => {
@@ -35,17 +35,6 @@ const progressBar = (terminal: NodeJS.WriteStream) => {
 }
 
 const toJson = Schema.encodeEffect(Schema.fromJsonString(Schema.Unknown))
-
-const minutes = (value: number | null) => value === null ? "–" : `${value.toFixed(1)} min`
-
-const report = ({ conversations, daily, durationMs, lastPosition, messages, participants, responseMinutes }: Summary) =>
-  [
-    `${conversations} conversations, ${messages} messages, ${participants} participants; the log is at ${lastPosition}`,
-    `${responseMinutes.count} responses: mean ${minutes(responseMinutes.mean)}, median ${minutes(responseMinutes.p50)}, ` +
-    `90 % within ${minutes(responseMinutes.p90)}, 95 % within ${minutes(responseMinutes.p95)}`,
-    ...(daily.length === 0 ? [] : [`${daily.length} days with messages, ${daily[0]!.date} to ${daily.at(-1)!.date}`]),
-    `${(durationMs / 1000).toFixed(1)} s`
-  ].join("\n")
 
 const reportSkipped = (skipped: ReadonlyArray<Skipped>) =>
   [
@@ -70,7 +59,7 @@ const command = Command.make("import:zulip", {
       Effect.provide(application)
     )
     if (skipped.length > 0) yield* Console.error(reportSkipped(skipped))
-    yield* Console.log(json ? yield* toJson(summary) : report(summary))
+    yield* Console.log(json ? yield* toJson(summary) : describeSummary(summary))
   }))
 )
 
