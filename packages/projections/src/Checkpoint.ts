@@ -31,6 +31,16 @@ export interface Checkpoint {
 }
 
 /**
+ * A projection's row, and the database's clock when it was read.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CheckpointNow extends Checkpoint {
+  readonly now: Timestamp.Timestamp
+}
+
+/**
  * What became of a batch: where the checkpoint stands now, and whether this process moved it there.
  *
  * @category models
@@ -137,9 +147,7 @@ export const make = (postgres: Postgres["Service"], store: string) => {
     }).pipe((body) => transact(body, { idempotent: true }))
 
   // A handful of rows, by the first column of the primary key.
-  const all: Effect.Effect<ReadonlyArray<Checkpoint & { readonly now: Timestamp.Timestamp }>, SqlError> = sql<
-    Checkpoint & { readonly now: Timestamp.Timestamp }
-  >`
+  const all: Effect.Effect<ReadonlyArray<CheckpointNow>, SqlError> = sql<CheckpointNow>`
     select name, version, position, state, error, clock_timestamp() as now from projection
     where store = ${store}`
 

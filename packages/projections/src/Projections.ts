@@ -33,25 +33,22 @@
  * @since 0.1.0
  */
 import { EventStore, type EventStoreError } from "@strata/event-store/EventStore"
-import { Position } from "@strata/event-store/Fact"
+import { beginning, Position } from "@strata/event-store/Fact"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as SqlState from "@strata/postgres/SqlState"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
-import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
-import * as Stream from "effect/Stream"
-import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Checkpoint from "./Checkpoint.ts"
 import type { Projection } from "./Projection.ts"
 import * as ProjectionMetrics from "./ProjectionMetrics.ts"
+import * as ProjectionProgress from "./ProjectionProgress.ts"
 import * as ProjectionRunner from "./ProjectionRunner.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
@@ -185,70 +182,37 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
   const { batchSize = 500, maxBatchSize = 2000, run = true } = options
   const store = yield* EventStore
   const checkpoints = Checkpoint.make(yield* Postgres, store.name)
-  const progress = yield* SubscriptionRef.make(HashMap.empty<string, Checkpoint.Checkpoint>())
-  const told = (checkpoint: Checkpoint.Checkpoint) => SubscriptionRef.update(progress, merge([checkpoint]))
-  // Where projections run here, each one's own runner speaks first, since it may be about to rebuild or to try again. Of
-  // what it has given up, only news from further on counts.
-  const isTrusted = (known: Progress) => (row: Checkpoint.Checkpoint) =>
-    !run || row.state !== "failed" && Option.exists(
-        HashMap.get(known, row.name),
-        (here) => here.state !== "failed" || row.version === here.version && row.position > here.position
-      )
-  const readProgress = Effect.tap(
-    checkpoints.all,
-    (rows) => SubscriptionRef.update(progress, (known) => merge(rows.filter(isTrusted(known)))(known))
-  )
+  const progress = yield* ProjectionProgress.make({ runsHere: run })
+  const readCheckpoints = Effect.tap(checkpoints.all, progress.read)
 
   const status = Effect.gen(function*() {
-    const rows = new Map((yield* readProgress).map((row) => [row.name, row]))
+    const rows = new Map((yield* readCheckpoints).map((row) => [row.name, row]))
     const head = yield* store.head
-    const oldest = oldestAfter(store)
+    const since = oldestAfter(store)
     return yield* Effect.forEach(
       projections,
-      Effect.fnUntraced(function*(projection): Effect.fn.Return<Status, StatusError> {
-        const row = rows.get(projection.name)
-        const here = Option.getOrUndefined(HashMap.get(SubscriptionRef.getUnsafe(progress), projection.name))
-        const { error = null, state = "new" } = (here?.state === "failed" ? here : row) ?? {}
-        const position = row?.position ?? Position.make(0n)
-        const lag = head > position ? head - position : 0n
-        const since = lag === 0n || row === undefined ? row?.now : yield* oldest(position)
-        return {
-          name: projection.name,
-          version: row?.version ?? projection.version,
-          position,
-          head,
-          lag,
-          lagSeconds: row === undefined || since === undefined || since > row.now ? 0 : Number(row.now - since) / 1e6,
-          state,
-          error
-        }
-      })
+      ({ name, version }) => statusOf({ name, version, head, since, row: rows.get(name), here: progress.get(name) })
     )
   })
+
+  /** Reads what other processes have done, again and again; ends only when the database refuses for good. */
+  const poll = readCheckpoints.pipe(
+    Effect.retry({
+      while: (error) => SqlState.classify(error) !== "permanent",
+      schedule: Schedule.spaced("250 millis")
+    }),
+    Effect.repeat(Schedule.spaced(options.pollInterval ?? (run ? "250 millis" : "25 millis"))),
+    Effect.withTracerEnabled(false)
+  )
 
   const waitFor: Projections["Service"]["waitFor"] = Effect.fn("Projections.waitFor")(
     function*({ position, projections: wanted = names, timeout = "5 seconds" }) {
       const unknown = wanted.find((name) => !names.includes(name))
       if (unknown !== undefined) return yield* Effect.die(new RangeError(`There is no projection named ${unknown}`))
-      const isSettled = (now: Progress) => {
-        const left = behind(now, wanted, position)
-        return left.length === 0 || left.some(({ state }) => state === "failed")
-      }
-
-      if (!isSettled(SubscriptionRef.getUnsafe(progress))) {
-        const settled = SubscriptionRef.changes(progress).pipe(Stream.takeUntil(isSettled), Stream.runDrain)
-        const polling = readProgress.pipe(
-          Effect.retry({
-            while: (error) => SqlState.classify(error) !== "permanent",
-            schedule: Schedule.spaced("250 millis")
-          }),
-          Effect.repeat(Schedule.spaced(options.pollInterval ?? (run ? "250 millis" : "25 millis"))),
-          Effect.withTracerEnabled(false)
-        )
-        yield* Effect.timeoutOption(Effect.raceFirst(settled, polling), timeout)
-      }
-      const left = behind(SubscriptionRef.getUnsafe(progress), wanted, position)
-      if (left.length > 0) return yield* new ProjectionBehind({ position, behind: left })
+      if (progress.behind(wanted, position).length === 0) return
+      yield* Effect.timeoutOption(Effect.raceFirst(progress.settled(wanted, position), poll), timeout)
+      const behind = progress.behind(wanted, position)
+      if (behind.length > 0) return yield* new ProjectionBehind({ position, behind })
     }
   )
 
@@ -259,49 +223,39 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
   )
 
   if (run) {
-    yield* Effect.forEach(
-      projections,
-      (projection) =>
-        Effect.forkScoped(ProjectionRunner.run(projection, {
-          store,
-          checkpoints,
-          batchSize,
-          maxBatchSize,
-          moved: told
-        })),
-      { discard: true }
-    )
+    const runner = { store, checkpoints, batchSize, maxBatchSize, moved: progress.told }
+    for (const projection of projections) yield* Effect.forkScoped(ProjectionRunner.run(projection, runner))
     yield* Effect.forkScoped(measureLag(status))
   }
   return Projections.of({ status, waitFor, catchUp })
 })
 
-// ------------------------------------------------------------------------------------------------------- progress
+// --------------------------------------------------------------------------------------------------------- status
 
-type Progress = HashMap.HashMap<string, Checkpoint.Checkpoint>
-
-/** News may come late: of one version, the furthest counts, and a failure there outlives what was read before it. */
-const merge = (news: ReadonlyArray<Checkpoint.Checkpoint>) => (known: Progress): Progress =>
-  news.reduce((progress, checkpoint) => {
-    const before = HashMap.get(progress, checkpoint.name)
-    return Option.exists(before, (before) => isNewer(before, checkpoint))
-      ? progress
-      : HashMap.set(progress, checkpoint.name, checkpoint)
-  }, known)
-
-const isNewer = (before: Checkpoint.Checkpoint, news: Checkpoint.Checkpoint): boolean =>
-  before.version === news.version &&
-  (before.position > news.position ||
-    before.position === news.position && before.state === "failed" && news.state === "running")
-
-const behind = (progress: Progress, wanted: ReadonlyArray<string>, target: Position): ProjectionBehind["behind"] =>
-  wanted.flatMap((name) => {
-    const { position, state } = Option.getOrElse(
-      HashMap.get(progress, name),
-      () => ({ position: Position.make(0n), state: "new" as const })
-    )
-    return position < target ? [{ name, position, state }] : []
-  })
+/** A failure of this process's own runner goes before the row, which it may not have been able to write. */
+const statusOf = Effect.fnUntraced(function*({ head, here, name, row, since, version }: {
+  readonly name: string
+  readonly version: number
+  readonly head: Position
+  readonly since: ReturnType<typeof oldestAfter>
+  readonly row: Checkpoint.CheckpointNow | undefined
+  readonly here: Checkpoint.Checkpoint | undefined
+}): Effect.fn.Return<Status, EventStoreError> {
+  const { error = null, state = "new" } = (here?.state === "failed" ? here : row) ?? {}
+  const position = row?.position ?? beginning
+  const lag = head > position ? head - position : 0n
+  const oldest = lag === 0n ? undefined : yield* since(position)
+  return {
+    name,
+    version: row?.version ?? version,
+    position,
+    head,
+    lag,
+    lagSeconds: row === undefined || oldest === undefined || oldest > row.now ? 0 : Number(row.now - oldest) / 1e6,
+    state,
+    error
+  }
+})
 
 /** When the fact after a position was recorded; asked once for projections at the same one. */
 const oldestAfter = (store: EventStore["Service"]) => {

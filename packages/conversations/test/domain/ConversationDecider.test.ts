@@ -116,6 +116,16 @@ describe("starting", () => {
       Event.ParticipantJoined.make({ conversationId, userId: UserId.make("cy"), role: "ADMIN", joinedAt: at(1) })
     )
       .when(start()).thenNothing())
+  it("is the same start with equal metadata, and another one with other metadata", () => {
+    const about = (seats: number): Context => ({
+      type: "BOOKING",
+      id: "b1",
+      metadata: { seats, rows: [{ letter: "a" }] }
+    })
+    const before = given(Event.ConversationStarted.make({ ...started, context: about(2) }))
+    before.when(start([ada, bob], about(2))).thenNothing()
+    before.when(start([ada, bob], about(3))).thenRefused("ConversationExists")
+  })
   it("is refused with other participants", () => given(started).when(start([ada])).thenRefused("ConversationExists"))
   it("is refused with another context", () =>
     given(started).when(start([ada, bob], { type: "BOOKING", id: "b1", metadata: null })).thenRefused(
