@@ -34,7 +34,9 @@ const show = Effect.gen(function*() {
   yield* Console.log("\nThe first facts of the log, with both clocks:")
   for (const fact of yield* store.readLog({ after: Fact.beginning, limit: 6 })) {
     yield* Console.log(
-      `  ${String(fact.position).padStart(2)} ${fact.type.padEnd(19)} happened ${day(fact.validFrom)}, recorded ${day(fact.recordedAt)}`
+      `  ${String(fact.position).padStart(2)} ${fact.type.padEnd(19)} happened ${day(fact.validFrom)}, recorded ${
+        day(fact.recordedAt)
+      }`
     )
   }
 })

@@ -51,7 +51,8 @@ const command = Command.make("import:zulip", {
     const fs = yield* FileSystem.FileSystem
     const { size } = yield* Effect.mapError(
       fs.stat(file),
-      ({ reason }) => new ArchiveUnreadable({ file, detail: reason._tag === "NotFound" ? "no such file" : reason.message })
+      ({ reason }) =>
+        new ArchiveUnreadable({ file, detail: reason._tag === "NotFound" ? "no such file" : reason.message })
     )
     const bar = progressBar(process.stderr)
     const { skipped, summary } = yield* importTopics(topicFiles(file, Number(size), bar.show)).pipe(

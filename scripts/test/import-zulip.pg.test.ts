@@ -1,5 +1,5 @@
-import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { assert, layer } from "@effect/vitest"
 import { deepStrictEqual } from "@effect/vitest/utils"
 import * as ChildProgram from "@strata/testing/ChildProgram"
@@ -127,7 +127,7 @@ layer(Layer.merge(PostgresTest.layer(), NodeServices.layer), { excludeTestServic
     Effect.gen(function*() {
       const { url } = yield* PostgresTest.database()
       const file = yield* temporaryFile("mixed.tar.gz")
-          const message = { content: "<p>hello</p>", id: 1, sender_full_name: "Ada", timestamp: 1_700_000_000 }
+      const message = { content: "<p>hello</p>", id: 1, sender_full_name: "Ada", timestamp: 1_700_000_000 }
       const good = json([message])
       const long = `${"x".repeat(150)}/${"y".repeat(150)}.json`
       yield* packFiles([
@@ -159,7 +159,11 @@ layer(Layer.merge(PostgresTest.layer(), NodeServices.layer), { excludeTestServic
       const fs = yield* FileSystem.FileSystem
       const broken = yield* temporaryFile("broken.tar.gz")
       const missing = yield* runImport(url, `${broken}.none`)
-      deepStrictEqual(missing, { stdout: "", stderr: `Cannot read ${broken}.none: no such file\n`, exitCode: missing.exitCode })
+      deepStrictEqual(missing, {
+        stdout: "",
+        stderr: `Cannot read ${broken}.none: no such file\n`,
+        exitCode: missing.exitCode
+      })
       yield* fs.writeFileString(broken, "this is no archive")
       const { exitCode, stderr, stdout } = yield* runImport(url, broken)
       deepStrictEqual([exitCode, stdout, stderr.trim().split("\n").length], [missing.exitCode, "", 1])
@@ -167,31 +171,39 @@ layer(Layer.merge(PostgresTest.layer(), NodeServices.layer), { excludeTestServic
       assert.strictEqual(Number((yield* runImport(url)).exitCode), 2)
     }), 60_000)
 
-  it.effect("killed in the middle and run again, it ends with the summary of one clean run", () =>
-    Effect.gen(function*() {
-      const file = yield* generated
-      const clean = yield* PostgresTest.database()
-      const expected = yield* summaryOf(clean.url, file)
-      const { url } = yield* PostgresTest.database()
-      const child = yield* ChildProgram.start(program, { args: [file, "--json"], env: { DATABASE_URL: url } })
-      yield* untilStored(url, 500)
-      yield* child.kill9
-      const left = yield* factsStored(url)
-      assert.isBelow(left, Number(expected.lastPosition))
-      deepStrictEqual(yield* summaryOf(url, file), expected)
-    }), 60_000)
+  it.effect(
+    "killed in the middle and run again, it ends with the summary of one clean run",
+    () =>
+      Effect.gen(function*() {
+        const file = yield* generated
+        const clean = yield* PostgresTest.database()
+        const expected = yield* summaryOf(clean.url, file)
+        const { url } = yield* PostgresTest.database()
+        const child = yield* ChildProgram.start(program, { args: [file, "--json"], env: { DATABASE_URL: url } })
+        yield* untilStored(url, 500)
+        yield* child.kill9
+        const left = yield* factsStored(url)
+        assert.isBelow(left, Number(expected.lastPosition))
+        deepStrictEqual(yield* summaryOf(url, file), expected)
+      }),
+    60_000
+  )
 
-  it.effect("with the database killed in the middle and run again, it ends with the summary of one clean run", () =>
-    Effect.gen(function*() {
-      const file = yield* generated
-      const clean = yield* PostgresTest.database()
-      const expected = yield* summaryOf(clean.url, file)
-      const server = yield* PrivatePostgres.make()
-      const child = yield* ChildProgram.start(program, { args: [file, "--json"], env: { DATABASE_URL: server.url } })
-      yield* untilStored(server.url, 500)
-      yield* server.kill9
-      yield* server.start()
-      yield* child.exitCode
-      deepStrictEqual(yield* summaryOf(server.url, file), expected)
-    }), 60_000)
+  it.effect(
+    "with the database killed in the middle and run again, it ends with the summary of one clean run",
+    () =>
+      Effect.gen(function*() {
+        const file = yield* generated
+        const clean = yield* PostgresTest.database()
+        const expected = yield* summaryOf(clean.url, file)
+        const server = yield* PrivatePostgres.make()
+        const child = yield* ChildProgram.start(program, { args: [file, "--json"], env: { DATABASE_URL: server.url } })
+        yield* untilStored(server.url, 500)
+        yield* server.kill9
+        yield* server.start()
+        yield* child.exitCode
+        deepStrictEqual(yield* summaryOf(server.url, file), expected)
+      }),
+    60_000
+  )
 })

@@ -105,12 +105,18 @@ const readTopicFile = Effect.fnUntraced(function*(file: string, entry: Entry) {
   const [, stream = "", name = ""] = match
   const topic = Result.mapBoth(decodeUtf8(Buffer.concat(chunks.filter((chunk) => chunk instanceof Uint8Array))), {
     onFailure: (problem) => problem,
-    onSuccess: (messages): Topic => ({ stream: unescape(stream), name: unescape(name), messages: oldestFirst(messages) })
+    onSuccess: (messages): Topic => ({
+      stream: unescape(stream),
+      name: unescape(name),
+      messages: oldestFirst(messages)
+    })
   })
   return Option.some<TopicFile>({ path, topic })
 })
 
-const decodeUtf8 = (bytes: Uint8Array): Result.Result<readonly [typeof ZulipMessage.Type, ...Array<typeof ZulipMessage.Type>], string> =>
+const decodeUtf8 = (
+  bytes: Uint8Array
+): Result.Result<readonly [typeof ZulipMessage.Type, ...Array<typeof ZulipMessage.Type>], string> =>
   Result.flatMap(
     Result.try({
       try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes),

@@ -112,10 +112,14 @@ type Summary = Effect.Success<ReturnType<typeof summarize>>
 const minutes = (value: number | null) => value === null ? "–" : `${value.toFixed(1)} min`
 
 /** The summary in a few lines. */
-export const describeSummary = ({ conversations, daily, durationMs, lastPosition, messages, participants, responseMinutes }: Summary) =>
+export const describeSummary = (
+  { conversations, daily, durationMs, lastPosition, messages, participants, responseMinutes }: Summary
+) =>
   [
     `${conversations} conversations, ${messages} messages, ${participants} participants; the log is at ${lastPosition}`,
-    `${responseMinutes.count} responses: mean ${minutes(responseMinutes.mean)}, median ${minutes(responseMinutes.p50)}, ` +
+    `${responseMinutes.count} responses: mean ${minutes(responseMinutes.mean)}, median ${
+      minutes(responseMinutes.p50)
+    }, ` +
     `90 % within ${minutes(responseMinutes.p90)}, 95 % within ${minutes(responseMinutes.p95)}`,
     ...(daily.length === 0 ? [] : [`${daily.length} days with messages, ${daily[0]!.date} to ${daily.at(-1)!.date}`]),
     `${(durationMs / 1000).toFixed(1)} s`

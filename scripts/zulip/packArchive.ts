@@ -27,7 +27,9 @@ export const packFolder = Effect.fnUntraced(function*(folder: string, target: st
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const names = (yield* fs.readDirectory(folder, { recursive: true })).filter((name) => name.endsWith(".json")).sort()
-  const files = yield* Effect.forEach(names, (name) =>
-    Effect.map(fs.readFile(path.join(folder, name)), (content) => [name, content] as const))
+  const files = yield* Effect.forEach(
+    names,
+    (name) => Effect.map(fs.readFile(path.join(folder, name)), (content) => [name, content] as const)
+  )
   yield* packFiles(files, target)
 })

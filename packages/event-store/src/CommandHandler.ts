@@ -25,7 +25,7 @@
  * @since 0.1.0
  */
 import type * as Timestamp from "@strata/postgres/Timestamp"
-import * as Arr from "effect/Array"
+import type * as Arr from "effect/Array"
 import * as Cache from "effect/Cache"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -34,7 +34,7 @@ import * as RcMap from "effect/RcMap"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { Decider } from "./Decider.ts"
 import type { EventDecodeError } from "./EventDefinition.ts"
@@ -298,16 +298,31 @@ const snapshotsOf = <State, Command, Event extends { readonly _tag: string }, Er
   return {
     /** A snapshot that cannot be read is as good as none. */
     load: (id: string): Effect.Effect<Aggregate<State>, EventStoreError> =>
-      Effect.map(store.loadSnapshot(streamId(decider.category, id), policy.version), (found) =>
-        Option.match(Option.flatMap(found, (snapshot) => Option.map(decode(snapshot.state), (state) => ({ ...snapshot, state }))), {
-          onNone: () => empty,
-          onSome: ({ position, state, version }) => ({ state, version, position })
-        })),
+      Effect.map(
+        store.loadSnapshot(streamId(decider.category, id), policy.version),
+        (found) =>
+          Option.match(
+            Option.flatMap(
+              found,
+              (snapshot) => Option.map(decode(snapshot.state), (state) => ({ ...snapshot, state }))
+            ),
+            {
+              onNone: () => empty,
+              onSome: ({ position, state, version }) => ({ state, version, position })
+            }
+          )
+      ),
     /** Saves when the aggregate has passed a multiple of `every` since `before`. Failing to is no loss. */
     save: Effect.fnUntraced(function*(id: string, before: number, { position, state, version }: Aggregate<State>) {
       if (Math.floor(before / policy.every) === Math.floor(version / policy.every)) return
       const stream = streamId(decider.category, id)
-      yield* store.saveSnapshot({ stream, version, position, schemaVersion: policy.version, state: yield* encode(state) })
+      yield* store.saveSnapshot({
+        stream,
+        version,
+        position,
+        schemaVersion: policy.version,
+        state: yield* encode(state)
+      })
     }, Effect.ignore({ log: "Debug", message: "A snapshot was not saved" }))
   }
 }

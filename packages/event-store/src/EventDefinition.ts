@@ -176,7 +176,9 @@ interface AnyDefinition {
   readonly upcasts: Upcasts
 }
 
-const makeCodec = <A extends { readonly _tag: string }>(definition: AnyDefinition & { schema: Schema.Codec<A, unknown> }) => {
+const makeCodec = <A extends { readonly _tag: string }>(
+  definition: AnyDefinition & { schema: Schema.Codec<A, unknown> }
+) => {
   const json = Schema.toCodecJson(definition.schema)
   const decodeJson = Schema.decodeUnknownResult(json)
   const encodeJson = Schema.encodeUnknownSync(json)
@@ -216,5 +218,8 @@ const decodeError = (fact: Fact, problem: EventDecodeError["problem"], detail: s
     detail
   })
 
-const refuse = (fact: Fact, problem: EventDecodeError["problem"], detail: string): Result.Result<never, EventDecodeError> =>
-  Result.fail(decodeError(fact, problem, detail))
+const refuse = (
+  fact: Fact,
+  problem: EventDecodeError["problem"],
+  detail: string
+): Result.Result<never, EventDecodeError> => Result.fail(decodeError(fact, problem, detail))

@@ -93,7 +93,9 @@ export const make = Effect.fnUntraced(function*(
       Effect.suspend(() => {
         const seen = prepared.facts.flatMap((fact) => byId.get(fact.eventId) ?? [])
         if (seen.length > 0) return judgeEventIds(prepared, seen)
-        const key = prepared.idempotency === null ? undefined : keys.get(keyOf(prepared.tenant, prepared.idempotency.key))
+        const key = prepared.idempotency === null
+          ? undefined
+          : keys.get(keyOf(prepared.tenant, prepared.idempotency.key))
         if (key !== undefined) return judgeKey(prepared, Option.some(key))
         const conflict = prepared.slices.find((slice) => !accepts(slice.expected, versionOf(slice.stream)))
         if (conflict !== undefined) {
@@ -102,7 +104,9 @@ export const make = Effect.fnUntraced(function*(
           return Exit.fail(new EventStoreError({ reason }))
         }
         const last = log.at(-1)
-        const recordedAt = last !== undefined && last.recordedAt >= now ? Timestamp.fromMicros(last.recordedAt + 1n) : now
+        const recordedAt = last !== undefined && last.recordedAt >= now
+          ? Timestamp.fromMicros(last.recordedAt + 1n)
+          : now
         return Exit.succeed(write(prepared, recordedAt))
       }),
       (appended) => Effect.as(logHead.advance(appended.position), appended)
@@ -112,12 +116,15 @@ export const make = Effect.fnUntraced(function*(
   const readLog: EventStore["Service"]["readLog"] = ({ after, limit = 1000 }) =>
     Effect.sync(() => log.slice(Number(after), Number(after) + limit))
 
-  const readStream: EventStore["Service"]["readStream"] = (stream, { direction = "forwards", fromVersion, limit = 1000 } = {}) =>
+  const readStream: EventStore["Service"]["readStream"] = (
+    stream,
+    { direction = "forwards", fromVersion, limit = 1000 } = {}
+  ) =>
     Effect.sync(() => {
       const facts = streams.get(stream) ?? []
       return direction === "forwards"
         ? facts.slice(Math.max(fromVersion ?? 1, 1) - 1).slice(0, limit)
-        : facts.slice(0, Math.max(fromVersion ?? facts.length, 0)).reverse().slice(0, limit)
+        : facts.slice(0, Math.max(fromVersion ?? facts.length, 0)).toReversed().slice(0, limit)
     })
 
   return EventStore.of({

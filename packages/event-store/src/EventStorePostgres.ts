@@ -3,8 +3,8 @@
  *
  * @since 0.1.0
  */
-import * as Pg from "@strata/postgres/PostgresTypes"
 import { Postgres } from "@strata/postgres/Postgres"
+import * as Pg from "@strata/postgres/PostgresTypes"
 import * as Arr from "effect/Array"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Deferred from "effect/Deferred"
@@ -83,7 +83,10 @@ export const make = Effect.fnUntraced(function*(
   // One row, by primary key.
   const head = answer(
     "head",
-    Effect.map(sql<{ head: Position }>`select head from store where id = ${storeId}`, (rows) => rows[0]?.head ?? beginning)
+    Effect.map(
+      sql<{ head: Position }>`select head from store where id = ${storeId}`,
+      (rows) => rows[0]?.head ?? beginning
+    )
   )
 
   // Served by the primary key of fact; at most `limit` rows.
@@ -98,23 +101,25 @@ export const make = Effect.fnUntraced(function*(
     )
 
   // Served by fact_version, in either direction.
-  const readStream: EventStore["Service"]["readStream"] = Effect.fn("EventStore.readStream")(function*(stream, read = {}) {
-    const { direction = "forwards", fromVersion, limit = 1000 } = read
-    return yield* answer(
-      "readStream",
-      direction === "forwards"
-        ? sql<Fact>`
+  const readStream: EventStore["Service"]["readStream"] = Effect.fn("EventStore.readStream")(
+    function*(stream, read = {}) {
+      const { direction = "forwards", fromVersion, limit = 1000 } = read
+      return yield* answer(
+        "readStream",
+        direction === "forwards"
+          ? sql<Fact>`
             select ${factColumns(sql)} from fact
             where store = ${storeId} and stream = ${stream} and version >= ${fromVersion ?? 1}
             order by version
             limit ${limit}`
-        : sql<Fact>`
+          : sql<Fact>`
             select ${factColumns(sql)} from fact
             where store = ${storeId} and stream = ${stream} and version <= ${fromVersion ?? 2_147_483_647}
             order by version desc
             limit ${limit}`
-    )
-  })
+      )
+    }
+  )
 
   // Served by fact_event_id; `+ 0` keeps the planner from an index that begins with the store.
   const factsById = (eventIds: ReadonlyArray<string>) =>
@@ -162,7 +167,10 @@ export const make = Effect.fnUntraced(function*(
       case "Written":
         return Effect.succeed(outcome.appended)
       case "EventIdsSeen":
-        return Effect.flatMap(factsById(prepared.facts.map((fact) => fact.eventId)), (facts) => judgeEventIds(prepared, facts))
+        return Effect.flatMap(
+          factsById(prepared.facts.map((fact) => fact.eventId)),
+          (facts) => judgeEventIds(prepared, facts)
+        )
       case "KeySeen":
         return Effect.flatMap(
           idempotencyRecord({ tenant: prepared.tenant, key: prepared.idempotency!.key }),
@@ -203,7 +211,9 @@ export const make = Effect.fnUntraced(function*(
       sql`
         insert into snapshot (store, stream, schema_version, version, position, state)
         values (
-          ${storeId}, ${snapshot.stream}, ${snapshot.schemaVersion}, ${snapshot.version}, ${Pg.bigint(snapshot.position)},
+          ${storeId}, ${snapshot.stream}, ${snapshot.schemaVersion}, ${snapshot.version}, ${
+        Pg.bigint(snapshot.position)
+      },
           ${Pg.jsonText(state)}
         )
         on conflict (store, stream, schema_version) do update
@@ -235,7 +245,9 @@ export const make = Effect.fnUntraced(function*(
         where (store, tenant, key) in (
           select store, tenant, key from idempotency_key
           where store = ${storeId}
-            and recorded_at < clock_timestamp() - ${Duration.toSeconds(options.idempotencyRetention ?? "7 days")} * interval '1 second'
+            and recorded_at < clock_timestamp() - ${
+        Duration.toSeconds(options.idempotencyRetention ?? "7 days")
+      } * interval '1 second'
           limit 1000
         )
         returning 1`,

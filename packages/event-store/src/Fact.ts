@@ -8,7 +8,7 @@
  *
  * @since 0.1.0
  */
-import * as Timestamp from "@strata/postgres/Timestamp"
+import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Schema from "effect/Schema"
 
 /**

@@ -11,8 +11,8 @@
  *
  * @since 0.1.0
  */
-import * as Pg from "@strata/postgres/PostgresTypes"
 import type { Postgres } from "@strata/postgres/Postgres"
+import * as Pg from "@strata/postgres/PostgresTypes"
 import * as SqlState from "@strata/postgres/SqlState"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import type * as Cause from "effect/Cause"
@@ -174,8 +174,7 @@ export const make = Effect.fnUntraced(function*(
               }))
             : Effect.fail(unavailable("append", new Error("the store is closed"))))
       }),
-    write: (append) =>
-      Effect.flatMap(Effect.mapError(write([append]), failureOf), ([answer]) => toExit(answer!))
+    write: (append) => Effect.flatMap(Effect.mapError(write([append]), failureOf), ([answer]) => toExit(answer!))
   }
 })
 
@@ -315,7 +314,10 @@ const answers = (appends: ReadonlyArray<PreparedAppend>, row: BatchRow): Readonl
       case 1: {
         const slice = append.slices[row.conflicts[index]! - 1 - bases]!
         const actual = row.actuals[index]!
-        return { _tag: "Conflict", conflict: new VersionConflict({ stream: slice.stream, expected: slice.expected, actual }) }
+        return {
+          _tag: "Conflict",
+          conflict: new VersionConflict({ stream: slice.stream, expected: slice.expected, actual })
+        }
       }
       case 2:
         return { _tag: "EventIdsSeen" }

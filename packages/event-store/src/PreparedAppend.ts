@@ -8,7 +8,13 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { type Append, EventStoreError, type ExpectedVersion, type IdempotencyRecord, InvalidAppend } from "./EventStore.ts"
+import {
+  type Append,
+  EventStoreError,
+  type ExpectedVersion,
+  type IdempotencyRecord,
+  InvalidAppend
+} from "./EventStore.ts"
 import { EventId, Label, type NewFact, StreamId } from "./Fact.ts"
 
 /**
@@ -191,7 +197,10 @@ const findFactProblem = (fact: NewFact, path: string): InvalidAppend | undefined
   if (eventId !== undefined && !isEventId(eventId)) return invalid(`${path}.eventId`, "expected a UUID in lower case")
   if (correlationId !== undefined && !isKey(correlationId)) return invalid(`${path}.correlationId`, labelExpected)
   if (causationId !== undefined && !isKey(causationId)) return invalid(`${path}.causationId`, labelExpected)
-  if (schemaVersion !== undefined && !(Number.isInteger(schemaVersion) && schemaVersion >= 1 && schemaVersion <= maxVersion)) {
+  if (
+    schemaVersion !== undefined &&
+    !(Number.isInteger(schemaVersion) && schemaVersion >= 1 && schemaVersion <= maxVersion)
+  ) {
     return invalid(`${path}.schemaVersion`, "expected a whole number from 1")
   }
   if (validFrom !== undefined && validTo !== undefined && validTo <= validFrom) {
@@ -219,7 +228,9 @@ const encodeJson = Schema.encodeUnknownResult(Schema.fromJsonString(Schema.Unkno
 export const jsonText = (value: unknown, path: string): Effect.Effect<string, EventStoreError> => {
   const text = encodeJson(value)
   if (Result.isFailure(text) || text.success === undefined) return Effect.fail(refusal(path, "not JSON"))
-  if (text.success.length > limits.json) return Effect.fail(refusal(path, `longer than ${limits.json} characters as JSON`))
+  if (text.success.length > limits.json) {
+    return Effect.fail(refusal(path, `longer than ${limits.json} characters as JSON`))
+  }
   return Effect.succeed(text.success)
 }
 

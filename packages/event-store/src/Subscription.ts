@@ -25,12 +25,15 @@ export const subscribe = (
   log: Pick<EventStore["Service"], "readLog" | "changed">,
   options: { readonly after: Position; readonly limit?: number | undefined }
 ): Stream.Stream<Arr.NonEmptyReadonlyArray<Fact>, EventStoreError> =>
-  Stream.unfold(options.after, Effect.fnUntraced(function*(after) {
-    while (true) {
-      const facts = yield* log.readLog({ after, limit: options.limit })
-      if (Arr.isReadonlyArrayNonEmpty(facts)) {
-        return [facts, Arr.lastNonEmpty(facts).position] as const
+  Stream.unfold(
+    options.after,
+    Effect.fnUntraced(function*(after) {
+      while (true) {
+        const facts = yield* log.readLog({ after, limit: options.limit })
+        if (Arr.isReadonlyArrayNonEmpty(facts)) {
+          return [facts, Arr.lastNonEmpty(facts).position] as const
+        }
+        yield* log.changed(after)
       }
-      yield* log.changed(after)
-    }
-  }))
+    })
+  )

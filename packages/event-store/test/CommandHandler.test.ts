@@ -48,7 +48,12 @@ describe("CommandHandler", () => {
     Effect.gen(function*() {
       const counter = yield* CommandHandler.make(Counter)
       const result = yield* counter.execute("1", [40, 0, 60])
-      deepStrictEqual([result.state, result.version, result.position, result.events.length], [100, 2, Fact.Position.make(2n), 2])
+      deepStrictEqual([result.state, result.version, result.position, result.events.length], [
+        100,
+        2,
+        Fact.Position.make(2n),
+        2
+      ])
       const refused = yield* Effect.flip(counter.execute("1", [-10, 20]))
       deepStrictEqual(refused, new TooMuch({ total: 90 }))
       deepStrictEqual((yield* counter.load("1")).version, 2)
@@ -88,7 +93,10 @@ describe("CommandHandler", () => {
       const counter = yield* CommandHandler.make(Counter)
       yield* Effect.forEach(Array.range(1, 25), () => counter.execute("1", [1]), { discard: true })
       yield* Effect.yieldNow
-      deepStrictEqual(Option.map(yield* store.loadSnapshot(stream, 1), ({ state, version }) => [state, version]), Option.some([20, 20]))
+      deepStrictEqual(
+        Option.map(yield* store.loadSnapshot(stream, 1), ({ state, version }) => [state, version]),
+        Option.some([20, 20])
+      )
       const fresh = yield* CommandHandler.make(Counter)
       folded = 0
       deepStrictEqual(yield* fresh.load("1"), { state: 25, version: 25, position: Fact.Position.make(25n) })

@@ -49,14 +49,22 @@ const toAppend = (step: typeof Step.Type): Append => ({
 
 /** Runs a history and tells everything that does not hang on the clock. */
 const observe = Effect.fnUntraced(function*(store: EventStore["Service"], history: typeof History.Type) {
-  const results = yield* Effect.forEach(history, (step) =>
-    Effect.map(Effect.result(store.append(toAppend(step))), (result) =>
-      Result.isSuccess(result)
-        ? {
-          duplicate: result.success.duplicate,
-          facts: result.success.facts.map(({ eventId, position, stream, version }) => ({ eventId, position, stream, version }))
-        }
-        : { ...result.failure.reason }))
+  const results = yield* Effect.forEach(
+    history,
+    (step) =>
+      Effect.map(Effect.result(store.append(toAppend(step))), (result) =>
+        Result.isSuccess(result)
+          ? {
+            duplicate: result.success.duplicate,
+            facts: result.success.facts.map(({ eventId, position, stream, version }) => ({
+              eventId,
+              position,
+              stream,
+              version
+            }))
+          }
+          : { ...result.failure.reason })
+  )
   const log = (yield* store.readLog({ after: Fact.beginning })).map((fact) => ({
     ...fact,
     traceparent: null,

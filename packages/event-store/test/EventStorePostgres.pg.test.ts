@@ -93,7 +93,9 @@ layer(Database, { excludeTestServices: true })("EventStorePostgres", (it) => {
       yield* finish.open
       yield* Fiber.join(early)
       const two = yield* store.subscribe({ after: Fact.Position.make(1n) }).pipe(Stream.take(1), Stream.runCollect)
-      deepStrictEqual(two.flat().map((each) => [each.position, each.version, each.data]), [[Fact.Position.make(2n), 2, { n: 99 }]])
+      deepStrictEqual(two.flat().map((each) => [each.position, each.version, each.data]), [[Fact.Position.make(2n), 2, {
+        n: 99
+      }]])
     }))
 
   it.effect("two stores of one database have positions of their own", () =>
@@ -106,7 +108,10 @@ layer(Database, { excludeTestServices: true })("EventStorePostgres", (it) => {
 
   it.effect("two openings of one store share its log, and wake each other", () =>
     Effect.gen(function*() {
-      const [writer, reader] = [yield* openNamed("shared"), yield* EventStorePostgres.make({ name: "shared", pollInterval: "1 hour" })]
+      const [writer, reader] = [
+        yield* openNamed("shared"),
+        yield* EventStorePostgres.make({ name: "shared", pollInterval: "1 hour" })
+      ]
       const seen = yield* reader.subscribe({ after: Fact.beginning }).pipe(
         Stream.flattenIterable,
         Stream.take(20),
@@ -124,7 +129,8 @@ layer(Database, { excludeTestServices: true })("EventStorePostgres", (it) => {
       const impossible = { ...fact(0), validTo: Timestamp.fromMicros(0n) }
       const results = yield* Effect.forEach(
         Array.range(1, 10),
-        (n) => Effect.result(store.append({ facts: [n === 5 ? impossible : fact(n, Fact.streamId("account", `${n}`))] })),
+        (n) =>
+          Effect.result(store.append({ facts: [n === 5 ? impossible : fact(n, Fact.streamId("account", `${n}`))] })),
         { concurrency: "unbounded" }
       )
       deepStrictEqual(results.map((each) => each._tag === "Success"), Array.range(1, 10).map((n) => n !== 5))

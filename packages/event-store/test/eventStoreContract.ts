@@ -1,10 +1,11 @@
 /**
  * What every event store does, whatever it is made of.
  */
-import { EventStore, type EventStoreError } from "@strata/event-store/EventStore"
-import * as Fact from "@strata/event-store/Fact"
 import { assert } from "@effect/vitest"
 import type * as Vitest from "@effect/vitest"
+import { assertNone, deepStrictEqual } from "@effect/vitest/utils"
+import { type EventStore, type EventStoreError } from "@strata/event-store/EventStore"
+import * as Fact from "@strata/event-store/Fact"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Array from "effect/Array"
 import * as Effect from "effect/Effect"
@@ -13,7 +14,6 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { assertNone, deepStrictEqual } from "@effect/vitest/utils"
 
 type Store = EventStore["Service"]
 
@@ -29,7 +29,8 @@ const deposited = (stream: Fact.StreamId, cents: number, more: Partial<Fact.NewF
 })
 const cents = (facts: ReadonlyArray<Fact.Fact>) =>
   facts.map((fact) => Schema.decodeUnknownSync(Schema.Struct({ cents: Schema.Int }))(fact.data).cents)
-const reason = <A>(effect: Effect.Effect<A, EventStoreError>) => Effect.map(Effect.flip(effect), (error) => error.reason)
+const reason = <A>(effect: Effect.Effect<A, EventStoreError>) =>
+  Effect.map(Effect.flip(effect), (error) => error.reason)
 
 /** Declares the contract's tests. `open` gives an empty store at each call. */
 export const eventStoreContract = <R>(
@@ -57,7 +58,16 @@ export const eventStoreContract = <R>(
       const validTo = Timestamp.fromMicros(1_700_000_000_000_001n)
       const { recordedAt } = yield* store.append({
         facts: [
-          { stream: a, type: "Full", data, eventId: id(1), schemaVersion: 3, metadata: { source: "test" }, validFrom, validTo },
+          {
+            stream: a,
+            type: "Full",
+            data,
+            eventId: id(1),
+            schemaVersion: 3,
+            metadata: { source: "test" },
+            validFrom,
+            validTo
+          },
           { stream: a, type: "Bare", data: 7, eventId: id(2) }
         ],
         tenant: "acme",
@@ -151,7 +161,8 @@ export const eventStoreContract = <R>(
     Effect.gen(function*() {
       const store = yield* open
       yield* store.append({ facts: [deposited(a, 1, { eventId: id(1) }), deposited(a, 2, { eventId: id(2) })] })
-      const taken = (facts: ReadonlyArray<Fact.NewFact>) => Effect.map(reason(store.append({ facts })), ({ _tag }) => _tag)
+      const taken = (facts: ReadonlyArray<Fact.NewFact>) =>
+        Effect.map(reason(store.append({ facts })), ({ _tag }) => _tag)
       deepStrictEqual(yield* taken([deposited(a, 9, { eventId: id(1) })]), "EventIdTaken")
       deepStrictEqual(yield* taken([deposited(b, 1, { eventId: id(1) })]), "EventIdTaken")
       deepStrictEqual(yield* taken([deposited(a, 1, { eventId: id(1), schemaVersion: 2 })]), "EventIdTaken")
@@ -173,7 +184,9 @@ export const eventStoreContract = <R>(
       yield* store.append({ facts: [deposited(a, 1)], idempotency })
       const used = yield* reason(store.append({ facts: [deposited(a, 1)], idempotency: { ...idempotency, answer: 0 } }))
       deepStrictEqual(
-        used._tag === "IdempotencyKeyUsed" ? [used.key, used.fingerprint, used.answer, String(used.position)] : used._tag,
+        used._tag === "IdempotencyKeyUsed"
+          ? [used.key, used.fingerprint, used.answer, String(used.position)]
+          : used._tag,
         ["request-1", "abc", { status: 201 }, "1"]
       )
       deepStrictEqual(
@@ -250,11 +263,17 @@ export const eventStoreContract = <R>(
           Effect.result(store.append(
             n % 3 === 0
               ? { facts: [deposited(a, n)], expect: { [a]: "noStream" } }
-              : { facts: [deposited(Fact.streamId("account", `n${n}`), n)], expect: { [Fact.streamId("account", `n${n}`)]: 0 } }
+              : {
+                facts: [deposited(Fact.streamId("account", `n${n}`), n)],
+                expect: { [Fact.streamId("account", `n${n}`)]: 0 }
+              }
           )),
         { concurrency: "unbounded" }
       )
-      deepStrictEqual(results.map((result) => result._tag), Array.range(1, 30).map((n) => n % 3 === 0 ? "Failure" : "Success"))
+      deepStrictEqual(
+        results.map((result) => result._tag),
+        Array.range(1, 30).map((n) => n % 3 === 0 ? "Failure" : "Success")
+      )
       const log = yield* store.readLog({ after: Fact.beginning })
       deepStrictEqual(log.map((fact) => fact.position), Array.range(1, 21).map((n) => Fact.Position.make(BigInt(n))))
     }))
