@@ -8,6 +8,7 @@ import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import { AnalyticsApi } from "./AnalyticsApi.ts"
 import { ConversationsApi } from "./ConversationsApi.ts"
+import { EventStoreApi } from "./EventStoreApi.ts"
 import { readable } from "./OpenApiDocument.ts"
 import { ProjectionsApi } from "./ProjectionsApi.ts"
 import { Requests } from "./Requests.ts"
@@ -20,7 +21,7 @@ import { SystemApi } from "./SystemApi.ts"
  * @since 0.1.0
  */
 export class Api extends HttpApi.make("strata")
-  .add(SystemApi, ConversationsApi, AnalyticsApi, ProjectionsApi)
+  .add(SystemApi, ConversationsApi, AnalyticsApi, EventStoreApi, ProjectionsApi)
   .middleware(Requests)
   .annotate(HttpApi.ParseOptions, { errors: "all" })
   .annotateMerge(OpenApi.annotations({

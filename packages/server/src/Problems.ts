@@ -134,15 +134,13 @@ const answer = <E>(cause: Cause.Cause<E>) => {
     }
     if (HttpApiSchemaError.is(value) && value.kind in parts) return HttpServerRespondable.toResponse(unreadable(value))
   }
-  if (isUnavailableCause(cause)) {
-    return Effect.andThen(
-      Effect.logWarning("The database did not answer a request", cause),
-      HttpServerRespondable.toResponse(databaseUnavailable())
-    )
-  }
-  return Effect.andThen(
-    Effect.logError("A request ended in a defect", cause),
-    HttpServerRespondable.toResponse(internalServerError())
+  const [problem, log] = isUnavailableCause(cause)
+    ? [databaseUnavailable(), Effect.logWarning("The database did not answer a request", cause)] as const
+    : [internalServerError(), Effect.logError("A request ended in a defect", cause)] as const
+  return HttpServerRequest.HttpServerRequest.pipe(
+    Effect.flatMap(traceIdOf),
+    Effect.flatMap((traceId) => Effect.annotateLogs(log, { traceId })),
+    Effect.andThen(HttpServerRespondable.toResponse(problem))
   )
 }
 

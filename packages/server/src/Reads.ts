@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import { EventStore } from "@strata/event-store/EventStore"
 import type * as Fact from "@strata/event-store/Fact"
 import { ServiceUnavailable } from "@strata/http-api/Problem"
 import { Projections } from "@strata/projections/Projections"
@@ -39,6 +40,30 @@ export const make = Effect.gen(function*() {
       ),
       // What is left is the database: the problem layer tells a passing failure from a defect.
       Effect.catchIf((error) => error._tag !== "ServiceUnavailable", Effect.die)
+    )
+  })
+})
+
+/**
+ * Makes the function that waits for the log itself, which no projection holds up.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeForLog = Effect.gen(function*() {
+  const store = yield* EventStore
+  const { minPositionTimeout } = yield* ServerConfig
+  return Effect.fn("Reads.waitForLog")(function*(asked: Asked) {
+    const position = larger(asked.query.minPosition, asked.headers["strata-min-position"])
+    if (position === undefined) return
+    yield* Effect.orDie(store.head).pipe(
+      Effect.tap((head) => head < position ? store.changed(head) : Effect.void),
+      Effect.repeat({ until: (head) => head >= position }),
+      Effect.timeoutOrElse({
+        duration: minPositionTimeout,
+        orElse: () =>
+          Effect.fail(new ServiceUnavailable({ detail: `The log has not reached position ${position}`, retryAfter: 1 }))
+      })
     )
   })
 })

@@ -30,26 +30,31 @@ export const ofConversation = (reason: Reason): NotFound | Conflict | RuleViolat
 }
 
 /**
- * The problem an event store's refusal is answered with.
+ * The problem an event store's refusal is answered with. A refusal that no write of this server can meet is a rule of
+ * the store, named by its tag.
  *
  * @category conversions
  * @since 0.1.0
  */
-export const ofEventStore = ({ reason }: EventStoreError): Conflict | BadRequest | ServiceUnavailable => {
+export const ofEventStore = (error: EventStoreError): Conflict | BadRequest | RuleViolated | ServiceUnavailable => {
+  const { message, reason } = error
+  const rule: string = reason._tag
   switch (reason._tag) {
     case "VersionConflict":
-      return new Conflict({ detail: reason.message, actualVersion: reason.actual })
+      return new Conflict({ detail: message, actualVersion: reason.actual })
     case "EventIdTaken":
-      return new Conflict({ detail: reason.message })
+      return new Conflict({ detail: message })
     case "IdempotencyKeyUsed":
       return new Conflict({ detail: "The idempotency key is being used: repeat the request" })
     case "InvalidAppend":
       return new BadRequest({
-        detail: reason.message,
-        errors: [{ path: `body.${reason.path}`, message: reason.message }]
+        detail: message,
+        errors: [{ path: reason.path.replace(/^facts\[0\]/, "body"), message }]
       })
     case "StoreUnavailable":
       return databaseUnavailable()
+    default:
+      return new RuleViolated({ rule, detail: message })
   }
 }
 

@@ -38,6 +38,7 @@ import * as Schedule from "effect/Schedule"
 import * as AnalyticsHandlers from "./AnalyticsHandlers.ts"
 import * as Authenticator from "./Authenticator.ts"
 import * as ConversationsHandlers from "./ConversationsHandlers.ts"
+import * as EventStoreHandlers from "./EventStoreHandlers.ts"
 import * as FirstApiKey from "./FirstApiKey.ts"
 import * as Health from "./Health.ts"
 import * as HttpListener from "./HttpListener.ts"
@@ -75,6 +76,7 @@ export const routes = Layer.mergeAll(
     SystemHandlers.layer,
     ConversationsHandlers.layer,
     AnalyticsHandlers.layer,
+    EventStoreHandlers.layer,
     ProjectionsHandlers.layer
   ]),
   Layer.provide([
@@ -111,7 +113,7 @@ export const serve = Layer.unwrap(Effect.gen(function*() {
 )
 
 /** An append is tried again for less time than a client waits: a repeated request does the same. */
-const appendRetry = Schedule.exponential("50 millis").pipe(Schedule.jittered, Schedule.upTo({ duration: "2 seconds" }))
+const appendRetry = Schedule.exponential("50 millis").pipe(Schedule.jittered, Schedule.upTo({ duration: "1 second" }))
 
 /**
  * Event store, projections, conversations and health on the database in scope, which is migrated first.
@@ -165,11 +167,11 @@ const announce = Layer.effectDiscard(Effect.gen(function*() {
  * @category layers
  * @since 0.1.0
  */
-export const layer = Layer.merge(announce, Metric.enableRuntimeMetricsLayer).pipe(
+export const layer = announce.pipe(
   Layer.provideMerge(serve),
   Layer.provideMerge(domain),
   Layer.provideMerge(database),
   Layer.provideMerge(HttpListener.layer),
   Layer.provide(authenticator),
-  Layer.provide(NodeServices.layer)
+  Layer.provide([NodeServices.layer, Metric.enableRuntimeMetricsLayer])
 )

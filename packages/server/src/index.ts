@@ -1,6 +1,7 @@
 export * as AnalyticsHandlers from "./AnalyticsHandlers.ts"
 export * as Authenticator from "./Authenticator.ts"
 export * as ConversationsHandlers from "./ConversationsHandlers.ts"
+export * as EventStoreHandlers from "./EventStoreHandlers.ts"
 export * as FirstApiKey from "./FirstApiKey.ts"
 export * as Health from "./Health.ts"
 export * as HttpListener from "./HttpListener.ts"

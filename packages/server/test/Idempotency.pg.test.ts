@@ -6,8 +6,16 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Schedule from "effect/Schedule"
-import { type Answer, conversation, keys, layerServer, onDatabase, TestServer } from "./testServer.ts"
+import {
+  type Answer,
+  conversation,
+  keys,
+  layerServer,
+  onDatabase,
+  someoneWaits,
+  soon,
+  TestServer
+} from "./testServer.ts"
 
 const c = "/api/v1/conversations"
 const message = { senderId: "ada", content: "hello" }
@@ -103,8 +111,6 @@ layer(layerServer(), { excludeTestServices: true })("idempotency keys", (it) => 
       const { sql, transact } = yield* Postgres
       const store = yield* EventStore
       yield* send("POST", c, { body: conversation("three") })
-      const waiting = sql<{ n: number }>`
-        select count(*)::int as n from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
       // While the log is locked the command waits; its client leaves; then it is carried out to its end.
       yield* transact(Effect.gen(function*() {
         yield* sql`lock table fact in exclusive mode`
@@ -112,7 +118,7 @@ layer(layerServer(), { excludeTestServices: true })("idempotency keys", (it) => 
           send("POST", `${c}/three/messages`, { ...withKey("never arrived"), body: message }),
           { startImmediately: true }
         )
-        yield* Effect.repeat(waiting, { until: ([row]) => row!.n > 0, schedule: soon })
+        yield* someoneWaits
         yield* Fiber.interrupt(client)
       }))
       yield* Effect.repeat(store.streamVersion(streamOf("three")), {
@@ -131,6 +137,3 @@ layer(layerServer(), { excludeTestServices: true })("idempotency keys", (it) => 
 })
 
 const streamOf = (id: string) => streamId("conversation", id)
-
-/** Polls for at most five seconds. */
-const soon = Schedule.max([Schedule.spaced("10 millis"), Schedule.recurs(500)])

@@ -1,6 +1,8 @@
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
+import { EventStore } from "@strata/event-store/EventStore"
+import { streamId } from "@strata/event-store/Fact"
 import * as Postgres from "@strata/postgres/Postgres"
 import * as HttpListener from "@strata/server/HttpListener"
 import * as Server from "@strata/server/Server"
@@ -13,15 +15,20 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import { conversation, onDatabase, settings, TestServer, testServer } from "./testServer.ts"
+import {
+  conversation,
+  layerServer,
+  onDatabase,
+  settings,
+  someoneWaits,
+  soon,
+  TestServer,
+  testServer
+} from "./testServer.ts"
 
 const c = "/api/v1/conversations"
 const message = { senderId: "ada", content: "hello" }
-
-/** Polls for at most ten seconds. */
-const soon = Schedule.max([Schedule.spaced("20 millis"), Schedule.recurs(500)])
 
 describe("the server's life", () => {
   it.live("before the application is there, a request gets 503 at once and the process is alive", () =>
@@ -55,9 +62,7 @@ describe("the server's life", () => {
         const accepted = yield* Effect.forkDetach(send("POST", `${c}/last/messages`, { body: message }), {
           startImmediately: true
         })
-        const waiting = sql<{ n: number }>`
-          select count(*)::int as n from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
-        yield* Effect.repeat(waiting, { until: ([row]) => row!.n > 0, schedule: soon })
+        yield* someoneWaits
         const closing = yield* Effect.forkDetach(Scope.close(scope, Exit.void), { startImmediately: true })
         const refused = yield* Effect.repeat(Effect.exit(send("GET", "/health/live")), {
           until: Exit.isFailure,
@@ -74,6 +79,30 @@ describe("the server's life", () => {
       Effect.provide([NodeHttpClient.layerUndici, PostgresTest.layer({ migrations: Server.migrations })]),
       Effect.scoped
     ))
+
+  it.live("a projection that has failed degrades the server, which goes on to serve", () =>
+    Effect.gen(function*() {
+      const { send } = yield* TestServer
+      const store = yield* EventStore
+      const { position } = yield* store.append({
+        facts: [{ stream: streamId("conversation", "broken"), type: "MessageSent", data: { not: "a message" } }]
+      })
+      const health = yield* Effect.repeat(send("GET", "/health"), {
+        until: ({ json }) => json.status === "DEGRADED",
+        schedule: soon
+      })
+      assert.strictEqual(health.status, 200)
+      const projections = health.json.checks.find(({ name }: { name: string }) => name === "projections")
+      assert.isTrue(projections.details.failed.length > 0)
+      assert.strictEqual((yield* send("GET", c)).status, 200)
+      const behind = yield* send("GET", `${c}?minPosition=${position}`)
+      assert.strictEqual(behind.status, 503)
+      const { json } = yield* send("GET", "/api/v1/projections")
+      assert.isTrue(
+        json.projections.some(({ error, state }: Record<string, string>) => state === "failed" && error !== null)
+      )
+      assert.strictEqual((yield* send("POST", c, { body: conversation("still") })).status, 201)
+    }).pipe(Effect.provide(layerServer())))
 
   it.live("without its database the server says so quickly, and recovers by itself", () =>
     Effect.gen(function*() {

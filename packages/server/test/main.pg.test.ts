@@ -1,24 +1,23 @@
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, layer } from "@effect/vitest"
+import { Postgres } from "@strata/postgres/Postgres"
 import * as Server from "@strata/server/Server"
 import * as ChildProgram from "@strata/testing/ChildProgram"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FileSystem from "effect/FileSystem"
+import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
 import * as ChildProcess from "node:child_process"
 import { fileURLToPath } from "node:url"
 import * as OtlpReceiver from "./otlpReceiver.ts"
-import { conversation, send } from "./testServer.ts"
+import { conversation, send, someoneWaits, soon } from "./testServer.ts"
 
 const program = new URL("../src/main.ts", import.meta.url)
 const apiKey = "0123456789abcdef"
-
-/** Polls for at most ten seconds. */
-const soon = Schedule.max([Schedule.spaced("20 millis"), Schedule.recurs(500)])
 
 /** Starts the process on the test's database and waits until it serves. */
 const start = Effect.fnUntraced(function*(env: Readonly<Record<string, string>> = {}) {
@@ -57,6 +56,22 @@ layer(services, { excludeTestServices: true })("the process", (it) => {
       assert.strictEqual((yield* send("GET", "/api/v1/session", { key: apiKey })).json.subject, "admin")
       yield* child.terminate
       assert.strictEqual(yield* child.exitCode, 0)
+    }))
+
+  it.effect("a second signal ends it at once, whatever is still under way", () =>
+    Effect.gen(function*() {
+      const { address, child, send } = yield* start()
+      const { sql, transact } = yield* Postgres
+      yield* transact(Effect.gen(function*() {
+        yield* sql`lock table fact in exclusive mode`
+        yield* Effect.forkChild(send("POST", "/api/v1/conversations", { key: apiKey, body: conversation("stuck") }))
+        yield* someoneWaits
+        yield* child.terminate
+        const refused = Effect.exit(HttpClient.get(`${address}/health/live`))
+        yield* Effect.repeat(refused, { until: Exit.isFailure, schedule: soon })
+        yield* child.terminate
+        assert.strictEqual(yield* child.exitCode, 130)
+      }))
     }))
 
   it.effect("a trace runs from the caller through the request and the append to the projections", () =>

@@ -1,6 +1,7 @@
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import type * as Principal from "@strata/http-api/Principal"
+import { Postgres } from "@strata/postgres/Postgres"
 import * as Authenticator from "@strata/server/Authenticator"
 import * as HttpListener from "@strata/server/HttpListener"
 import * as Server from "@strata/server/Server"
@@ -19,6 +20,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 
 /** Keys of the test server by what their owner may do; `other` is an operator of another tenant. */
@@ -136,4 +138,18 @@ export const layerServer = (changes?: Partial<Settings>) =>
 export const conversation = (conversationId: string) => ({
   conversationId,
   participants: [{ userId: "ada", role: "CUSTOMER" }, { userId: "bob", role: "SERVICE_PROVIDER" }]
+})
+
+/** Polls for at most ten seconds. */
+export const soon = Schedule.max([Schedule.spaced("20 millis"), Schedule.recurs(500)])
+
+/** Ends when a session of the database waits for a lock. Within a transaction the first look at the sessions is kept. */
+export const someoneWaits = Effect.gen(function*() {
+  const { sql } = yield* Postgres
+  const look = Effect.andThen(
+    sql`select pg_stat_clear_snapshot()`,
+    sql<{ n: number }>`
+      select count(*)::int as n from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
+  )
+  yield* Effect.repeat(look, { until: ([row]) => row!.n > 0, schedule: soon })
 })
