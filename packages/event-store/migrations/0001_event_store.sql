@@ -6,7 +6,7 @@ create table store (
   name text not null unique,
   -- Position of the last fact.
   head bigint not null default 0,
-  -- When the last batch was recorded: the next one is recorded at least one microsecond later.
+  -- Every later batch is recorded after this: when the last one was, or what a reader was last told about.
   head_at timestamptz not null default '-infinity'
 ) with (fillfactor = 10);
 
@@ -25,6 +25,8 @@ create table fact (
   position bigint not null,
   stream text not null,
   version integer not null,
+  -- Position of the first fact of its chain: its own, unless it is a revision.
+  origin bigint not null,
   event_id uuid not null,
   type text not null,
   schema_version integer not null,
@@ -57,7 +59,7 @@ create table fact (
 );
 
 -- Revisions of one fact form one chain without a fork.
-create unique index fact_chain on fact (store, revises, revision) where revises is not null;
+create unique index fact_chain on fact (store, origin, revision) where revision > 0;
 
 -- The answer to a client's request, kept under the client's key.
 create table idempotency_key (
@@ -229,13 +231,13 @@ begin
   if accepted = 0 then return; end if;
 
   insert into fact (
-    store, position, stream, version, event_id, type, schema_version, data, metadata,
+    store, position, stream, version, origin, event_id, type, schema_version, data, metadata,
     correlation_id, causation_id, tenant, actor, traceparent, valid_from, valid_to, recorded_at
   )
   select
-    _store, offsets[_slice_append[f.slice]] + f.number, f.stream, bases[f.slice] + f.ordinal, f.event_id, f.type,
-    f.schema_version, f.data::json, f.metadata::jsonb, f.correlation_id, f.causation_id, f.tenant, f.actor,
-    f.traceparent, coalesce(f.valid_from, at), coalesce(f.valid_to, 'infinity'), at
+    _store, offsets[_slice_append[f.slice]] + f.number, f.stream, bases[f.slice] + f.ordinal,
+    offsets[_slice_append[f.slice]] + f.number, f.event_id, f.type, f.schema_version, f.data::json, f.metadata::jsonb,
+    f.correlation_id, f.causation_id, f.tenant, f.actor, f.traceparent, coalesce(f.valid_from, at), coalesce(f.valid_to, 'infinity'), at
   from unnest(
     _fact_slice, _fact_ordinal, _fact_stream, _event_id, _type, _schema_version, _data, _metadata,
     _correlation_id, _causation_id, _tenant, _actor, _traceparent, _valid_from, _valid_to

@@ -102,6 +102,14 @@ const taken = (fact: Fact) =>
     new EventStoreError({ reason: new EventIdTaken({ eventId: fact.eventId, position: fact.position }) })
   )
 
+/**
+ * True when a JSON text stands for a value, whatever the order of its keys.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const sameJson = (text: string, value: Schema.Json): boolean => Equal.equals(parse(text), value)
+
 const parse = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Unknown))
 
 const sameContent = (prepared: PreparedFact, fact: Fact): boolean =>
@@ -110,5 +118,5 @@ const sameContent = (prepared: PreparedFact, fact: Fact): boolean =>
   fact.schemaVersion === prepared.schemaVersion &&
   (prepared.validFrom === null || prepared.validFrom === fact.validFrom) &&
   (prepared.validTo === null || prepared.validTo === fact.validTo) &&
-  Equal.equals(parse(prepared.data), fact.data) &&
-  Equal.equals(parse(prepared.metadata), fact.metadata)
+  sameJson(prepared.data, fact.data) &&
+  sameJson(prepared.metadata, fact.metadata)

@@ -33,6 +33,8 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import { EventId, type Fact, type NewFact, Position, type StreamId } from "./Fact.ts"
+import { type FactPage, type FactQuery, InvalidQuery, type KnownAt } from "./FactQuery.ts"
+import { FactRetracted, type Revised, type Revision, RevisionConflict, UnknownFact } from "./Revision.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
 
@@ -197,7 +199,17 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>()("St
  * @since 0.1.0
  */
 export class EventStoreError extends Schema.TaggedError<EventStoreError>()("EventStoreError", {
-  reason: Schema.Union([VersionConflict, EventIdTaken, IdempotencyKeyUsed, InvalidAppend, StoreUnavailable])
+  reason: Schema.Union([
+    VersionConflict,
+    EventIdTaken,
+    IdempotencyKeyUsed,
+    InvalidAppend,
+    UnknownFact,
+    FactRetracted,
+    RevisionConflict,
+    InvalidQuery,
+    StoreUnavailable
+  ])
 }) {
   override get message() {
     return this.reason.message
@@ -225,7 +237,20 @@ export class EventStore extends Context.Service<EventStore, {
    * conflict fails the transaction.
    */
   readonly appendInTransaction: (append: Append) => Effect.Effect<Effect.Effect<Appended>, EventStoreError>
-  /** Facts of one stream in version order; none when there is no such stream. Default: forwards, from 1, at most 1,000. */
+  /**
+   * Corrects or retracts a fact. Refused inside a transaction, where it could be committed without it: use
+   * `reviseInTransaction` there.
+   */
+  readonly revise: (revision: Revision) => Effect.Effect<Revised, EventStoreError>
+  /** Joins the caller's transaction, like `appendInTransaction`; a refusal fails the transaction. */
+  readonly reviseInTransaction: (revision: Revision) => Effect.Effect<Effect.Effect<Revised>, EventStoreError>
+  /** The facts that were known at a moment to hold at another, page by page. */
+  readonly read: (query: FactQuery) => Effect.Effect<FactPage, EventStoreError>
+  /** Every revision of a fact, the first one first, by the id of any of them; none when there is no such fact. */
+  readonly history: (eventId: EventId) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
+  /** The position a moment stands for: the last one recorded at or before it. A moment after now is refused. */
+  readonly positionAt: (knownAt: KnownAt) => Effect.Effect<Position, EventStoreError>
+  /** Facts of one stream in version order, revisions among them; none when there is no such stream. Default: forwards, from 1, at most 1,000. */
   readonly readStream: (
     stream: StreamId,
     options?: {

@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { judgeEventIds, judgeKey, refuseOutsideTransaction } from "./AppendJudgement.ts"
+import * as Belief from "./Belief.ts"
 import {
   type Append,
   type Appended,
@@ -22,8 +23,12 @@ import {
   VersionConflict
 } from "./EventStore.ts"
 import { beginning, type EventId, type Fact, Position, type StreamId } from "./Fact.ts"
+import * as FactPaging from "./FactPaging.ts"
+import type { FactQuery, KnownAt } from "./FactQuery.ts"
 import * as LogHead from "./LogHead.ts"
 import * as PreparedAppend from "./PreparedAppend.ts"
+import * as PreparedRevision from "./PreparedRevision.ts"
+import { FactRetracted, type Revised, type Revision, RevisionConflict, UnknownFact } from "./Revision.ts"
 import * as Subscription from "./Subscription.ts"
 
 /**
@@ -46,10 +51,28 @@ export const make = Effect.fnUntraced(function*(
 
   const versionOf = (stream: string) => streams.get(stream)?.length ?? 0
 
+  let lastAt = Timestamp.negativeInfinity
+
+  /** The moment to record at: now, and later than everything before. */
+  const recordAt = (now: Timestamp.Timestamp): Timestamp.Timestamp => {
+    lastAt = now > lastAt ? now : Timestamp.fromMicros(lastAt + 1n)
+    return lastAt
+  }
+
+  const store = (fact: Fact): void => {
+    log.push(fact)
+    byId.set(fact.eventId, fact)
+    const stream = streams.get(fact.stream)
+    if (stream === undefined) streams.set(fact.stream, [fact])
+    else stream.push(fact)
+  }
+
   const write = (append: PreparedAppend.PreparedAppend, recordedAt: Timestamp.Timestamp): Appended => {
     const facts = append.facts.map((prepared): Fact => {
+      const position = Position.make(BigInt(log.length + 1))
       const fact: Fact = {
-        position: Position.make(BigInt(log.length + 1)),
+        position,
+        origin: position,
         stream: prepared.stream,
         version: versionOf(prepared.stream) + 1,
         eventId: prepared.eventId,
@@ -70,11 +93,7 @@ export const make = Effect.fnUntraced(function*(
         retracted: false,
         reason: null
       }
-      log.push(fact)
-      byId.set(fact.eventId, fact)
-      const stream = streams.get(fact.stream)
-      if (stream === undefined) streams.set(fact.stream, [fact])
-      else stream.push(fact)
+      store(fact)
       return fact
     })
     const position = facts[facts.length - 1]!.position
@@ -103,14 +122,86 @@ export const make = Effect.fnUntraced(function*(
           const reason = new VersionConflict({ stream, expected, actual: versionOf(stream) })
           return Exit.fail(new EventStoreError({ reason }))
         }
-        const last = log.at(-1)
-        const recordedAt = last !== undefined && last.recordedAt >= now
-          ? Timestamp.fromMicros(last.recordedAt + 1n)
-          : now
-        return Exit.succeed(write(prepared, recordedAt))
+        return Exit.succeed(write(prepared, recordAt(now)))
       }),
       (appended) => Effect.as(logHead.advance(appended.position), appended)
     )
+  })
+
+  const chainOf = (fact: Fact) => log.filter((other) => other.origin === fact.origin)
+
+  /** Adds to the end of the chain that a revision names. */
+  const writeRevision = (
+    revision: PreparedRevision.PreparedRevision,
+    now: Timestamp.Timestamp
+  ): Effect.Effect<Revised, EventStoreError> => {
+    const { eventId, expectedRevision, retract, revises, tenant } = revision
+    const named = byId.get(revises)
+    const seen = byId.get(eventId)
+    if (seen !== undefined) return PreparedRevision.judge(revision, seen, named)
+    if (named === undefined || named.tenant !== tenant) return refuse(new UnknownFact({ eventId: revises }))
+    const last = chainOf(named).at(-1) ?? named
+    if (expectedRevision !== null && expectedRevision !== last.revision) {
+      return refuse(new RevisionConflict({ eventId: revises, expected: expectedRevision, actual: last.revision }))
+    }
+    const restores = last.retracted && retract && last.eventId === revises
+    if (last.retracted && !restores) {
+      return refuse(new FactRetracted({ eventId: revises, retraction: last.eventId, position: last.position }))
+    }
+    const validFrom = revision.validFrom ?? last.validFrom
+    const validTo = revision.validTo ?? last.validTo
+    if (validTo <= validFrom) return PreparedRevision.endsTooEarly
+    const fact: Fact = {
+      ...last,
+      position: Position.make(BigInt(log.length + 1)),
+      version: versionOf(last.stream) + 1,
+      eventId,
+      schemaVersion: revision.schemaVersion ?? last.schemaVersion,
+      data: revision.data === null ? last.data : parse(revision.data),
+      metadata: revision.metadata === null ? last.metadata : parseMetadata(revision.metadata),
+      correlationId: revision.correlationId ?? last.correlationId,
+      causationId: revision.causationId ?? last.causationId,
+      actor: revision.actor,
+      traceparent: revision.traceparent,
+      validFrom,
+      validTo,
+      recordedAt: recordAt(now),
+      revision: last.revision + 1,
+      revises: last.revises ?? last.eventId,
+      retracted: retract && !restores,
+      reason: revision.reason
+    }
+    store(fact)
+    return Effect.succeed(PreparedRevision.revisedOf(fact, false))
+  }
+
+  const revise = Effect.fn("EventStore.revise")(function*(revision: Revision) {
+    const prepared = yield* Effect.provideService(PreparedRevision.prepare(revision), SecureRandom.SecureRandom, random)
+    const now = yield* Timestamp.now
+    const revised = yield* Effect.suspend(() => writeRevision(prepared, now))
+    yield* logHead.advance(revised.position)
+    return revised
+  })
+
+  const positionAt = Effect.fnUntraced(function*(knownAt: KnownAt) {
+    if ("position" in knownAt) {
+      return knownAt.position > log.length ? yield* FactPaging.inTheFuture : knownAt.position
+    }
+    const now = yield* Timestamp.now
+    if (knownAt.time > now && knownAt.time > lastAt) return yield* FactPaging.inTheFuture
+    // What is appended from now on is recorded after the moment somebody was told about.
+    if (knownAt.time > lastAt) lastAt = knownAt.time
+    return log.findLast((fact) => fact.recordedAt <= knownAt.time)?.position ?? beginning
+  })
+
+  const read = Effect.fn("EventStore.read")(function*(query: FactQuery) {
+    const page = yield* FactPaging.make(query)
+    const known = page.after?.known ??
+      (yield* positionAt(query.knownAt ?? { position: Position.make(BigInt(log.length)) }))
+    const facts = query.revisions === "all"
+      ? log.filter((fact) => fact.position <= known)
+      : Belief.knownAt(log, known)
+    return FactPaging.cut(FactPaging.select(facts.filter(Belief.matches(query)), page), page, known)
   })
 
   const readLog: EventStore["Service"]["readLog"] = ({ after, limit = 1000 }) =>
@@ -131,6 +222,15 @@ export const make = Effect.fnUntraced(function*(
     name,
     append,
     appendInTransaction: () => refuseOutsideTransaction,
+    revise,
+    reviseInTransaction: () => refuseOutsideTransaction,
+    read,
+    history: (eventId) =>
+      Effect.sync(() => {
+        const fact = byId.get(eventId)
+        return fact === undefined ? [] : chainOf(fact)
+      }),
+    positionAt,
     readStream,
     readLog,
     get: (eventId) => Effect.sync(() => Option.fromUndefinedOr(byId.get(eventId))),
@@ -172,6 +272,8 @@ const accepts = (expected: ExpectedVersion, actual: number): boolean => {
       return actual === expected
   }
 }
+
+const refuse = (reason: EventStoreError["reason"]) => Effect.fail(new EventStoreError({ reason }))
 
 const keyOf = (tenant: string, key: string) => `${tenant}\0${key}`
 const snapshotKey = (stream: StreamId, schemaVersion: number) => `${stream}\0${schemaVersion}`

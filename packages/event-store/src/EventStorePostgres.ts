@@ -6,6 +6,7 @@
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
 import * as Arr from "effect/Array"
+import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -25,10 +26,16 @@ import {
   type Snapshot,
   StoreUnavailable
 } from "./EventStore.ts"
-import { beginning, type Fact, type Position } from "./Fact.ts"
+import type { EventId, Position } from "./Fact.ts"
+import * as FactPaging from "./FactPaging.ts"
+import type { FactQuery, KnownAt } from "./FactQuery.ts"
+import * as FactReads from "./FactReads.ts"
+import * as FactRevisions from "./FactRevisions.ts"
 import * as GroupAppend from "./GroupAppend.ts"
 import * as LogHead from "./LogHead.ts"
 import * as PreparedAppend from "./PreparedAppend.ts"
+import * as PreparedRevision from "./PreparedRevision.ts"
+import type { Revision } from "./Revision.ts"
 import * as Subscription from "./Subscription.ts"
 
 /**
@@ -74,62 +81,46 @@ export const make = Effect.fnUntraced(function*(
       Effect.mapError((cause) => new EventStoreError({ reason: new StoreUnavailable({ operation, cause }) }))
     )
 
+  const outside = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.updateContext(effect, Context.omit(sql.transactionService))
+
   const storeId = yield* answer("open", openStore(sql, name))
   const channel = `strata_store_${storeId}`
   const logHead = LogHead.make(options.pollInterval ?? "1 second")
 
+  const reads = FactReads.make(sql, storeId)
+
   // ------------------------------------------------------------------------------------------------------- reads
 
-  // One row, by primary key.
-  const head = answer(
-    "head",
-    Effect.map(
-      sql<{ head: Position }>`select head from store where id = ${storeId}`,
-      (rows) => rows[0]?.head ?? beginning
-    )
-  )
+  const head = answer("head", reads.head)
 
-  // Served by the primary key of fact; at most `limit` rows.
   const readLog: EventStore["Service"]["readLog"] = ({ after, limit = 1000 }) =>
-    answer(
-      "readLog",
-      sql<Fact>`
-        select ${factColumns(sql)} from fact
-        where store = ${storeId} and position > ${Pg.bigint(after)}
-        order by position
-        limit ${limit}`
-    )
+    answer("readLog", reads.log(after, limit))
 
-  // Served by fact_version, in either direction.
   const readStream: EventStore["Service"]["readStream"] = Effect.fn("EventStore.readStream")(
-    function*(stream, read = {}) {
-      const { direction = "forwards", fromVersion, limit = 1000 } = read
-      return yield* answer(
-        "readStream",
-        direction === "forwards"
-          ? sql<Fact>`
-            select ${factColumns(sql)} from fact
-            where store = ${storeId} and stream = ${stream} and version >= ${fromVersion ?? 1}
-            order by version
-            limit ${limit}`
-          : sql<Fact>`
-            select ${factColumns(sql)} from fact
-            where store = ${storeId} and stream = ${stream} and version <= ${fromVersion ?? 2_147_483_647}
-            order by version desc
-            limit ${limit}`
-      )
-    }
+    (stream, { direction = "forwards", fromVersion, limit = 1000 } = {}) =>
+      answer("readStream", reads.stream(stream, direction, fromVersion, limit))
   )
 
-  // Served by fact_event_id; `+ 0` keeps the planner from an index that begins with the store.
-  const factsById = (eventIds: ReadonlyArray<string>) =>
-    answer(
-      "get",
-      sql<Fact>`
-        select ${factColumns(sql)} from fact
-        where event_id = any(${Pg.uuidArray(eventIds)}) and store + 0 = ${storeId}
-        order by position`
-    )
+  const factsById = (eventIds: ReadonlyArray<EventId>) => answer("get", reads.byId(eventIds))
+
+  const history = Effect.fn("EventStore.history")((eventId: EventId) => answer("history", reads.history(eventId)))
+
+  /** Resolved outside the caller's transaction, which would hold the store's row until its end. */
+  const positionAt = Effect.fn("EventStore.positionAt")(function*(knownAt: KnownAt) {
+    const position = "position" in knownAt
+      ? knownAt.position
+      : yield* outside(answer("positionAt", reads.positionAt(knownAt.time)))
+    if (position === null) return yield* FactPaging.inTheFuture
+    if ("position" in knownAt && position > (yield* head)) return yield* FactPaging.inTheFuture
+    return position
+  })
+
+  const read = Effect.fn("EventStore.read")(function*(query: FactQuery) {
+    const page = yield* FactPaging.make(query)
+    const known = page.after?.known ?? (query.knownAt === undefined ? yield* head : yield* positionAt(query.knownAt))
+    return FactPaging.cut(yield* answer("read", reads.query(query, page, known)), page, known)
+  })
 
   // Served by the primary key of stream.
   const streamVersion: EventStore["Service"]["streamVersion"] = (stream) =>
@@ -189,16 +180,44 @@ export const make = Effect.fnUntraced(function*(
     return yield* judge(prepared, yield* group.append(prepared))
   })
 
+  const prepareRevision = (revision: Revision) =>
+    Effect.provideService(PreparedRevision.prepare(revision), SecureRandom.SecureRandom, random)
+
+  const revise = Effect.fn("EventStore.revise")(function*(revision: Revision) {
+    if (yield* postgres.inTransaction) return yield* refuseInTransaction
+    const prepared = yield* prepareRevision(revision)
+    const row = yield* answer("revise", FactRevisions.write(sql, storeId, prepared))
+    const revised = yield* FactRevisions.answer(prepared, row, factsById)
+    yield* committed(revised.position)
+    return revised
+  })
+
+  /** Hands work to the end of the caller's transaction, and its outcome over after the commit. */
+  const atCommit = Effect.fnUntraced(function*<A extends { readonly position: Position }>(
+    work: Effect.Effect<A, EventStoreError>
+  ) {
+    const outcome = yield* Deferred.make<A>()
+    yield* postgres.beforeCommit(Effect.gen(function*() {
+      const written = yield* work
+      yield* sql.afterCommit(Effect.andThen(Deferred.succeed(outcome, written), committed(written.position)))
+    }))
+    // The outcome is known only after the caller's commit, so it is handed over as an effect.
+    return yield* Effect.succeed(Deferred.await(outcome))
+  })
+
+  const reviseInTransaction = Effect.fn("EventStore.reviseInTransaction")(function*(revision: Revision) {
+    if (!(yield* postgres.inTransaction)) return yield* refuseOutsideTransaction
+    const prepared = yield* prepareRevision(revision)
+    return yield* atCommit(Effect.flatMap(
+      answer("revise", FactRevisions.write(sql, storeId, prepared)),
+      (row) => FactRevisions.answer(prepared, row, factsById)
+    ))
+  })
+
   const appendInTransaction = Effect.fn("EventStore.appendInTransaction")(function*(append: Append) {
     if (!(yield* postgres.inTransaction)) return yield* refuseOutsideTransaction
     const prepared = yield* prepare(append)
-    const written = yield* Deferred.make<Appended>()
-    yield* postgres.beforeCommit(Effect.gen(function*() {
-      const appended = yield* judge(prepared, yield* group.write(prepared))
-      yield* sql.afterCommit(Effect.andThen(Deferred.succeed(written, appended), committed(appended.position)))
-    }))
-    // The outcome is known only after the caller's commit, so it is handed over as an effect.
-    return yield* Effect.succeed(Deferred.await(written))
+    return yield* atCommit(Effect.flatMap(group.write(prepared), (outcome) => judge(prepared, outcome)))
   })
 
   // --------------------------------------------------------------------------------------------------- snapshots
@@ -274,6 +293,11 @@ export const make = Effect.fnUntraced(function*(
     name,
     append,
     appendInTransaction,
+    revise,
+    reviseInTransaction,
+    read,
+    history,
+    positionAt,
     readStream,
     readLog,
     get: (eventId) => Effect.map(factsById([eventId]), Arr.head),
@@ -304,10 +328,3 @@ const openStore = Effect.fnUntraced(function*(sql: Postgres["Service"]["sql"], n
   yield* sql`insert into store (name) values (${name}) on conflict (name) do nothing`
   return (yield* find)[0]!.id
 })
-
-/** The columns of a fact under the names of the model. */
-const factColumns = (sql: Postgres["Service"]["sql"]) =>
-  sql.literal(`
-    position, stream, version, event_id as "eventId", type, schema_version as "schemaVersion", data, metadata,
-    correlation_id as "correlationId", causation_id as "causationId", tenant, actor, traceparent,
-    valid_from as "validFrom", valid_to as "validTo", recorded_at as "recordedAt", revision, revises, retracted, reason`)

@@ -121,6 +121,8 @@ export interface Fact {
   readonly position: Position
   readonly stream: StreamId
   readonly version: number
+  /** Position of the first fact of its chain: its own, unless it is a revision. */
+  readonly origin: Position
   readonly eventId: EventId
   readonly type: string
   readonly schemaVersion: number

@@ -149,7 +149,13 @@ export const prepare = Effect.fnUntraced(function*(
   }
 })
 
-const currentTraceparent: Effect.Effect<string | null> = Effect.match(Effect.currentSpan, {
+/**
+ * The ambient span as W3C trace context, null when there is none.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const currentTraceparent: Effect.Effect<string | null> = Effect.match(Effect.currentSpan, {
   onFailure: () => null,
   onSuccess: (span) => `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
 })
@@ -157,9 +163,32 @@ const currentTraceparent: Effect.Effect<string | null> = Effect.match(Effect.cur
 // --------------------------------------------------------------------------------------------------------- checks
 
 const isStreamId = Schema.is(StreamId)
-const isEventId = Schema.is(EventId)
-const isLabel = Schema.is(Label)
-const isKey = (text: string): boolean => isLabel(text) && text.isWellFormed()
+const isShortText = Schema.is(Label)
+
+/**
+ * True for a UUID in lower case.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isEventId = Schema.is(EventId)
+
+/**
+ * True for a label as PostgreSQL stores it.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isLabel = (text: string): boolean => isShortText(text) && text.isWellFormed()
+
+/**
+ * True for a version of a stream or of a shape.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isVersion = (version: number): boolean =>
+  Number.isInteger(version) && version >= 1 && version <= maxVersion
 
 const findProblem = (append: Append): InvalidAppend | undefined => {
   if (append.facts.length === 0) return invalid("facts", "an append needs at least one fact")
@@ -179,10 +208,10 @@ const findProblem = (append: Append): InvalidAppend | undefined => {
     }
   }
   const { actor, idempotency, tenant } = append
-  if (tenant !== undefined && !isKey(tenant)) return invalid("tenant", labelExpected)
-  if (actor !== undefined && !isKey(actor)) return invalid("actor", labelExpected)
-  if (idempotency !== undefined && !isKey(idempotency.key)) return invalid("idempotency.key", labelExpected)
-  if (idempotency !== undefined && !isKey(idempotency.fingerprint)) {
+  if (tenant !== undefined && !isLabel(tenant)) return invalid("tenant", labelExpected)
+  if (actor !== undefined && !isLabel(actor)) return invalid("actor", labelExpected)
+  if (idempotency !== undefined && !isLabel(idempotency.key)) return invalid("idempotency.key", labelExpected)
+  if (idempotency !== undefined && !isLabel(idempotency.fingerprint)) {
     return invalid("idempotency.fingerprint", labelExpected)
   }
   return undefined
@@ -192,11 +221,11 @@ const findFactProblem = (fact: NewFact, path: string): InvalidAppend | undefined
   if (!isStreamId(fact.stream) || !fact.stream.isWellFormed()) {
     return invalid(`${path}.stream`, "expected <category>-<id>, at most 512 characters")
   }
-  if (!isKey(fact.type)) return invalid(`${path}.type`, labelExpected)
+  if (!isLabel(fact.type)) return invalid(`${path}.type`, labelExpected)
   const { causationId, correlationId, eventId, schemaVersion, validFrom, validTo } = fact
   if (eventId !== undefined && !isEventId(eventId)) return invalid(`${path}.eventId`, "expected a UUID in lower case")
-  if (correlationId !== undefined && !isKey(correlationId)) return invalid(`${path}.correlationId`, labelExpected)
-  if (causationId !== undefined && !isKey(causationId)) return invalid(`${path}.causationId`, labelExpected)
+  if (correlationId !== undefined && !isLabel(correlationId)) return invalid(`${path}.correlationId`, labelExpected)
+  if (causationId !== undefined && !isLabel(causationId)) return invalid(`${path}.causationId`, labelExpected)
   if (
     schemaVersion !== undefined &&
     !(Number.isInteger(schemaVersion) && schemaVersion >= 1 && schemaVersion <= maxVersion)
@@ -211,7 +240,14 @@ const findFactProblem = (fact: NewFact, path: string): InvalidAppend | undefined
 
 /** Versions are kept as `integer`. */
 const maxVersion = 2_147_483_647
-const labelExpected = "expected 1 to 512 characters, none of them NUL"
+
+/**
+ * What is said of a label that is none.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const labelExpected = "expected 1 to 512 characters, none of them NUL"
 
 const invalid = (path: string, message: string) => new InvalidAppend({ path, message })
 
@@ -237,7 +273,13 @@ export const jsonText = (value: unknown, path: string): Effect.Effect<string, Ev
 /** What `jsonb` cannot hold and `JSON.stringify` writes as an escape: NUL and lone surrogates. */
 const notInJsonb = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/
 
-const jsonbText = (value: unknown, path: string): Effect.Effect<string, EventStoreError> =>
+/**
+ * A value as JSON text that `jsonb` can hold.
+ *
+ * @category formatting
+ * @since 0.1.0
+ */
+export const jsonbText = (value: unknown, path: string): Effect.Effect<string, EventStoreError> =>
   Effect.filterOrFail(
     jsonText(value, path),
     (text) => !notInJsonb.test(text),

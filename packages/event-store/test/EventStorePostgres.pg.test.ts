@@ -15,6 +15,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
+import { bitemporalContract } from "./bitemporalContract.ts"
 import { eventStoreContract } from "./eventStoreContract.ts"
 
 const Database = Layer.merge(PostgresTest.layer({ migrations: [migrations] }), SecureRandom.layerWebCrypto)
@@ -28,6 +29,7 @@ const fact = (n: number, stream = a): Fact.NewFact => ({ stream, type: "Counted"
 
 layer(Database, { excludeTestServices: true })("EventStorePostgres", (it) => {
   eventStoreContract(it, open)
+  bitemporalContract(it, open)
 
   it.effect("an append in a transaction commits and rolls back with it, and is written last", () =>
     Effect.gen(function*() {

@@ -79,6 +79,7 @@ export const eventStoreContract = <R>(
         position: Fact.Position.make(1n),
         stream: a,
         version: 1,
+        origin: Fact.Position.make(1n),
         eventId: id(1),
         type: "Full",
         schemaVersion: 3,

@@ -1,0 +1,143 @@
+-- Revisions, and the moment a reader asks about.
+
+-- Adds a correction or a retraction at the end of the chain that `_revises` belongs to, whichever member it is.
+-- What is null stays as it was.
+--
+-- Locks the store's row until the transaction ends, like append_facts, so it is to be the transaction's last statement:
+-- that makes chains without forks out of revisions that come at once.
+create function revise_fact(
+  _store integer,
+  _revises uuid,
+  _retract boolean,
+  _event_id uuid,
+  _data text,
+  _schema_version integer,
+  _metadata text,
+  _valid_from timestamptz,
+  _valid_to timestamptz,
+  _reason text,
+  _actor text,
+  _tenant text,
+  _correlation_id text,
+  _causation_id text,
+  _traceparent text,
+  _expected integer,
+  -- written; unknown: no such fact; seen: the revision's own id is taken; retracted: the chain ends with a retraction that
+  -- is not the one named; conflict: the chain does not end with `_expected`; validity: the period would end before it begins.
+  out outcome text,
+  -- The last member of the chain: the new revision when it was written.
+  out last_event_id uuid,
+  out last_revision integer,
+  out last_position bigint,
+  out first_event_id uuid,
+  out stream text,
+  out version integer,
+  out retracted boolean,
+  out at timestamptz
+) language plpgsql
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  head_before bigint;
+  named fact;
+  last fact;
+begin
+  select s.head, greatest(clock_timestamp(), s.head_at + interval '1 microsecond') into head_before, at
+  from store s where s.id = _store for no key update;
+
+  -- Served by fact_event_id; see append_facts for `+ 0`.
+  if exists (select from fact f where f.event_id = _event_id and f.store + 0 = _store) then
+    outcome := 'seen';
+    return;
+  end if;
+  select * into named from fact f where f.event_id = _revises and f.store + 0 = _store and f.tenant = _tenant;
+  if not found then
+    outcome := 'unknown';
+    return;
+  end if;
+
+  -- Served by fact_chain.
+  select * into last from fact f
+  where f.store = _store and f.origin = named.origin and f.revision > 0
+  order by f.revision desc
+  limit 1;
+  if not found then last := named; end if;
+
+  first_event_id := coalesce(named.revises, named.event_id);
+  last_event_id := last.event_id;
+  last_revision := last.revision;
+  last_position := last.position;
+  stream := last.stream;
+  if last.revision <> _expected then
+    outcome := 'conflict';
+    return;
+  end if;
+  if last.retracted and not (_retract and _revises = last.event_id) then
+    outcome := 'retracted';
+    return;
+  end if;
+  if coalesce(_valid_to, last.valid_to) <= coalesce(_valid_from, last.valid_from) then
+    outcome := 'validity';
+    return;
+  end if;
+
+  outcome := 'written';
+  retracted := _retract and not last.retracted;
+  last_event_id := _event_id;
+  last_revision := last.revision + 1;
+  last_position := head_before + 1;
+  update stream s set version = s.version + 1 where s.store = _store and s.id = last.stream
+  returning s.version into version;
+  insert into fact (
+    store, position, stream, version, origin, event_id, type, schema_version, data, metadata,
+    correlation_id, causation_id, tenant, actor, traceparent, valid_from, valid_to, recorded_at,
+    revision, revises, retracted, reason
+  ) values (
+    _store, last_position, last.stream, version, last.origin, _event_id, last.type,
+    coalesce(_schema_version, last.schema_version), coalesce(_data::json, last.data),
+    coalesce(_metadata::jsonb, last.metadata), coalesce(_correlation_id, last.correlation_id),
+    coalesce(_causation_id, last.causation_id), last.tenant, _actor, _traceparent,
+    coalesce(_valid_from, last.valid_from), coalesce(_valid_to, last.valid_to), at,
+    last_revision, first_event_id, retracted, _reason
+  );
+  update store s set head = last_position, head_at = at where s.id = _store;
+end
+$$;
+
+-- The last position recorded at or before `_time`; null when `_time` is later than now.
+--
+-- The answer must stay the same whatever is appended later and whatever the system clock does. So a time after the last
+-- batch waits for the append in flight, and is then noted in the store's row: what is appended from then on is recorded
+-- after it. Recorded times never decrease along positions, so a binary search over the primary key finds the place.
+create function position_at(_store integer, _time timestamptz) returns bigint language plpgsql
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+declare
+  last_at timestamptz;
+  low bigint := 0;
+  high bigint;
+  middle bigint;
+begin
+  select s.head, s.head_at into high, last_at from store s where s.id = _store;
+  if _time > greatest(clock_timestamp(), last_at) then return null; end if;
+  if _time > last_at then
+    select s.head, s.head_at into high, last_at from store s where s.id = _store for no key update;
+    if _time > last_at then
+      update store s set head_at = _time where s.id = _store;
+      return high;
+    end if;
+  end if;
+  while low < high loop
+    middle := (low + high + 1) / 2;
+    if (select f.recorded_at from fact f where f.store = _store and f.position = middle) <= _time then
+      low := middle;
+    else
+      high := middle - 1;
+    end if;
+  end loop;
+  return low;
+end
+$$;

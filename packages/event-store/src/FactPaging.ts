@@ -1,0 +1,122 @@
+/**
+ * Pages of an answer: what a cursor holds, and what a query may ask for.
+ *
+ * @since 0.1.0
+ */
+import * as Timestamp from "@strata/postgres/Timestamp"
+import * as Effect from "effect/Effect"
+import * as Base64Url from "effect/encoding/Base64Url"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Belief from "./Belief.ts"
+import { EventStoreError } from "./EventStore.ts"
+import { type Fact, Position } from "./Fact.ts"
+import { type FactPage, type FactQuery, InvalidQuery } from "./FactQuery.ts"
+
+/**
+ * Where a page ended, and the moment the whole answer is for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Cursor = Schema.Struct({
+  /** The last position known to the answer. */
+  known: Schema.toCodecJson(Position),
+  /** The last fact of the page. */
+  position: Schema.toCodecJson(Position),
+  validFrom: Timestamp.Timestamp
+})
+export type Cursor = typeof Cursor.Type
+
+const CursorText = Schema.fromJsonString(Cursor)
+const encode = Schema.encodeSync(CursorText)
+const decode = Schema.decodeUnknownOption(CursorText)
+
+/**
+ * A query with its defaults filled in and its cursor read.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Page {
+  readonly orderBy: "position" | "validity"
+  readonly direction: "forwards" | "backwards"
+  readonly limit: number
+  readonly after: Cursor | undefined
+}
+
+/**
+ * Checks a query and reads its cursor.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(query: FactQuery): Effect.fn.Return<Page, EventStoreError> {
+  const { cursor, direction = "forwards", limit = 100, orderBy = "position", validAt, validDuring, versions } = query
+  if (!Number.isInteger(limit) || limit < 1 || limit > 1000) return yield* invalid("limit", "expected 1 to 1,000")
+  if (validDuring !== undefined && validAt !== undefined) {
+    return yield* invalid("validDuring", "not together with validAt")
+  }
+  if (validDuring !== undefined && validDuring.to <= validDuring.from) {
+    return yield* invalid("validDuring", "the period must end after it begins")
+  }
+  if (query.types !== undefined && query.types.length === 0) {
+    return yield* invalid("types", "expected at least one type")
+  }
+  for (const end of [versions?.from, versions?.to]) {
+    if (end !== undefined && !(Number.isInteger(end) && end >= 1 && end <= 2_147_483_647)) {
+      return yield* invalid("versions", "expected whole numbers from 1")
+    }
+  }
+  if (cursor === undefined) return { orderBy, direction, limit, after: undefined }
+  const after = Option.flatMap(Option.getSuccess(Base64Url.decodeString(cursor)), decode)
+  if (Option.isNone(after)) return yield* invalid("cursor", "not a cursor of this store")
+  return { orderBy, direction, limit, after: after.value }
+})
+
+/**
+ * A page out of up to one fact more than it may hold: the one too many tells that there is another page.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const cut = (found: ReadonlyArray<Fact>, { limit }: Page, known: Position): FactPage => {
+  const facts = found.slice(0, limit)
+  const last = facts.at(-1)
+  return {
+    facts,
+    next: last === undefined || found.length <= limit
+      ? null
+      : Base64Url.encode(encode({ known, position: last.position, validFrom: last.validFrom })),
+    knownAt: known
+  }
+}
+
+const invalid = (path: string, message: string) => new EventStoreError({ reason: new InvalidQuery({ path, message }) })
+
+/**
+ * The facts of a page, and one more if there is one, out of all that answer the query.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const select = (facts: ReadonlyArray<Fact>, { after, direction, limit, orderBy }: Page): ReadonlyArray<Fact> => {
+  const byOrder = orderBy === "validity" ? Belief.byValidity : Belief.byPosition
+  const ordered = facts.toSorted(direction === "forwards" ? byOrder : (a, b) => byOrder(b, a))
+  const rest = after === undefined
+    ? ordered
+    : ordered.filter((fact) =>
+      (byOrder(fact, after) > 0) === (direction === "forwards") && fact.position !== after.position
+    )
+  return rest.slice(0, limit + 1)
+}
+
+/**
+ * Nothing is known of the future.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const inTheFuture: Effect.Effect<never, EventStoreError> = Effect.suspend(() =>
+  Effect.fail(invalid("knownAt", "that moment has not passed yet"))
+)

@@ -1,0 +1,115 @@
+/**
+ * Questions on two time axes: which facts were believed at one moment, to hold at another.
+ *
+ * **Details**
+ *
+ * *Known at K*: of each fact recorded at or before K, its newest revision recorded at or before K; retracted ones are
+ * gone. *Valid at V*: its period holds V. Both combine in every read, with every filter. A filter looks at the
+ * revision that is believed, not at the ones it replaced.
+ *
+ * A question about a past K is answered the same for ever.
+ *
+ * @since 0.1.0
+ */
+import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as Schema from "effect/Schema"
+import type { EventId, Fact, Position, StreamId } from "./Fact.ts"
+
+/**
+ * A moment of what was known: a time (by the database's clock), or a position in the log.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type KnownAt =
+  | { readonly time: Timestamp.Timestamp }
+  | { readonly position: Position }
+
+/**
+ * A question. Everything that is given must hold; what is not given does not restrict.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FactQuery {
+  /** Default: now. */
+  readonly knownAt?: KnownAt | undefined
+  readonly validAt?: Timestamp.Timestamp | undefined
+  /** Periods that overlap `[from, to)`. Not together with `validAt`. */
+  readonly validDuring?: { readonly from: Timestamp.Timestamp; readonly to: Timestamp.Timestamp } | undefined
+  readonly tenant?: string | undefined
+  readonly stream?: StreamId | undefined
+  readonly category?: string | undefined
+  /** Any of these; `*` stands for one segment between dots: `order.*.paid`. */
+  readonly types?: ReadonlyArray<string> | undefined
+  readonly correlationId?: string | undefined
+  readonly causationId?: string | undefined
+  /** Top-level metadata that must be equal. */
+  readonly metadata?: { readonly [key: string]: Schema.Json } | undefined
+  /** Versions in the stream, both ends included. */
+  readonly versions?: { readonly from?: number | undefined; readonly to?: number | undefined } | undefined
+  /** `belief` (the default): the newest revision of each fact. `all`: every row of the log, retractions too. */
+  readonly revisions?: "belief" | "all" | undefined
+  /** Default: `position`. By `validity`: by `validFrom`, and by position where that is equal. */
+  readonly orderBy?: "position" | "validity" | undefined
+  /** Default: `forwards`. */
+  readonly direction?: "forwards" | "backwards" | undefined
+  /** Facts on a page, 1 to 1,000. Default: 100. */
+  readonly limit?: number | undefined
+  /** Where the page before ended: its `next`. The same question must be asked. */
+  readonly cursor?: string | undefined
+}
+
+/**
+ * A page of an answer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FactPage {
+  readonly facts: ReadonlyArray<Fact>
+  /** The cursor of the next page, null when this is the last one. All pages answer for the same moment. */
+  readonly next: string | null
+  /** The moment it answers for: the last position that was known. */
+  readonly knownAt: Position
+}
+
+/**
+ * A point of the plane: what was known at `knownAt` to hold at `validAt`. Both default to now.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Point {
+  readonly validAt?: Timestamp.Timestamp | undefined
+  readonly knownAt?: KnownAt | undefined
+}
+
+/**
+ * A fact that is seen otherwise from one point than from another. `worldMoved`: its validity began or ended between them.
+ * `weLearned`: it was recorded, corrected or retracted between them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Difference {
+  /** The first fact of the chain. */
+  readonly eventId: EventId
+  readonly before: Fact | null
+  readonly after: Fact | null
+  readonly worldMoved: boolean
+  readonly weLearned: boolean
+}
+
+// --------------------------------------------------------------------------------------------------------- errors
+
+/**
+ * The question cannot be answered: `path` names the field, `message` says what is wrong with it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidQuery extends Schema.TaggedError<InvalidQuery>()("InvalidQuery", {
+  path: Schema.String,
+  message: Schema.String
+}) {}

@@ -1,0 +1,101 @@
+/**
+ * Writing revisions to PostgreSQL. The statement is `revise_fact` in `migrations/0002_revisions.sql`.
+ *
+ * @since 0.1.0
+ */
+import type { Postgres } from "@strata/postgres/Postgres"
+import * as Pg from "@strata/postgres/PostgresTypes"
+import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import { EventStoreError } from "./EventStore.ts"
+import type { EventId, Fact, Position, StreamId } from "./Fact.ts"
+import * as PreparedRevision from "./PreparedRevision.ts"
+import { FactRetracted, type Revised, RevisionConflict, UnknownFact } from "./Revision.ts"
+
+/** What revise_fact returns. */
+interface ReviseRow {
+  readonly outcome: "written" | "unknown" | "seen" | "retracted" | "conflict" | "validity"
+  readonly lastEventId: EventId
+  readonly lastRevision: number
+  readonly lastPosition: Position
+  readonly firstEventId: EventId
+  readonly stream: StreamId
+  readonly version: number
+  readonly retracted: boolean
+  readonly at: Timestamp.Timestamp
+}
+
+/**
+ * One statement and, outside a transaction, one commit. Sending it again is safe: its event id tells.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const write = (
+  sql: Postgres["Service"]["sql"],
+  storeId: number,
+  r: PreparedRevision.PreparedRevision
+): Effect.Effect<ReviseRow, SqlError> =>
+  Effect.map(
+    sql<ReviseRow>`
+      select
+        outcome, last_event_id as "lastEventId", last_revision as "lastRevision", last_position as "lastPosition",
+        first_event_id as "firstEventId", stream, version, retracted, at
+      from revise_fact(
+        ${storeId}::integer, ${Pg.uuid(r.revises)}, ${r.retract}, ${Pg.uuid(r.eventId)}, ${Pg.text(r.data)},
+        ${Pg.int(r.schemaVersion)}, ${Pg.text(r.metadata)}, ${Pg.timestamptz(r.validFrom)},
+        ${Pg.timestamptz(r.validTo)}, ${Pg.text(r.reason)}, ${Pg.text(r.actor)}, ${Pg.text(r.tenant)},
+        ${Pg.text(r.correlationId)}, ${Pg.text(r.causationId)}, ${Pg.text(r.traceparent)},
+        ${Pg.int(r.expectedRevision)}
+      )`,
+    (rows) => rows[0]!
+  )
+
+/**
+ * What became of a revision. `factsById` reads what an id that was there before stands for.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const answer = (
+  revision: PreparedRevision.PreparedRevision,
+  row: ReviseRow,
+  factsById: (eventIds: ReadonlyArray<EventId>) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
+): Effect.Effect<Revised, EventStoreError> => {
+  const { eventId, revises } = revision
+  switch (row.outcome) {
+    case "written":
+      return Effect.succeed({
+        eventId,
+        revises: row.firstEventId,
+        revision: row.lastRevision,
+        stream: row.stream,
+        version: row.version,
+        position: row.lastPosition,
+        recordedAt: row.at,
+        retracted: row.retracted,
+        duplicate: false
+      })
+    case "seen":
+      return Effect.flatMap(factsById([eventId, revises]), (facts) => {
+        const stored = facts.find((fact) => fact.eventId === eventId)
+        const named = facts.find((fact) => fact.eventId === revises)
+        return stored === undefined
+          ? refuse(new UnknownFact({ eventId }))
+          : PreparedRevision.judge(revision, stored, named)
+      })
+    case "unknown":
+      return refuse(new UnknownFact({ eventId: revises }))
+    case "retracted":
+      return refuse(new FactRetracted({ eventId: revises, retraction: row.lastEventId, position: row.lastPosition }))
+    case "conflict":
+      return refuse(
+        new RevisionConflict({ eventId: revises, expected: revision.expectedRevision ?? 0, actual: row.lastRevision })
+      )
+    case "validity":
+      return PreparedRevision.endsTooEarly
+  }
+}
+
+const refuse = (reason: EventStoreError["reason"]) => Effect.fail(new EventStoreError({ reason }))
