@@ -1,6 +1,6 @@
 /**
  * The server's process: `node packages/server/src/main.ts`. SIGTERM and SIGINT stop it in order with exit code 0, a second
- * one at once. When it cannot start it says why in one line, with exit code 1.
+ * one at once; a stop that takes far longer than it may ends with 1. When it cannot start it says why in one line, with exit code 1.
  *
  * @since 0.1.0
  */
@@ -21,15 +21,36 @@ import * as Telemetry from "./Telemetry.ts"
 /** 128 and the number of SIGINT, as a shell would have it. */
 const interrupted = 130
 
-const exitAtOnceOnSecondSignal = Effect.sync(() => {
-  let signals = 0
-  const count = () => {
-    signals += 1
-    if (signals > 1) NodeProcess.exit(interrupted)
-  }
-  NodeProcess.on("SIGTERM", count)
-  NodeProcess.on("SIGINT", count)
-})
+/** Waits for the given number of signals. */
+const signals = (expected: number) =>
+  Effect.callback<void>((resume) => {
+    let seen = 0
+    const count = () => {
+      seen += 1
+      if (seen === expected) resume(Effect.void)
+    }
+    NodeProcess.on("SIGTERM", count)
+    NodeProcess.on("SIGINT", count)
+  })
+
+const exit = (code: number) => Effect.sync(() => NodeProcess.exit(code))
+
+/** Outlives the program, which the first signal interrupts. */
+const watch = <E, R>(effect: Effect.Effect<void, E, R>) => Effect.forkDetach(effect, { startImmediately: true })
+
+const exitAtOnceOnSecondSignal = watch(Effect.andThen(signals(2), exit(interrupted)))
+
+/** Releasing the database takes moments; a connection that answers nothing any more could hold it up for ever. */
+const releaseTimeout = "10 seconds"
+
+const exitWhenStopIsStuck = Effect.flatMap(ServerConfig, ({ shutdownTimeout }) =>
+  watch(Effect.gen(function*() {
+    yield* signals(1)
+    yield* Effect.sleep(shutdownTimeout)
+    yield* Effect.sleep(releaseTimeout)
+    yield* Console.error("Did not stop in time: the database was not released in order")
+    return yield* exit(1)
+  })))
 
 /** Expected failures carry a message for people; anything else is a defect and is shown whole. */
 const report = (cause: Cause.Cause<unknown>) => {
@@ -40,7 +61,7 @@ const report = (cause: Cause.Cause<unknown>) => {
   return Console.error(isExpected ? String(error.message).replaceAll(/\s+/g, " ") : Cause.pretty(cause))
 }
 
-const program = exitAtOnceOnSecondSignal.pipe(
+const program = Effect.all([exitAtOnceOnSecondSignal, exitWhenStopIsStuck], { discard: true }).pipe(
   Effect.andThen(Layer.launch(Server.layer)),
   Effect.provide(Telemetry.layer.pipe(Layer.provideMerge(ServerConfig.layer))),
   Effect.tapCause((cause) => Cause.hasInterruptsOnly(cause) ? Effect.void : report(cause))

@@ -9,12 +9,15 @@ import * as Server from "@strata/server/Server"
 import { ServerConfig } from "@strata/server/ServerConfig"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as PrivatePostgres from "@strata/testing/PrivatePostgres"
+import * as TcpProxy from "@strata/testing/TcpProxy"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import {
   conversation,
@@ -103,6 +106,39 @@ describe("the server's life", () => {
       )
       assert.strictEqual((yield* send("POST", c, { body: conversation("still") })).status, 201)
     }).pipe(Effect.provide(layerServer())))
+
+  it.live("a database that swallows everything holds up neither probes nor, for long, requests", () =>
+    Effect.gen(function*() {
+      const url = yield* PostgresTest.url
+      const { hostname, port } = new URL(Redacted.value(url))
+      const proxy = yield* TcpProxy.make({ host: hostname, port: Number(port) })
+      const server = yield* Layer.build(
+        onDatabase().pipe(Layer.provideMerge(
+          Postgres.layer({ url: proxy.through(url), statementTimeout: "1 second", socketTimeout: "2 seconds" })
+        ))
+      )
+      const { send } = Context.get(server, TestServer)
+      assert.strictEqual((yield* send("GET", c)).status, 200)
+      yield* proxy.blackhole
+      const [duration, health] = yield* Effect.timed(Effect.repeat(send("GET", "/health"), {
+        until: ({ status }) => status === 503,
+        schedule: soon
+      }))
+      assert.strictEqual(health.json.status, "DOWN")
+      assert.isBelow(Duration.toMillis(duration), 4000)
+      const answer = yield* Effect.timeout(send("GET", c), "8 seconds")
+      assert.strictEqual(answer.status, 503)
+      yield* proxy.cut
+      yield* proxy.pass
+      yield* Effect.repeat(send("GET", c), { until: ({ status }) => status === 200, schedule: soon })
+    }).pipe(
+      Effect.provide([
+        NodeServices.layer,
+        NodeHttpClient.layerUndici,
+        PostgresTest.layer({ migrations: Server.migrations })
+      ]),
+      Effect.scoped
+    ))
 
   it.live("without its database the server says so quickly, and recovers by itself", () =>
     Effect.gen(function*() {
