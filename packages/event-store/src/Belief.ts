@@ -56,6 +56,14 @@ export const byValidity = (a: Place, b: Place): number =>
  */
 export const byPosition = (a: Place, b: Place): number => a.position < b.position ? -1 : a.position > b.position ? 1 : 0
 
+/**
+ * By the place where each fact first was.
+ *
+ * @category ordering
+ * @since 0.1.0
+ */
+export const byOrigin = (a: Fact, b: Fact): number => a.origin < b.origin ? -1 : a.origin > b.origin ? 1 : 0
+
 /** What facts are ordered by. */
 type Place = Pick<Fact, "position" | "validFrom">
 

@@ -36,6 +36,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
+import * as Belief from "./Belief.ts"
 import type { Decider } from "./Decider.ts"
 import type { EventDecodeError } from "./EventDefinition.ts"
 import { EventStore, EventStoreError, type IdempotencyRecord } from "./EventStore.ts"
@@ -148,15 +149,33 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
   const snapshots = snapshotsOf(store, decider)
   const turns = yield* RcMap.make({ lookup: (_id: string) => Semaphore.make(1) })
 
+  const newFacts = (id: string, version: number) =>
+    store.readStream(streamId(decider.category, id), { fromVersion: version + 1, limit: pageSize })
+
   const catchUp = Effect.fnUntraced(function*(id: string, from: Aggregate<State>) {
     let aggregate = from
     while (true) {
-      const stream = streamId(decider.category, id)
-      const facts = yield* store.readStream(stream, { fromVersion: aggregate.version + 1, limit: pageSize })
+      const facts = yield* newFacts(id, aggregate.version)
+      // A revision changes what was folded already.
+      if (facts.some((fact) => fact.revision > 0)) return yield* foldBelief(id)
       aggregate = yield* Effect.fromResult(fold(decider, aggregate, facts))
       if (facts.length < pageSize) return aggregate
     }
   })
+
+  /** Folds the whole stream as it is believed now, each fact in the place where it first was. */
+  const foldBelief = Effect.fnUntraced(function*(id: string) {
+    const facts: Array<Fact> = []
+    while (true) {
+      const page = yield* newFacts(id, facts.at(-1)?.version ?? 0)
+      facts.push(...page)
+      if (page.length < pageSize) break
+    }
+    const { state } = yield* Effect.fromResult(fold(decider, nothing(decider), Belief.resolve(facts)))
+    const last = facts.at(-1)
+    return { state, version: last?.version ?? 0, position: last?.position ?? beginning }
+  })
+
   const known = yield* Cache.make({
     capacity: options.capacity ?? 10_000,
     timeToLive: options.timeToLive ?? "10 minutes",
@@ -268,6 +287,10 @@ const isStoreError = Schema.is(EventStoreError)
 
 const pageSize = 1000
 
+const nothing = <State, Command, Event extends { readonly _tag: string }, Error>(
+  decider: Decider<State, Command, Event, Error>
+): Aggregate<State> => ({ state: decider.initial, version: 0, position: beginning })
+
 const fold = <State, Command, Event extends { readonly _tag: string }, Error>(
   decider: Decider<State, Command, Event, Error>,
   from: Aggregate<State>,
@@ -288,7 +311,7 @@ const snapshotsOf = <State, Command, Event extends { readonly _tag: string }, Er
   store: EventStore["Service"],
   decider: Decider<State, Command, Event, Error>
 ) => {
-  const empty: Aggregate<State> = { state: decider.initial, version: 0, position: beginning }
+  const empty = nothing(decider)
   const policy = decider.snapshot
   if (policy === undefined) return { load: (_id: string) => Effect.succeed(empty), save: () => Effect.void }
 

@@ -15,6 +15,7 @@ const fact = (position: bigint, fields: Partial<Fact> = {}): Fact => ({
   position: Position.make(position),
   stream: streamId("counter", "1"),
   version: Number(position),
+  origin: Position.make(position),
   eventId: EventId.make(`00000000-0000-7000-8000-${String(position).padStart(12, "0")}`),
   type: "Counted",
   schemaVersion: 1,
