@@ -7,7 +7,7 @@ import { ConversationEvents } from "@strata/conversations/domain/ConversationEve
 import { EventStore, type EventStoreError } from "@strata/event-store/EventStore"
 import * as Fact from "@strata/event-store/Fact"
 import { Api } from "@strata/http-api/Api"
-import type { StoredEvent } from "@strata/http-api/EventStoreApi"
+import type { AppendEvent, StoredEvent } from "@strata/http-api/EventStoreApi"
 import { defaultLimit } from "@strata/http-api/Paging"
 import { CurrentPrincipal } from "@strata/http-api/Principal"
 import { BadRequest, NotFound, RuleViolated } from "@strata/http-api/Problem"
@@ -89,16 +89,7 @@ export const layer = HttpApiBuilder.group(
       append: Effect.fnUntraced(function*({ headers, params, payload }) {
         yield* find(params)
         const { subject, tenant } = yield* CurrentPrincipal
-        const stream = payload.streamId ?? payload.aggregateId
-        const data = payload.eventData ?? payload.payload
-        if (stream === undefined) return yield* missing("body.streamId", "Expected the stream")
-        if (data === undefined) return yield* missing("body.eventData", "Expected the content")
-        if (ConversationEvents.has({ type: payload.eventType }) || Fact.categoryOf(stream) === "conversation") {
-          return yield* new RuleViolated({
-            rule: "ReservedEvent",
-            detail: `${payload.eventType} in ${stream} belongs to the messaging application: use its endpoints`
-          })
-        }
+        const { data, stream } = yield* contentOf(payload)
         const [first] = yield* answered(store.readStream(stream, { limit: 1 }))
         if (first !== undefined && first.tenant !== tenant) {
           return yield* new NotFound({ detail: `There is no stream ${stream}` })
@@ -176,6 +167,21 @@ export const layer = HttpApiBuilder.group(
     })
   })
 )
+
+/** What is appended, and where to: either name does. The messaging application's own facts are not taken. */
+const contentOf = Effect.fnUntraced(function*(payload: typeof AppendEvent.Type) {
+  const stream = payload.streamId ?? payload.aggregateId
+  const data = payload.eventData ?? payload.payload
+  if (stream === undefined) return yield* missing("body.streamId", "Expected the stream")
+  if (data === undefined) return yield* missing("body.eventData", "Expected the content")
+  if (ConversationEvents.has({ type: payload.eventType }) || Fact.categoryOf(stream) === "conversation") {
+    return yield* new RuleViolated({
+      rule: "ReservedEvent",
+      detail: `${payload.eventType} in ${stream} belongs to the messaging application: use its endpoints`
+    })
+  }
+  return { data, stream }
+})
 
 /** A read of the store; that it is away is for the problem layer to say. */
 const answered = <A, R>(read: Effect.Effect<A, EventStoreError, R>) => Effect.orDie(read)

@@ -74,7 +74,7 @@ export const middleware = <E, R>(
       }),
       seconds
     )
-    if (!quiet.test(route)) yield* logLine(request, route, status, seconds)
+    if (!quiet.test(request.url)) yield* logLine(request, route, status, seconds)
     return yield* exit
   })
 
