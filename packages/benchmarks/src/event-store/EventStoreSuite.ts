@@ -1,0 +1,230 @@
+/**
+ * The event store beside Emmett, message-db and plain SQL: appends, reads, subscriptions, and how they bear growth.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Path from "effect/Path"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import * as Callers from "../Callers.ts"
+import { type BenchmarkError, failure, type Lane, type Suite, type Work } from "../Suite.ts"
+import * as EmmettSystem from "./EmmettSystem.ts"
+import { emmettCallers, goals } from "./Goals.ts"
+import * as Lanes from "./Lanes.ts"
+import * as MessageDbSystem from "./MessageDbSystem.ts"
+import * as PlainSystem from "./PlainSystem.ts"
+import * as Server from "./Server.ts"
+import * as StrataFill from "./StrataFill.ts"
+import * as StrataSystem from "./StrataSystem.ts"
+import * as Workload from "./Workload.ts"
+
+/** How much is stored. */
+const sizes = {
+  full: { small: 10_000, large: 5_000_000, catchUp: 1_000_000, emmettCatchUp: 50_000 },
+  quick: { small: 10_000, large: 500_000, catchUp: 100_000, emmettCatchUp: 10_000 }
+}
+
+type Sizes = (typeof sizes)["full"]
+
+/**
+ * `event-store`.
+ *
+ * @category suites
+ * @since 0.1.0
+ */
+export const suite: Suite = {
+  name: "event-store",
+  open: Effect.fnUntraced(function*({ quick }) {
+    const size = quick ? sizes.quick : sizes.full
+    const server = yield* Server.start
+    const open = yield* openSystems(server)
+    return {
+      versions: yield* versions,
+      settings: server.settings,
+      serverPid: server.pid,
+      works: yield* works(server, open, size),
+      goals,
+      notes: [
+        "A name ends with the number of callers; operations are facts; one caller appends or reads at a time.",
+        "Appends name the version they expect, but hot ones. Everything written is counted and its order checked.",
+        "Emmett retries a hot append that lost against another one; its number of connections is 32.",
+        "message-db: the functions of its package; an append of 100 is one statement of 100 calls.",
+        `plain SQL, batched: one statement for 256 appends, with stream rows and version check, by one connection.`,
+        `Catching up: ${size.catchUp} facts of a store of ${size.large}; Emmett ${size.emmettCatchUp} of as many, since ` +
+        "it slows down with the size of the store."
+      ]
+    }
+  })
+}
+
+const openSystems = Effect.fnUntraced(function*(server: Server.Server) {
+  return {
+    strata: yield* Effect.flatMap(server.createDatabase("strata"), StrataSystem.make),
+    emmett: yield* Effect.flatMap(server.createDatabase("emmett"), EmmettSystem.make),
+    messageDb: yield* Effect.flatMap(server.createDatabase("message_db"), MessageDbSystem.make),
+    plain: yield* Effect.flatMap(server.createDatabase("plain"), PlainSystem.make)
+  }
+})
+
+type Systems = Effect.Success<ReturnType<typeof openSystems>>
+
+const works = Effect.fnUntraced(function*(server: Server.Server, systems: Systems, size: Sizes) {
+  const { emmett, messageDb, plain, strata } = systems
+  const before = server.checkpoint
+  // Made when the first work asks for it, and kept for the others.
+  const scope = yield* Effect.scope
+  const large = yield* Effect.cached(
+    Effect.gen(function*() {
+      const store = yield* Effect.flatMap(server.createDatabase("strata_large"), StrataSystem.make)
+      yield* StrataFill.fill(store.sql, size.large)
+      yield* server.checkpoint
+      return store
+    }).pipe(Effect.provideService(Scope.Scope, scope))
+  )
+
+  const append1: Work = {
+    name: "append-1",
+    lanes: Effect.succeed([
+      ...[1, 32, 256].flatMap((callers): ReadonlyArray<Lane> => {
+        const options = { work: `append-1@${callers}`, callers, facts: 1, before, latency: callers === 256 }
+        return [Lanes.append(strata, options), Lanes.append(messageDb, options)]
+      }),
+      ...emmettCallers.map((callers) =>
+        Lanes.append(emmett, { work: `append-1@${callers}`, callers, facts: 1, before, latency: callers === 256 })
+      ),
+      ...[1, 32].map((callers) => plainInserts(plain, { work: `append-1@${callers}`, callers, before })),
+      ...[32, 256].map((size) => plainBatches(plain, { work: `append-1@${size}`, size, before }))
+    ])
+  }
+
+  const append100: Work = {
+    name: "append-100",
+    lanes: Effect.succeed(
+      [1, 32].flatMap((callers) =>
+        [strata, emmett, messageDb, plain].map((system) =>
+          Lanes.append(system, { work: `append-100@${callers}`, callers, facts: 100, before })
+        )
+      )
+    )
+  }
+
+  const hot: Work = {
+    name: "hot",
+    lanes: Effect.succeed(
+      [1, 32, 256].flatMap((callers) =>
+        [strata, emmett, messageDb].map((system) => Lanes.hot(system, { work: `hot@${callers}`, callers }))
+      )
+    )
+  }
+
+  const read: Work = {
+    name: "read",
+    lanes: Effect.gen(function*() {
+      const readers = [strata, emmett, messageDb, plain]
+      for (const reader of readers) yield* Lanes.prepareReads(reader)
+      return [1, 32].flatMap((callers) =>
+        readers.map((reader) => Lanes.read(reader, { work: `read@${callers}`, callers }))
+      )
+    })
+  }
+
+  const catchUp: Work = {
+    name: "catch-up",
+    lanes: Effect.gen(function*() {
+      const store = yield* large
+      const peer = yield* Effect.flatMap(server.createDatabase("emmett_catch_up"), EmmettSystem.make)
+      // One after the other: its consumer misses messages that were appended at the same time.
+      for (let n = 0; n * 100 < size.emmettCatchUp; n++) {
+        yield* peer.append(Workload.streamName("filled", n), 0, Array.from({ length: 100 }, (_, k) => Workload.data(k)))
+      }
+      const until = BigInt(size.catchUp)
+      const work = "catch-up"
+      return [
+        Lanes.catchUp("Strata", { work, facts: size.catchUp, run: store.catchUp(until) }),
+        Lanes.catchUp("plain SQL", { work, facts: size.catchUp, run: PlainSystem.catchUp(store.sql, until) }),
+        Lanes.catchUp("Emmett", { work, facts: size.emmettCatchUp, run: peer.catchUp(size.emmettCatchUp) })
+      ]
+    })
+  }
+
+  const memory: Work = {
+    name: "memory",
+    rounds: 1,
+    lanes: Effect.map(large, (store) => [residentMemory(store, size.large)])
+  }
+
+  const growth: Work = {
+    name: "growth",
+    lanes: Effect.gen(function*() {
+      const small = yield* Effect.flatMap(server.createDatabase("strata_small"), StrataSystem.make)
+      const refill = Effect.andThen(StrataFill.refill(small.sql, size.small), before)
+      return [
+        Lanes.append(small, { work: "growth, small store", callers: 256, facts: 1, before: refill }),
+        Lanes.append(yield* large, { work: "growth, large store", callers: 256, facts: 1, before })
+      ]
+    })
+  }
+
+  // Reads of one stream with corrections, known at a time, beside the same read without the time axis, in a small and in
+  // a large store, belong here: "known-at".
+
+  return [append1, append100, hot, read, catchUp, memory, growth]
+})
+
+/** Single-row inserts: no stream row and no version check. */
+const plainInserts = (
+  plain: PlainSystem.PlainSystem,
+  options: { readonly work: string; readonly callers: number; readonly before: Effect.Effect<void, BenchmarkError> }
+): Lane =>
+  Lanes.append({
+    ...plain,
+    name: "plain SQL, single inserts",
+    append: (stream, version, facts) => plain.insertOne(stream, version === "any" ? 0 : version, facts[0]!)
+  }, { ...options, facts: 1 })
+
+/** What a group append does, by hand: one connection writes batch after batch of one-fact appends. */
+const plainBatches = (
+  plain: PlainSystem.PlainSystem,
+  options: { readonly work: string; readonly size: number; readonly before: Effect.Effect<void, BenchmarkError> }
+): Lane => ({
+  system: "plain SQL, batched",
+  run: Lanes.audited(plain, { ...options, facts: options.size }, (prefix, seconds) =>
+    Callers.run({
+      callers: 1,
+      seconds,
+      call: (_, turn) =>
+        plain.appendMany(Array.from({ length: options.size }, (_, caller) => ({
+          stream: Workload.streamName(prefix, caller + Math.floor(turn / 10) * options.size),
+          version: turn % 10,
+          facts: [Workload.data(turn)]
+        })))
+    }))
+})
+
+/** This process's memory while a subscription reads the whole log: the mean of the second tenth, and of the last one. */
+const residentMemory = (store: StrataSystem.StrataSystem, facts: number): Lane => ({
+  system: store.name,
+  run: Effect.fnUntraced(function*(_, watch) {
+    const samples: Array<number> = []
+    yield* watch(store.catchUp(BigInt(facts), () => samples.push(process.memoryUsage.rss())))
+    const tenth = Math.floor(samples.length / 10)
+    const mean = (part: ReadonlyArray<number>) => part.reduce((sum, value) => sum + value, 0) / part.length
+    return [
+      { work: "memory, beginning of catch-up", unit: "bytes", value: mean(samples.slice(tenth, 2 * tenth)) },
+      { work: "memory, end of catch-up", unit: "bytes", value: mean(samples.slice(-tenth)) }
+    ]
+  })
+})
+
+const Manifest = Schema.fromJsonString(Schema.Struct({ dependencies: Schema.Record(Schema.String, Schema.String) }))
+
+/** The package's dependencies are exact, so they are the versions. */
+const versions = Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const file = path.join(import.meta.dirname, "..", "..", "package.json")
+  const { dependencies } = yield* Schema.decodeEffect(Manifest)(yield* fs.readFileString(file))
+  return { node: process.versions.node, ...dependencies }
+}).pipe(Effect.mapError(failure("Reading the versions")))

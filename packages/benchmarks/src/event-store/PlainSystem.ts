@@ -1,0 +1,185 @@
+/**
+ * Plain SQL through the driver that Strata uses, on Strata's own tables and indexes: what PostgreSQL itself can do.
+ *
+ * @since 0.1.0
+ */
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import type * as PgClient from "@effect/sql-pg/PgClient"
+import * as EventStoreMigrations from "@strata/event-store/EventStoreMigrations"
+import type { Fact } from "@strata/event-store/Fact"
+import * as Migrations from "@strata/postgres/Migrations"
+import * as Postgres from "@strata/postgres/Postgres"
+import * as Pg from "@strata/postgres/PostgresTypes"
+import * as Effect from "effect/Effect"
+import type * as Redacted from "effect/Redacted"
+import * as Crypto from "node:crypto"
+import { BenchmarkError, failure } from "../Suite.ts"
+import * as Server from "./Server.ts"
+import { auditOf } from "./StrataSystem.ts"
+import type { System } from "./System.ts"
+import * as Workload from "./Workload.ts"
+
+/**
+ * A stream, the version it must have, and what it gets.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Slice {
+  readonly stream: string
+  readonly version: number
+  readonly facts: ReadonlyArray<Workload.Data>
+}
+
+/**
+ * Plain SQL, and what only it is asked for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PlainSystem extends System {
+  /** Appends to many streams by one statement: all or none. */
+  readonly appendMany: (slices: ReadonlyArray<Slice>) => Effect.Effect<void, BenchmarkError>
+  /** One fact by one insert: no stream, no version check. */
+  readonly insertOne: (stream: string, version: number, data: Workload.Data) => Effect.Effect<void, BenchmarkError>
+}
+
+/**
+ * Opens the tables in a database, for the time of the scope.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
+  const postgres = yield* Server.connect({ url, maxConnections: 32, statementTimeout: 0 })
+  const { sql } = postgres
+  yield* Migrations.run([EventStoreMigrations.migrations]).pipe(
+    Effect.provideService(Postgres.Postgres, postgres),
+    Effect.provide(NodeServices.layer),
+    Effect.mapError(failure("Making the tables"))
+  )
+  yield* sql`create sequence plain_position owned by fact.position`.pipe(
+    Effect.mapError(failure("Making the sequence"))
+  )
+
+  // One statement, one round trip: the streams are locked and checked by the upsert, the facts follow from it.
+  const appendMany: PlainSystem["appendMany"] = (slices) =>
+    Effect.suspend(() => {
+      const facts = slices.flatMap(({ facts, stream }) => facts.map((data, index) => ({ stream, data, index })))
+      const ids = facts.map(() => Crypto.randomUUID())
+      const metadata = facts.map(() => Workload.toJson(Workload.metadata))
+      return sql<{ position: bigint }>`
+        with slice as materialized (
+          select * from unnest(
+            ${Pg.textArray(slices.map(({ stream }) => stream))},
+            ${Pg.intArray(slices.map(({ version }) => version))},
+            ${Pg.intArray(slices.map(({ facts }) => facts.length))}
+          ) as s(stream, expected, added)
+        ), written as (
+          insert into stream (store, id, version)
+          select 1, slice.stream, slice.expected + slice.added from slice
+          on conflict (store, id) do update set version = excluded.version
+          where stream.version = (select expected from slice where slice.stream = excluded.id)
+          returning id
+        )
+        insert into fact (
+          store, position, origin, stream, version, event_id, type, schema_version, data, metadata,
+          correlation_id, tenant, valid_from, valid_to, recorded_at
+        )
+        select
+          1, nextval('plain_position'), currval('plain_position'), f.stream, slice.expected + f.place, f.id, ${Workload.type}, 1, f.data::json,
+          f.metadata::jsonb, f.id::text, 'default', now(), 'infinity', now()
+        from unnest(
+          ${Pg.textArray(facts.map(({ stream }) => stream))},
+          ${Pg.intArray(facts.map(({ index }) => index + 1))},
+          ${Pg.uuidArray(ids)},
+          ${Pg.textArray(facts.map(({ data }) => Workload.toJson(data)))},
+          ${Pg.textArray(metadata)}
+        ) as f(stream, place, id, data, metadata)
+        join slice using (stream)
+        join written on written.id = f.stream
+        returning position`.pipe(
+        Effect.mapError(failure("Plain append")),
+        Effect.flatMap((rows) =>
+          rows.length === facts.length
+            ? Effect.void
+            : Effect.fail(new BenchmarkError({ message: `Plain append wrote ${rows.length} of ${facts.length} facts` }))
+        )
+      )
+    })
+
+  const insertOne: PlainSystem["insertOne"] = (stream, version, data) =>
+    Effect.suspend(() => {
+      const id = Crypto.randomUUID()
+      return sql`
+        insert into fact (
+          store, position, origin, stream, version, event_id, type, schema_version, data, metadata,
+          correlation_id, tenant, valid_from, valid_to, recorded_at
+        )
+        values (
+          1, nextval('plain_position'), currval('plain_position'), ${stream}, ${Pg.int(version + 1)}, ${
+        Pg.uuid(id)
+      }, ${Workload.type}, 1,
+          ${Pg.jsonText(Workload.toJson(data))}, ${Pg.jsonText(Workload.toJson(Workload.metadata))},
+          ${id}, 'default', now(), 'infinity', now()
+        )
+        returning position`
+    }).pipe(Effect.asVoid, Effect.mapError(failure("Plain insert")))
+
+  return {
+    name: "plain SQL",
+    append: (stream, version, facts) =>
+      version === "any"
+        ? Effect.die("plain SQL is not measured without a version")
+        : appendMany([{ stream, version, facts }]),
+    appendMany,
+    insertOne,
+    readStream: (stream, length) =>
+      sql<Fact>`
+        select ${columns(sql)} from fact
+        where store = 1 and stream = ${stream} and version >= 1
+        order by version
+        limit 1000`.pipe(
+        Effect.mapError(failure("Plain read")),
+        Effect.flatMap((facts) =>
+          facts.length === length && facts.every((fact, index) => fact.version === index + 1)
+            ? Effect.void
+            : Effect.fail(new BenchmarkError({ message: `Plain SQL read ${facts.length} of ${length} facts` }))
+        )
+      ),
+    head: Effect.mapBoth(sql<{ head: bigint }>`select coalesce(max(position), 0) as head from fact`, {
+      onSuccess: (rows) => rows[0]!.head,
+      onFailure: failure("Plain head")
+    }),
+    audit: auditOf(sql)
+  } satisfies PlainSystem
+})
+
+/**
+ * Reads a log of Strata's from its beginning to a position, a thousand facts at a time, with the columns that Strata reads.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const catchUp = Effect.fnUntraced(function*(sql: PgClient.PgClient, until: bigint) {
+  let position = 0n
+  while (position < until) {
+    const facts = yield* sql<Fact>`
+      select ${columns(sql)} from fact
+      where store = 1 and position > ${Pg.bigint(position)}
+      order by position
+      limit 1000`.pipe(Effect.mapError(failure("Plain catch-up")))
+    for (const fact of facts) {
+      if (fact.position !== ++position) {
+        return yield* new BenchmarkError({ message: `Plain catch-up found ${fact.position} at ${position}` })
+      }
+    }
+  }
+})
+
+/** Those of Strata's model. */
+const columns = (sql: PgClient.PgClient) =>
+  sql.literal(`
+    position, stream, version, origin, event_id as "eventId", type, schema_version as "schemaVersion", data, metadata,
+    correlation_id as "correlationId", causation_id as "causationId", tenant, actor, traceparent,
+    valid_from as "validFrom", valid_to as "validTo", recorded_at as "recordedAt", revision, revises, retracted, reason`)

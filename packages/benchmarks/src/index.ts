@@ -1,0 +1,5 @@
+export * as Callers from "./Callers.ts"
+export * as Machine from "./Machine.ts"
+export * as Report from "./Report.ts"
+export * as Rounds from "./Rounds.ts"
+export * as Suite from "./Suite.ts"
