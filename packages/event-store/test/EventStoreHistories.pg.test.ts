@@ -1,10 +1,12 @@
 import { layer } from "@effect/vitest"
 import { deepStrictEqual } from "@effect/vitest/utils"
-import type { Append, EventStore, ExpectedVersion } from "@strata/event-store/EventStore"
+import type { Append, EventStore } from "@strata/event-store/EventStore"
 import * as EventStoreMemory from "@strata/event-store/EventStoreMemory"
 import { migrations } from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import * as Fact from "@strata/event-store/Fact"
+import type { FactQuery } from "@strata/event-store/FactQuery"
+import type { Revision } from "@strata/event-store/Revision"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Arbitrary from "effect/Arbitrary"
@@ -16,75 +18,214 @@ import * as Schema from "effect/Schema"
 
 const Database = Layer.merge(PostgresTest.layer({ migrations: [migrations] }), SecureRandom.layerWebCrypto)
 
-/** One append of a generated history: few streams, ids and keys, so that they meet. */
-const Step = Schema.Struct({
+const between = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
+
+// Few streams, ids, keys and moments, so that they meet. A `Pick` stands for one of the facts that are there by then.
+const StreamName = Schema.Literals(["counter-1", "counter-2", "meter-1"])
+const Pick = between(0, 60)
+const Moment = Schema.NullOr(between(0, 4))
+/** True once in four times. */
+const Seldom = between(0, 3)
+
+const AppendStep = Schema.TaggedStruct("Append", {
   facts: Schema.Array(Schema.Struct({
-    stream: Schema.Literals(["counter-1", "counter-2", "counter-3"]),
-    id: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 12 })),
-    n: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 1 })),
-    valid: Schema.NullOr(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 3 })))
-  })).check(Schema.isMaxLength(3)),
+    stream: StreamName,
+    /** One of few ids, which others may have; over 3, one of its own. */
+    id: between(1, 12),
+    n: between(0, 2),
+    from: Moment,
+    to: Moment
+  })).check(Schema.isMinLength(1), Schema.isMaxLength(3)),
   expect: Schema.NullOr(Schema.Struct({
-    stream: Schema.Literals(["counter-1", "counter-2", "counter-3"]),
-    version: Schema.Union([
-      Schema.Literals(["any", "noStream", "streamExists"]),
-      Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 4 }))
-    ])
+    stream: StreamName,
+    version: Schema.Union([Schema.Literals(["any", "noStream", "streamExists"]), between(0, 4)])
   })),
-  key: Schema.NullOr(Schema.Literals(["a", "b", "c"]))
+  key: between(0, 9)
 })
-const History = Schema.Array(Step).check(Schema.isMaxLength(15))
+const ReviseStep = Schema.TaggedStruct("Revise", {
+  revises: Pick,
+  /** Under the id of a fact that is there. */
+  again: Seldom,
+  retract: Schema.Boolean,
+  n: Schema.NullOr(between(0, 2)),
+  from: Moment,
+  to: Moment,
+  expected: between(0, 5)
+})
+const Filter = Schema.Union([
+  Schema.TaggedStruct("None", {}),
+  Schema.TaggedStruct("ValidAt", { time: between(0, 4) }),
+  Schema.TaggedStruct("During", { from: between(0, 4), to: between(0, 4) }),
+  Schema.TaggedStruct("Stream", {
+    stream: StreamName,
+    from: Schema.NullOr(between(1, 3)),
+    to: Schema.NullOr(between(1, 5))
+  }),
+  Schema.TaggedStruct("Category", { category: Schema.Literals(["counter", "meter"]) }),
+  Schema.TaggedStruct("Type", { type: Schema.Literals(["n.*", "n.0", "*.1", "n"]) }),
+  Schema.TaggedStruct("Metadata", { n: between(0, 2) })
+])
+const ReadStep = Schema.TaggedStruct("Read", {
+  known: Schema.NullOr(Pick),
+  filters: Schema.Array(Filter).check(Schema.isMaxLength(2)),
+  all: Seldom,
+  orderBy: Schema.Literals(["position", "validity"]),
+  direction: Schema.Literals(["forwards", "backwards"]),
+  limit: between(1, 4)
+})
+const History = Schema.Array(Schema.Union([AppendStep, AppendStep, ReviseStep, ReviseStep, ReadStep])).check(
+  Schema.isMinLength(8),
+  Schema.isMaxLength(24)
+)
+type Step = typeof History.Type[number]
 
-const toAppend = (step: typeof Step.Type): Append => ({
-  facts: step.facts.map(({ id, n, stream, valid }): Fact.NewFact => ({
+const eventId = (n: number) => Fact.EventId.make(`00000000-0000-7000-8000-${String(n).padStart(12, "0")}`)
+const time = (n: number | null) => n === null ? undefined : Timestamp.fromMicros(BigInt(n) * 1_000_000n)
+
+const toAppend = (step: Extract<Step, { _tag: "Append" }>, number: number): Append => ({
+  facts: step.facts.map(({ from, id, n, stream, to }, index): Fact.NewFact => ({
     stream: Fact.StreamId.make(stream),
-    type: "Counted",
+    type: `n.${n}`,
     data: { n },
-    eventId: Fact.EventId.make(`00000000-0000-7000-8000-${`${id}`.padStart(12, "0")}`),
-    validFrom: valid === null ? undefined : Timestamp.fromMicros(BigInt(valid))
+    eventId: eventId(id <= 3 ? id : 100 + number * 10 + index),
+    metadata: { n },
+    // A period without a beginning would begin now: later than any end there is here.
+    validFrom: time(from ?? (to === null ? null : 0)),
+    validTo: time(to)
   })),
-  expect: step.expect === null ? {} : { [step.expect.stream]: step.expect.version satisfies ExpectedVersion },
-  idempotency: step.key === null ? undefined : { key: step.key, fingerprint: "f", answer: { key: step.key } }
+  expect: step.expect === null ? {} : { [step.expect.stream]: step.expect.version },
+  idempotency: step.key > 1 ? undefined : { key: `key ${step.key}`, fingerprint: "f", answer: { key: step.key } }
 })
 
-/** Runs a history and tells everything that does not hang on the clock. */
-const observe = Effect.fnUntraced(function*(store: EventStore["Service"], history: typeof History.Type) {
-  const results = yield* Effect.forEach(
-    history,
-    (step) =>
-      Effect.map(Effect.result(store.append(toAppend(step))), (result) =>
-        Result.isSuccess(result)
-          ? {
-            duplicate: result.success.duplicate,
-            facts: result.success.facts.map(({ eventId, position, stream, version }) => ({
-              eventId,
-              position,
-              stream,
-              version
-            }))
-          }
-          : { ...result.failure.reason })
-  )
-  const log = (yield* store.readLog({ after: Fact.beginning })).map((fact) => ({
-    ...fact,
-    traceparent: null,
-    recordedAt: null,
-    validFrom: fact.validFrom === fact.recordedAt ? null : fact.validFrom
-  }))
-  return { results, log }
+const pick = (log: ReadonlyArray<Fact.Fact>, n: number) => log.length === 0 ? eventId(99) : log[n % log.length]!.eventId
+
+const toRevision = (
+  step: Extract<Step, { _tag: "Revise" }>,
+  number: number,
+  log: ReadonlyArray<Fact.Fact>
+): Revision => {
+  const fields = {
+    revises: pick(log, step.revises),
+    eventId: step.again === 0 ? pick(log, step.revises + 1) : eventId(100 + number * 10),
+    reason: "r",
+    actor: "a",
+    expectedRevision: step.expected > 1 ? undefined : step.expected
+  }
+  if (step.retract) return { _tag: "Retraction", ...fields }
+  return {
+    _tag: "Correction",
+    ...fields,
+    data: step.n === null ? undefined : { n: step.n },
+    validFrom: time(step.from),
+    validTo: time(step.to)
+  }
+}
+
+const toFilter = (filter: typeof Filter.Type): FactQuery => {
+  switch (filter._tag) {
+    case "None":
+      return {}
+    case "ValidAt":
+      return { validAt: time(filter.time) }
+    case "During":
+      return { validDuring: { from: time(filter.from)!, to: time(filter.to)! } }
+    case "Stream":
+      return {
+        stream: Fact.StreamId.make(filter.stream),
+        versions: { from: filter.from ?? undefined, to: filter.to ?? undefined }
+      }
+    case "Category":
+      return { category: filter.category }
+    case "Type":
+      return { types: [filter.type] }
+    case "Metadata":
+      return { metadata: { n: filter.n } }
+  }
+}
+
+const toQuery = (step: Extract<Step, { _tag: "Read" }>, log: ReadonlyArray<Fact.Fact>): FactQuery => ({
+  ...step.filters.map(toFilter).reduce((all, filter) => ({ ...all, ...filter }), {}),
+  knownAt: step.known === null ? undefined : { position: Fact.Position.make(BigInt(step.known % (log.length + 2))) },
+  revisions: step.all === 0 ? "all" : "belief",
+  orderBy: step.orderBy,
+  direction: step.direction,
+  limit: step.limit
 })
+
+/** Everything of a fact that does not hang on the clock. Periods that begin at the recording begin at no moment here. */
+const shown = (fact: Fact.Fact) => ({
+  ...fact,
+  traceparent: null,
+  recordedAt: null,
+  validFrom: fact.validFrom < 1_000_000_000n ? fact.validFrom : null
+})
+
+const readPages = Effect.fnUntraced(function*(store: EventStore["Service"], query: FactQuery) {
+  const pages: Array<ReadonlyArray<unknown>> = []
+  let cursor: string | undefined
+  do {
+    const page = yield* store.read({ ...query, cursor })
+    pages.push(page.facts.map(shown))
+    cursor = page.next ?? undefined
+  } while (cursor !== undefined)
+  return pages
+})
+
+const run = Effect.fnUntraced(function*(store: EventStore["Service"], step: Step, number: number) {
+  const log = yield* store.readLog({ after: Fact.beginning })
+  switch (step._tag) {
+    case "Append": {
+      const { duplicate, facts } = yield* store.append(toAppend(step, number))
+      const places = facts.map(({ eventId, position, stream, version }) => ({ eventId, position, stream, version }))
+      return { duplicate, places }
+    }
+    case "Revise": {
+      const { recordedAt: _, ...revised } = yield* store.revise(toRevision(step, number, log))
+      return revised
+    }
+    case "Read":
+      return yield* readPages(store, toQuery(step, log))
+  }
+})
+
+/** Runs a history, and tells all it answered and left: the whole plane, from every position and every moment. */
+const observe = Effect.fnUntraced(function*(store: EventStore["Service"], history: typeof History.Type) {
+  const answers = yield* Effect.forEach(history, (step, number) =>
+    Effect.map(
+      Effect.result(run(store, step, number)),
+      (result) => Result.isSuccess(result) ? result.success : { ...result.failure.reason }
+    ))
+  const log = yield* store.readLog({ after: Fact.beginning })
+  const chains = yield* Effect.forEach(
+    log,
+    (fact) => Effect.map(store.history(fact.eventId), (facts) => facts.map(shown))
+  )
+  const plane = yield* Effect.forEach(
+    log,
+    ({ position }) =>
+      Effect.forEach(
+        [0, 2, 4],
+        (n) => readPages(store, { knownAt: { position }, validAt: time(n), orderBy: "validity" })
+      )
+  )
+  return { answers, log: log.map(shown), chains, plane }
+})
+
+/** Histories of a run, each on a store of its own, at the same time. */
+const together = 16
 
 layer(Database, { excludeTestServices: true })("generated histories", (it) => {
   let stores = 0
   it.effect.prop(
-    "leave the same log and the same answers in memory and in PostgreSQL",
-    [Arbitrary.schema(History)],
-    ([history]) =>
-      Effect.gen(function*() {
-        const postgres = yield* EventStorePostgres.make({ name: `history ${++stores}` })
-        const memory = yield* EventStoreMemory.make()
-        deepStrictEqual(yield* observe(postgres, history), yield* observe(memory, history))
-      }).pipe(Effect.scoped),
-    { arbitrary: { runs: 150 } }
+    "leave the same log and the same answers in PostgreSQL and in the model in memory",
+    [Arbitrary.schema(Schema.Array(History).check(Schema.isMinLength(together), Schema.isMaxLength(together)))],
+    ([histories]) =>
+      Effect.forEach(histories, (history) =>
+        Effect.gen(function*() {
+          const postgres = yield* EventStorePostgres.make({ name: `history ${++stores}` })
+          const memory = yield* EventStoreMemory.make()
+          deepStrictEqual(yield* observe(postgres, history), yield* observe(memory, history))
+        }).pipe(Effect.scoped), { concurrency: "unbounded", discard: true }),
+    { arbitrary: { runs: 625 }, timeout: 400_000 }
   )
 })
