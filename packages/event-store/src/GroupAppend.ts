@@ -21,6 +21,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -78,6 +79,9 @@ export interface GroupAppendOptions {
 
 /** Bounds of a batch, and of the appends waiting for one: past `waiting`, callers wait for room. */
 const bounds = { waiting: 16_384, appends: 1024, facts: 10_000, size: 8_388_608 } as const
+
+/** How long closing waits until what was accepted is written. */
+const closeTimeout = "10 seconds"
 
 /** An append that waits for its batch, and the caller's span. */
 interface Waiting {
@@ -138,9 +142,9 @@ export const make = Effect.fnUntraced(function*(
         if (batch.length > 1 && !isRepeatable(error)) {
           return Effect.forEach(batch, (waiting) => commit([waiting]), { discard: true })
         }
-        const failure = Exit.fail(failureOf(error))
-        return Effect.forEach(batch, (waiting) => Deferred.done(waiting.answer, failure), { discard: true })
-      })
+        return giveUp(batch, failureOf(error))
+      }),
+      Effect.onInterrupt(() => giveUp(batch, closed))
     )
 
   const writer = Effect.yieldNow.pipe(
@@ -154,7 +158,14 @@ export const make = Effect.fnUntraced(function*(
   )
   yield* Effect.acquireRelease(
     Effect.forkDetach(writer),
-    (fiber) => Effect.andThen(Queue.end(queue), Fiber.await(fiber))
+    Effect.fnUntraced(function*(fiber) {
+      yield* Queue.end(queue)
+      const ended = yield* Effect.timeoutOption(Fiber.await(fiber), closeTimeout)
+      if (Option.isSome(ended)) return
+      // The database does not answer: nobody is kept waiting for it.
+      yield* giveUp(yield* Queue.clear(queue), closed)
+      yield* Effect.forkDetach(Fiber.interrupt(fiber))
+    })
   )
 
   return {
@@ -172,7 +183,7 @@ export const make = Effect.fnUntraced(function*(
               Effect.sync(() => {
                 waiting.abandoned = true
               }))
-            : Effect.fail(unavailable("append", new Error("the store is closed"))))
+            : Effect.fail(closed))
       }),
     write: (append) => Effect.flatMap(Effect.mapError(write([append]), failureOf), ([answer]) => toExit(answer!))
   }
@@ -332,14 +343,19 @@ const positionOf = (value: bigint) => Position.make(value, { disableChecks: true
 const toExit = (answer: Answer): Exit.Exit<Outcome, EventStoreError> =>
   answer._tag === "Conflict" ? Exit.fail(new EventStoreError({ reason: answer.conflict })) : Exit.succeed(answer)
 
+const unavailable = (operation: string, cause: unknown) =>
+  new EventStoreError({ reason: new StoreUnavailable({ operation, cause }) })
+
+const closed = unavailable("append", new Error("the store is closed"))
+
+const giveUp = (waiting: ReadonlyArray<Waiting>, error: EventStoreError) =>
+  Effect.forEach(waiting, ({ answer }) => Deferred.fail(answer, error), { discard: true })
+
 /** Sending a batch again is safe whatever became of it: its event ids tell. */
 export const isRepeatable = (error: SqlError): boolean => {
   const kind = SqlState.classify(error)
   return kind === "retryable" || kind === "unknown-outcome"
 }
-
-const unavailable = (operation: string, cause: unknown) =>
-  new EventStoreError({ reason: new StoreUnavailable({ operation, cause }) })
 
 /** What PostgreSQL refuses for good is the append's fault: a value it cannot hold, or a constraint. */
 const failureOf = (error: SqlError): EventStoreError =>

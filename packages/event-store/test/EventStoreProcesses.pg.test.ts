@@ -14,11 +14,13 @@ import * as TcpProxy from "@strata/testing/TcpProxy"
 import * as Array from "effect/Array"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
 const Services = Layer.mergeAll(
@@ -197,6 +199,28 @@ layer(Services, { excludeTestServices: true })("event store, several processes",
           deepStrictEqual([appended.position, appended.duplicate], [Fact.Position.make(1n), true])
           deepStrictEqual((yield* wholeLog(store)).map((fact) => fact.eventId), [appended.facts[0]!.eventId])
         }).pipe(Effect.provide(Postgres.layer({ url: proxy.through(yield* PostgresTest.url) })))
+      }),
+    60_000
+  )
+
+  it.effect(
+    "a store closes within a bound when its database does not answer, and its callers are told",
+    () =>
+      Effect.gen(function*() {
+        const url = yield* PostgresTest.url
+        const { hostname, port } = new URL(Redacted.value(url))
+        const proxy = yield* TcpProxy.make({ host: hostname, port: Number(port) })
+        yield* Effect.gen(function*() {
+          const scope = yield* Scope.make()
+          const store = yield* Scope.provide(EventStorePostgres.make({ name: "black hole" }), scope)
+          yield* store.append({ facts: [{ stream: Fact.streamId("counter", "1"), type: "Counted", data: 1 }] })
+          yield* proxy.blackhole
+          const waiting = yield* store.append({
+            facts: [{ stream: Fact.streamId("counter", "1"), type: "Counted", data: 2 }]
+          }).pipe(Effect.flip, Effect.forkChild({ startImmediately: true }))
+          yield* Effect.timeout(Scope.close(scope, Exit.void), "18 seconds")
+          deepStrictEqual((yield* Fiber.join(waiting)).reason._tag, "StoreUnavailable")
+        }).pipe(Effect.provide(Postgres.layer({ url: proxy.through(url) })))
       }),
     60_000
   )
