@@ -51,7 +51,7 @@ const command = Command.make("demo").pipe(
     yield* packFolder(demoArchive, file)
     yield* Console.log("Importing the messages of a pottery workshop into a PostgreSQL of their own …")
     yield* Effect.gen(function*() {
-      const { summary } = yield* importTopics(topicFiles(file, 0, () => {}))
+      const { summary } = yield* importTopics(topicFiles(file, () => {}))
       yield* Console.log(describeSummary(summary))
       yield* show
     }).pipe(

@@ -10,11 +10,10 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Schema from "effect/Schema"
 import { application } from "./application.ts"
 import { run } from "./program.ts"
-import { ArchiveUnreadable, topicFiles } from "./zulip/ZulipArchive.ts"
+import { topicFiles } from "./zulip/ZulipArchive.ts"
 import { describeSummary, importTopics, type Skipped } from "./zulip/ZulipImport.ts"
 
 /** Draws a bar on a terminal; elsewhere it says nothing. */
@@ -48,14 +47,8 @@ const command = Command.make("import:zulip", {
 }).pipe(
   Command.withDescription("Import a Zulip archive into Strata"),
   Command.withHandler(Effect.fnUntraced(function*({ file, json }) {
-    const fs = yield* FileSystem.FileSystem
-    const { size } = yield* Effect.mapError(
-      fs.stat(file),
-      ({ reason }) =>
-        new ArchiveUnreadable({ file, detail: reason._tag === "NotFound" ? "no such file" : reason.message })
-    )
     const bar = progressBar(process.stderr)
-    const { skipped, summary } = yield* importTopics(topicFiles(file, Number(size), bar.show)).pipe(
+    const { skipped, summary } = yield* importTopics(topicFiles(file, bar.show)).pipe(
       Effect.ensuring(Effect.sync(bar.clear)),
       Effect.provide(application)
     )

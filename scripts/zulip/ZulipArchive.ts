@@ -2,15 +2,16 @@
  * Archives in the layout of the public Zulip archives: a `.tar.gz` of `zulip_json/<stream>/<topic>.json`, each file an
  * array of `{ content, id, sender_full_name, timestamp }`. Other files in it are passed over.
  */
+import * as NodeStream from "@effect/platform-node/NodeStream"
 import * as Effect from "effect/Effect"
+import * as Tar from "effect/encoding/Tar"
+import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
+import * as PlatformError from "effect/PlatformError"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { createReadStream } from "node:fs"
-import { pipeline } from "node:stream"
 import { createGunzip } from "node:zlib"
-import * as Tar from "tar-stream"
 
 /** The archive itself cannot be read: it is not there, not a `.tar.gz`, or cut short. */
 export class ArchiveUnreadable extends Schema.TaggedError<ArchiveUnreadable>()("ArchiveUnreadable", {
@@ -49,36 +50,35 @@ const maxFileSize = 64 * 1024 * 1024
 /** Every topic file, in the archive's order. `onProgress` is told how much of the archive has been read, from 0 to 1. */
 export const topicFiles = (
   file: string,
-  size: number,
   onProgress: (fraction: number) => void
-): Stream.Stream<TopicFile, ArchiveUnreadable> =>
-  entries(file, size, onProgress).pipe(
-    Stream.mapEffect((entry) => readTopicFile(file, entry)),
-    Stream.filterMap((found) => Option.match(found, { onNone: () => Result.failVoid, onSome: Result.succeed }))
+): Stream.Stream<TopicFile, ArchiveUnreadable, FileSystem.FileSystem> =>
+  Stream.unwrap(Effect.gen(function*() {
+    const fs = yield* FileSystem.FileSystem
+    const { size } = yield* fs.stat(file)
+    let read = 0
+    return fs.stream(file).pipe(
+      Stream.tap((bytes) =>
+        Effect.sync(() => {
+          read += bytes.length
+          onProgress(read / Number(size))
+        })
+      ),
+      NodeStream.pipeThroughDuplex({ evaluate: () => createGunzip(), onError: (cause) => unreadable(file, cause) }),
+      Stream.pipeThroughChannel(Tar.decode()),
+      Stream.mapEffect(readTopicFile)
+    )
+  })).pipe(
+    Stream.filterMap(Result.fromOption(() => undefined)),
+    Stream.mapError((cause) => unreadable(file, cause))
   )
 
-const entries = (file: string, size: number, onProgress: (fraction: number) => void) =>
-  Stream.unwrap(Effect.map(
-    Effect.acquireRelease(
-      Effect.sync(() => {
-        const source = createReadStream(file)
-        source.on("data", () => onProgress(size === 0 ? 1 : source.bytesRead / size))
-        const extract = Tar.extract()
-        // An error of any of the three ends the iteration below with it.
-        pipeline(source, createGunzip(), extract, () => {})
-        return { source, extract }
-      }),
-      ({ extract, source }) =>
-        Effect.sync(() => {
-          source.destroy()
-          extract.destroy()
-        })
-    ),
-    ({ extract }) => Stream.fromAsyncIterable(extract, (cause) => unreadable(file, cause))
-  ))
-
-const unreadable = (file: string, cause: unknown) =>
-  new ArchiveUnreadable({ file, detail: cause instanceof Error ? cause.message : String(cause) })
+const unreadable = (file: string, cause: unknown): ArchiveUnreadable => {
+  if (cause instanceof ArchiveUnreadable) return cause
+  if (cause instanceof PlatformError.PlatformError && cause.reason._tag === "NotFound") {
+    return new ArchiveUnreadable({ file, detail: "no such file" })
+  }
+  return new ArchiveUnreadable({ file, detail: cause instanceof Error ? cause.message : String(cause) })
+}
 
 const pathPattern = /^(?:\.\/)?zulip_json\/([^/]+)\/([^/]+)\.json$/
 
@@ -87,30 +87,19 @@ const decodeMessages = Schema.decodeUnknownResult(
   { errors: "first" }
 )
 
-type Entry = Tar.Extract extends AsyncIterable<infer E> ? E : never
-
-const readTopicFile = Effect.fnUntraced(function*(file: string, entry: Entry) {
-  const path = entry.header.name
+const readTopicFile = Effect.fnUntraced(function*<E>({ body, header }: Tar.Entry<E>) {
+  const { path, size, type } = header
   const match = pathPattern.exec(path)
-  const tooLarge = entry.header.size > maxFileSize
-  if (entry.header.type !== "file" || match === null || tooLarge) {
-    entry.resume()
-    return match !== null && tooLarge
-      ? Option.some<TopicFile>({ path, topic: Result.fail(`larger than ${maxFileSize} bytes`) })
-      : Option.none()
+  if (type !== "File" || match === null) return Option.none<TopicFile>()
+  if (size > maxFileSize) {
+    return Option.some<TopicFile>({ path, topic: Result.fail(`larger than ${maxFileSize} bytes`) })
   }
-  const chunks = yield* Stream.runCollect(
-    Stream.fromAsyncIterable(entry, (cause) => unreadable(file, cause))
-  )
+  const bytes = Buffer.concat(yield* Stream.runCollect(body))
   const [, stream = "", name = ""] = match
-  const topic = Result.mapBoth(decodeUtf8(Buffer.concat(chunks.filter((chunk) => chunk instanceof Uint8Array))), {
-    onFailure: (problem) => problem,
-    onSuccess: (messages): Topic => ({
-      stream: unescape(stream),
-      name: unescape(name),
-      messages: oldestFirst(messages)
-    })
-  })
+  const topic = Result.map(
+    decodeUtf8(bytes),
+    (messages): Topic => ({ stream: unescape(stream), name: unescape(name), messages: oldestFirst(messages) })
+  )
   return Option.some<TopicFile>({ path, topic })
 })
 
