@@ -1,0 +1,137 @@
+import { assert, layer } from "@effect/vitest"
+import { deepStrictEqual } from "@effect/vitest/utils"
+import type { EventStore } from "@strata/event-store/EventStore"
+import { migrations } from "@strata/event-store/EventStoreMigrations"
+import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
+import * as Fact from "@strata/event-store/Fact"
+import * as Postgres from "@strata/postgres/Postgres"
+import * as Pg from "@strata/postgres/PostgresTypes"
+import * as Timestamp from "@strata/postgres/Timestamp"
+import { PostgresTest } from "@strata/testing/PostgresTest"
+import * as Array from "effect/Array"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+
+const Database = Layer.merge(PostgresTest.layer({ migrations: [migrations] }), SecureRandom.layerWebCrypto)
+type Store = EventStore["Service"]
+
+const counter = Fact.streamId("counter", "1")
+const fact = (n: number): Fact.NewFact => ({ stream: counter, type: "Counted", data: n })
+const seconds = (n: number) => Timestamp.fromMicros(1_700_000_000_000_000n + BigInt(n) * 1_000_000n)
+const knownAt = (store: Store, time: Timestamp.Timestamp) =>
+  Effect.map(store.read({ knownAt: { time } }), ({ facts }) => facts.map((each) => each.data))
+const problem = <A>(effect: Effect.Effect<A, { readonly reason: { readonly _tag: string } }>) =>
+  Effect.map(Effect.flip(effect), ({ reason }) => reason._tag)
+
+/**
+ * Gives the server a clock that the test sets: the statements that ask for the time find this function before
+ * PostgreSQL's own.
+ */
+const fakeClock = Effect.gen(function*() {
+  const { sql } = yield* Postgres.Postgres
+  yield* sql`create table fake_clock (now timestamptz not null)`
+  yield* sql`insert into fake_clock values ('epoch')`
+  yield* sql`create function clock_timestamp() returns timestamptz language sql volatile as 'select now from strata.fake_clock'`
+  const functions = yield* sql<{ readonly name: string }>`
+    select p.oid::regprocedure::text as name from pg_proc p
+    where p.pronamespace = 'strata'::regnamespace and p.prosrc like '%clock_timestamp()%'`
+  assert.isAtLeast(functions.length, 3)
+  for (const { name } of functions) {
+    yield* sql.unsafe(`alter function ${name} set search_path = strata, pg_catalog`)
+  }
+  return (time: Timestamp.Timestamp) => Effect.asVoid(sql`update fake_clock set now = ${Pg.timestamptz(time)}`)
+})
+
+layer(Database, { excludeTestServices: true })("a clock that the test sets", (it) => {
+  it.effect("neither bends the order nor changes the past when it jumps back", () =>
+    Effect.gen(function*() {
+      const setClock = yield* fakeClock
+      const store = yield* EventStorePostgres.make({ name: "jumping" })
+      yield* setClock(seconds(0))
+      const first = yield* store.append({ facts: [fact(1)] })
+      deepStrictEqual(first.recordedAt, seconds(0))
+      deepStrictEqual(yield* problem(store.read({ knownAt: { time: seconds(5) } })), "InvalidQuery")
+
+      yield* setClock(seconds(10))
+      deepStrictEqual(yield* knownAt(store, seconds(5)), [1])
+      yield* setClock(seconds(-3600))
+      const second = yield* store.append({ facts: [fact(2)] })
+      assert.isTrue(second.recordedAt > seconds(5))
+      assert.isTrue(second.recordedAt < seconds(6))
+      deepStrictEqual(yield* knownAt(store, seconds(5)), [1])
+      // What the log has recorded has passed, whatever the clock says now.
+      deepStrictEqual(yield* knownAt(store, second.recordedAt), [1, 2])
+      deepStrictEqual(yield* problem(store.read({ knownAt: { time: seconds(6) } })), "InvalidQuery")
+
+      const third = yield* store.append({ facts: [fact(3)] })
+      assert.isTrue(third.recordedAt > second.recordedAt)
+      yield* setClock(seconds(20))
+      const fourth = yield* store.append({ facts: [fact(4)] })
+      deepStrictEqual(fourth.recordedAt, seconds(20))
+      deepStrictEqual(yield* knownAt(store, seconds(5)), [1])
+      deepStrictEqual(yield* knownAt(store, seconds(15)), [1, 2, 3])
+    }))
+})
+
+layer(Database, { excludeTestServices: true })("a moment that has passed", (it) => {
+  it.effect("waits for an append in flight that may still be recorded before it", () =>
+    Effect.gen(function*() {
+      const store = yield* EventStorePostgres.make({ name: "in flight" })
+      const { sql } = yield* Postgres.Postgres
+      const url = yield* PostgresTest.url
+      yield* store.append({ facts: [fact(1)] })
+      yield* Effect.gen(function*() {
+        // Another process, in the middle of its commit: it has taken its recorded time, and nobody sees its fact.
+        const other = yield* EventStorePostgres.make({ name: "in flight" })
+        const { sql: otherSql, transact } = yield* Postgres.Postgres
+        const written = yield* Latch.make()
+        const commit = yield* Latch.make()
+        const appending = yield* transact(Effect.gen(function*() {
+          yield* Effect.asVoid(other.appendInTransaction({ facts: [fact(2)] }))
+          const { beforeCommit } = yield* Postgres.Postgres
+          yield* beforeCommit(Effect.andThen(written.open, commit.await))
+        })).pipe(Effect.forkChild({ startImmediately: true }))
+        yield* written.await
+        const [{ now }] = yield* otherSql<{ readonly now: Timestamp.Timestamp }>`select clock_timestamp() as now`.pipe(
+          Effect.map((rows) => [rows[0]!] as const)
+        )
+        const reading = yield* knownAt(store, now).pipe(Effect.forkChild({ startImmediately: true }))
+        yield* sql<{ readonly waiting: boolean }>`
+          select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like '%position_at%') as waiting
+        `.pipe(Effect.repeat({ until: (rows) => rows[0]!.waiting }))
+        yield* commit.open
+        yield* Fiber.join(appending)
+        const answer = yield* Fiber.join(reading)
+        deepStrictEqual(answer, [1, 2])
+        deepStrictEqual(yield* knownAt(store, now), answer)
+      }).pipe(Effect.provide(Postgres.layer({ url, applicationName: "other" })))
+    }))
+
+  it.effect("is answered alike for ever, whatever is written meanwhile", () =>
+    Effect.gen(function*() {
+      const store = yield* EventStorePostgres.make({ name: "busy" })
+      const answers = new Map<Timestamp.Timestamp, string>()
+      const writing = yield* Effect.forEach(
+        Array.range(1, 8),
+        (writer) =>
+          Effect.forEach(Array.range(1, 60), (n) => store.append({ facts: [fact(writer * 1000 + n)] }), {
+            discard: true
+          }),
+        { concurrency: "unbounded", discard: true }
+      ).pipe(Effect.forkChild({ startImmediately: true }))
+      const { sql } = yield* Postgres.Postgres
+      while (Option.isNone(Option.fromUndefinedOr(writing.pollUnsafe()))) {
+        const rows = yield* sql<{ readonly now: Timestamp.Timestamp }>`select clock_timestamp() as now`
+        const now = rows[0]!.now
+        answers.set(now, (yield* knownAt(store, now)).join())
+      }
+      yield* Fiber.join(writing)
+      assert.isAbove(answers.size, 5)
+      for (const [time, answer] of answers) assert.strictEqual((yield* knownAt(store, time)).join(), answer)
+      assert.isAbove(new Set(answers.values()).size, 3)
+    }))
+})
