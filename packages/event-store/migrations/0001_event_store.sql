@@ -124,7 +124,13 @@ create function append_facts(
   _traceparent text[],
   _valid_from timestamptz[],
   _valid_to timestamptz[],
-  -- Per append: 0 written, 1 a stream is at another version, 2 an event id is taken, 3 its idempotency key is.
+  -- The condition of an append that is alone in its batch, null otherwise: that no fact of its tenant after this position
+  -- matches any of these filters. An append in the same batch would not be seen.
+  _condition_after bigint,
+  _condition_tenant text,
+  _condition_filters jsonb,
+  -- Per append: 0 written, 1 a stream is at another version, 2 an event id is taken, 3 its idempotency key is,
+  -- 4 a fact matches its condition.
   out outcomes integer[],
   -- Per append refused for a version: the slice, and the version its stream is at.
   out conflicts integer[],
@@ -133,6 +139,8 @@ create function append_facts(
   out offsets bigint[],
   -- Per slice: the version of its stream before it.
   out bases integer[],
+  -- The position of the first fact that matches the condition.
+  out blocker bigint,
   out at timestamptz
 ) language plpgsql
 -- A plan made while the tables are small must also be right when they are large.
@@ -184,6 +192,28 @@ begin
     loop
       outcomes[append] := 3;
     end loop;
+  end if;
+
+  -- Served by the primary key of fact: what was recorded since the caller looked.
+  if _condition_after is not null and outcomes[1] = 0 then
+    select f.position into blocker
+    from fact f
+    where f.store = _store and f.position > _condition_after and f.tenant = _condition_tenant and exists (
+      select from jsonb_to_recordset(_condition_filters) as c(
+        type text, stream text, category text, correlation_id text, causation_id text, metadata jsonb
+      )
+      where (c.type is null or f.type ~ c.type)
+        and (c.stream is null or f.stream = c.stream)
+        and (c.category is null or split_part(f.stream, '-', 1) = c.category)
+        and (c.correlation_id is null or f.correlation_id = c.correlation_id)
+        and (c.causation_id is null or f.causation_id = c.causation_id)
+        and (c.metadata is null or not exists (
+          select from jsonb_each(c.metadata) as m(key, value) where f.metadata -> m.key is distinct from m.value
+        ))
+    )
+    order by f.position
+    limit 1;
+    if blocker is not null then outcomes[1] := 4; end if;
   end if;
 
   -- Served by the primary key of stream.

@@ -33,7 +33,7 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import { EventId, type Fact, type NewFact, Position, type StreamId } from "./Fact.ts"
-import { type FactPage, type FactQuery, InvalidQuery, type KnownAt } from "./FactQuery.ts"
+import { type FactFilter, type FactPage, type FactQuery, InvalidQuery, type KnownAt } from "./FactQuery.ts"
 import { FactRetracted, type Revised, type Revision, RevisionConflict, UnknownFact } from "./Revision.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
@@ -57,12 +57,29 @@ export interface Append {
   readonly facts: ReadonlyArray<NewFact>
   /** Conditions by stream id; a stream that is not named is not checked, one that is not written may be. */
   readonly expect?: { readonly [stream: string]: ExpectedVersion } | undefined
+  /** What must not have been recorded since the caller looked. */
+  readonly condition?: AppendCondition | undefined
   /** The tenant the facts belong to. Default: `default`. */
   readonly tenant?: string | undefined
   /** Who does it. */
   readonly actor?: string | undefined
   /** A client's key for the whole request: kept in the same statement as the facts. */
   readonly idempotency?: IdempotencyRecord | undefined
+}
+
+/**
+ * A boundary of consistency drawn by a question instead of a stream: the append is refused when a fact of its tenant after
+ * the position matches any of the filters. The position is the one the caller's decision has read up to: the `knownAt`
+ * of a page, or the head before reading.
+ *
+ * Source: Sara Pellegrini, *Killing the Aggregate* (2023); the specification at dcb.events.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface AppendCondition {
+  readonly after: Position
+  readonly noneOf: ReadonlyArray<FactFilter>
 }
 
 /**
@@ -134,6 +151,22 @@ export class VersionConflict extends Schema.TaggedError<VersionConflict>()("Vers
 }
 
 /**
+ * A fact that matches the append's condition was recorded since. Nothing was written.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConditionFailed extends Schema.TaggedError<ConditionFailed>()("ConditionFailed", {
+  after: Position,
+  /** The first fact that matches. */
+  position: Position
+}) {
+  override get message() {
+    return `The fact at position ${this.position} was recorded after ${this.after} and matches the append's condition`
+  }
+}
+
+/**
  * The event id is taken by a fact with other content, or only some of an append's ids are. Nothing was written.
  *
  * @category errors
@@ -201,6 +234,7 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>()("St
 export class EventStoreError extends Schema.TaggedError<EventStoreError>()("EventStoreError", {
   reason: Schema.Union([
     VersionConflict,
+    ConditionFailed,
     EventIdTaken,
     IdempotencyKeyUsed,
     InvalidAppend,

@@ -14,7 +14,9 @@ import { judgeEventIds, judgeKey, refuseOutsideTransaction } from "./AppendJudge
 import * as Belief from "./Belief.ts"
 import {
   type Append,
+  type AppendCondition,
   type Appended,
+  ConditionFailed,
   EventStore,
   EventStoreError,
   type ExpectedVersion,
@@ -116,6 +118,11 @@ export const make = Effect.fnUntraced(function*(
           ? undefined
           : keys.get(keyOf(prepared.tenant, prepared.idempotency.key))
         if (key !== undefined) return judgeKey(prepared, Option.some(key))
+        const blocker = append.condition === undefined ? undefined : blockerOf(prepared.tenant, append.condition)
+        if (blocker !== undefined) {
+          const after = append.condition?.after ?? beginning
+          return refuse(new ConditionFailed({ after, position: blocker.position }))
+        }
         const conflict = prepared.slices.find((slice) => !accepts(slice.expected, versionOf(slice.stream)))
         if (conflict !== undefined) {
           const { expected, stream } = conflict
@@ -127,6 +134,11 @@ export const make = Effect.fnUntraced(function*(
       (appended) => Effect.as(logHead.advance(appended.position), appended)
     )
   })
+
+  const blockerOf = (tenant: string, { after, noneOf }: AppendCondition) =>
+    log.find((fact) =>
+      fact.position > after && fact.tenant === tenant && noneOf.some((filter) => Belief.matches(filter)(fact))
+    )
 
   const chainOf = (fact: Fact) => log.filter((other) => other.origin === fact.origin)
 

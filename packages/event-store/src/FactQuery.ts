@@ -26,18 +26,12 @@ export type KnownAt =
   | { readonly position: Position }
 
 /**
- * A question. Everything that is given must hold; what is not given does not restrict.
+ * Which facts, whatever the time axes say. Everything that is given must hold; what is not given does not restrict.
  *
  * @category models
  * @since 0.1.0
  */
-export interface FactQuery {
-  /** Default: now. */
-  readonly knownAt?: KnownAt | undefined
-  readonly validAt?: Timestamp.Timestamp | undefined
-  /** Periods that overlap `[from, to)`. Not together with `validAt`. */
-  readonly validDuring?: { readonly from: Timestamp.Timestamp; readonly to: Timestamp.Timestamp } | undefined
-  readonly tenant?: string | undefined
+export interface FactFilter {
   readonly stream?: StreamId | undefined
   readonly category?: string | undefined
   /** Any of these; `*` stands for one segment between dots: `order.*.paid`. */
@@ -46,6 +40,21 @@ export interface FactQuery {
   readonly causationId?: string | undefined
   /** Top-level metadata that must be equal. */
   readonly metadata?: { readonly [key: string]: Schema.Json } | undefined
+}
+
+/**
+ * A question. Everything that is given must hold; what is not given does not restrict.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FactQuery extends FactFilter {
+  /** Default: now. */
+  readonly knownAt?: KnownAt | undefined
+  readonly validAt?: Timestamp.Timestamp | undefined
+  /** Periods that overlap `[from, to)`. Not together with `validAt`. */
+  readonly validDuring?: { readonly from: Timestamp.Timestamp; readonly to: Timestamp.Timestamp } | undefined
+  readonly tenant?: string | undefined
   /** Versions in the stream, both ends included. */
   readonly versions?: { readonly from?: number | undefined; readonly to?: number | undefined } | undefined
   /** `belief` (the default): the newest revision of each fact. `all`: every row of the log, retractions too. */

@@ -29,13 +29,14 @@ import type { SqlError } from "effect/sql/SqlError"
 import * as Tracer from "effect/Tracer"
 import {
   type Appended,
+  ConditionFailed,
   EventStoreError,
   type ExpectedVersion,
   InvalidAppend,
   StoreUnavailable,
   VersionConflict
 } from "./EventStore.ts"
-import { Position } from "./Fact.ts"
+import { beginning, Position } from "./Fact.ts"
 import type { PreparedAppend, PreparedFact } from "./PreparedAppend.ts"
 
 /**
@@ -116,7 +117,8 @@ export const make = Effect.fnUntraced(function*(
             ${p.keyAppend}, ${p.keyTenant}, ${p.key}, ${p.keyFingerprint}, ${p.keyAnswer}, ${p.keyLast},
             ${p.factSlice}, ${p.factOrdinal}, ${p.factStream}, ${p.eventId}, ${p.type}, ${p.schemaVersion},
             ${p.data}, ${p.metadata}, ${p.correlationId}, ${p.causationId}, ${p.tenant}, ${p.actor},
-            ${p.traceparent}, ${p.validFrom}, ${p.validTo}
+            ${p.traceparent}, ${p.validFrom}, ${p.validTo},
+            ${p.conditionAfter}, ${p.conditionTenant}, ${p.conditionFilters}
           )`,
         (rows) => answers(appends, rows[0]!)
       )
@@ -191,20 +193,26 @@ export const make = Effect.fnUntraced(function*(
 
 // -------------------------------------------------------------------------------------------------------- batches
 
-/** Cuts what was taken into batches within bounds, in which no event id and no key comes twice. */
+/**
+ * Cuts what was taken into batches within bounds, in which no event id and no key comes twice. An append with a condition
+ * is alone in its batch, where no neighbour could match it unseen.
+ */
 const batches = (taken: ReadonlyArray<Waiting>): ReadonlyArray<ReadonlyArray<Waiting>> => {
   const result: Array<Array<Waiting>> = []
   let batch: Array<Waiting> = []
   let facts = 0
   let size = 0
   let seen = new Set<string>()
+  let alone = false
   for (const waiting of taken) {
     const { append } = waiting
     const names = append.facts.map((fact): string => fact.eventId)
     if (append.idempotency !== null) names.push(`${append.tenant}\0${append.idempotency.key}`)
     facts += append.facts.length
     size += append.size
-    if (batch.length > 0 && (facts > bounds.facts || size > bounds.size || names.some((name) => seen.has(name)))) {
+    const full = facts > bounds.facts || size > bounds.size
+    const apart = alone || append.condition !== null || names.some((name) => seen.has(name))
+    if (batch.length > 0 && (full || apart)) {
       result.push(batch)
       batch = []
       facts = append.facts.length
@@ -213,6 +221,7 @@ const batches = (taken: ReadonlyArray<Waiting>): ReadonlyArray<ReadonlyArray<Wai
     }
     for (const name of names) seen.add(name)
     batch.push(waiting)
+    alone = append.condition !== null
   }
   if (batch.length > 0) result.push(batch)
   return result
@@ -235,6 +244,7 @@ interface BatchRow {
   readonly actuals: ReadonlyArray<number>
   readonly offsets: ReadonlyArray<bigint>
   readonly bases: ReadonlyArray<number>
+  readonly blocker: Position | null
   readonly at: Timestamp.Timestamp
 }
 
@@ -256,6 +266,7 @@ const parameters = (appends: ReadonlyArray<PreparedAppend>) => {
     }
     firstSlice += append.slices.length
   }
+  const condition = appends[0]?.condition
   return {
     streams: Pg.textArray([...streams.keys()]),
     sliceAppend: Pg.intArray(slices.map(({ append }) => append)),
@@ -282,7 +293,10 @@ const parameters = (appends: ReadonlyArray<PreparedAppend>) => {
     actor: Pg.textArray(facts.map(({ append }) => append.actor)),
     traceparent: Pg.textArray(facts.map(({ append }) => append.traceparent)),
     validFrom: Pg.timestamptzArray(facts.map(({ fact }) => fact.validFrom)),
-    validTo: Pg.timestamptzArray(facts.map(({ fact }) => fact.validTo))
+    validTo: Pg.timestamptzArray(facts.map(({ fact }) => fact.validTo)),
+    conditionAfter: Pg.bigint(condition?.after ?? null),
+    conditionTenant: Pg.text(appends[0]?.tenant ?? null),
+    conditionFilters: Pg.jsonText(condition?.filters ?? null)
   }
 }
 
@@ -301,7 +315,7 @@ interface FactRow {
 
 // -------------------------------------------------------------------------------------------------------- answers
 
-type Answer = Outcome | { readonly _tag: "Conflict"; readonly conflict: VersionConflict }
+type Answer = Outcome | { readonly _tag: "Refused"; readonly reason: VersionConflict | ConditionFailed }
 
 const answers = (appends: ReadonlyArray<PreparedAppend>, row: BatchRow): ReadonlyArray<Answer> => {
   let firstSlice = 0
@@ -326,14 +340,18 @@ const answers = (appends: ReadonlyArray<PreparedAppend>, row: BatchRow): Readonl
         const slice = append.slices[row.conflicts[index]! - 1 - bases]!
         const actual = row.actuals[index]!
         return {
-          _tag: "Conflict",
-          conflict: new VersionConflict({ stream: slice.stream, expected: slice.expected, actual })
+          _tag: "Refused",
+          reason: new VersionConflict({ stream: slice.stream, expected: slice.expected, actual })
         }
       }
       case 2:
         return { _tag: "EventIdsSeen" }
-      default:
+      case 3:
         return { _tag: "KeySeen" }
+      default: {
+        const after = append.condition?.after ?? beginning
+        return { _tag: "Refused", reason: new ConditionFailed({ after, position: row.blocker ?? after }) }
+      }
     }
   })
 }
@@ -341,7 +359,7 @@ const answers = (appends: ReadonlyArray<PreparedAppend>, row: BatchRow): Readonl
 const positionOf = (value: bigint) => Position.make(value, { disableChecks: true })
 
 const toExit = (answer: Answer): Exit.Exit<Outcome, EventStoreError> =>
-  answer._tag === "Conflict" ? Exit.fail(new EventStoreError({ reason: answer.conflict })) : Exit.succeed(answer)
+  answer._tag === "Refused" ? Exit.fail(new EventStoreError({ reason: answer.reason })) : Exit.succeed(answer)
 
 const unavailable = (operation: string, cause: unknown) =>
   new EventStoreError({ reason: new StoreUnavailable({ operation, cause }) })

@@ -8,6 +8,7 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import { typePattern } from "./Belief.ts"
 import {
   type Append,
   EventStoreError,
@@ -15,7 +16,8 @@ import {
   type IdempotencyRecord,
   InvalidAppend
 } from "./EventStore.ts"
-import { EventId, Label, type NewFact, StreamId } from "./Fact.ts"
+import { EventId, Label, type NewFact, type Position, StreamId } from "./Fact.ts"
+import type { FactFilter } from "./FactQuery.ts"
 
 /**
  * Bounds of one append. A larger one is refused as a whole.
@@ -77,6 +79,7 @@ export interface PreparedAppend {
   readonly tenant: string
   readonly actor: string | null
   readonly traceparent: string | null
+  readonly condition: { readonly after: Position; readonly filters: string } | null
   readonly idempotency: (Omit<IdempotencyRecord, "answer"> & { readonly answer: string }) | null
   /** Characters of JSON it holds. */
   readonly size: number
@@ -142,6 +145,12 @@ export const prepare = Effect.fnUntraced(function*(
     tenant: append.tenant ?? "default",
     actor: append.actor ?? null,
     traceparent,
+    condition: append.condition === undefined
+      ? null
+      : {
+        after: append.condition.after,
+        filters: yield* jsonbText(append.condition.noneOf.map(toFilterRow), "condition")
+      },
     idempotency: append.idempotency === undefined
       ? null
       : { ...append.idempotency, answer: yield* jsonText(append.idempotency.answer, "idempotency.answer") },
@@ -158,6 +167,16 @@ export const prepare = Effect.fnUntraced(function*(
 export const currentTraceparent: Effect.Effect<string | null> = Effect.match(Effect.currentSpan, {
   onFailure: () => null,
   onSuccess: (span) => `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
+})
+
+/** A filter as append_facts reads it. */
+const toFilterRow = (filter: FactFilter) => ({
+  type: filter.types === undefined ? null : typePattern(filter.types),
+  stream: filter.stream ?? null,
+  category: filter.category ?? null,
+  correlation_id: filter.correlationId ?? null,
+  causation_id: filter.causationId ?? null,
+  metadata: filter.metadata ?? null
 })
 
 // --------------------------------------------------------------------------------------------------------- checks
@@ -207,7 +226,13 @@ const findProblem = (append: Append): InvalidAppend | undefined => {
       return invalid(`expect[${stream}]`, "expected a version is a whole number from 0")
     }
   }
-  const { actor, idempotency, tenant } = append
+  const { actor, condition, idempotency, tenant } = append
+  if (condition !== undefined) {
+    if (condition.after < 0n) return invalid("condition.after", "expected a position")
+    const empty = condition.noneOf.findIndex((filter) => Object.values(filter).every((value) => value === undefined))
+    if (condition.noneOf.length === 0) return invalid("condition.noneOf", "expected at least one filter")
+    if (empty >= 0) return invalid(`condition.noneOf[${empty}]`, "a filter must restrict something")
+  }
   if (tenant !== undefined && !isLabel(tenant)) return invalid("tenant", labelExpected)
   if (actor !== undefined && !isLabel(actor)) return invalid("actor", labelExpected)
   if (idempotency !== undefined && !isLabel(idempotency.key)) return invalid("idempotency.key", labelExpected)
