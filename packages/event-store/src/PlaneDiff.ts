@@ -12,7 +12,7 @@
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import * as Belief from "./Belief.ts"
-import { EventStore, type EventStoreError } from "./EventStore.ts"
+import { type EventStore, type EventStoreError } from "./EventStore.ts"
 import type { Fact, Position } from "./Fact.ts"
 import type { Difference, FactQuery, Point } from "./FactQuery.ts"
 import { readAll } from "./PlaneState.ts"
