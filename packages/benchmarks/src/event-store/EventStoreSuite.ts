@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
@@ -167,10 +168,16 @@ const works = Effect.fnUntraced(function*(server: Server.Server, systems: System
     })
   }
 
-  // Reads of one stream with corrections, known at a time, beside the same read without the time axis, in a small and in
-  // a large store, belong here: "known-at".
+  const knownAt: Work = {
+    name: "known-at",
+    lanes: Effect.gen(function*() {
+      const small = yield* Effect.flatMap(server.createDatabase("strata_known_at"), StrataSystem.make)
+      yield* StrataFill.fill(small.sql, size.small)
+      return [...(yield* knownAtLanes(small, "small store")), ...(yield* knownAtLanes(yield* large, "large store"))]
+    })
+  }
 
-  return [append1, append100, hot, read, catchUp, memory, growth]
+  return [append1, append100, hot, read, catchUp, memory, growth, knownAt]
 })
 
 /** Single-row inserts: no stream row and no version check. */
@@ -201,6 +208,30 @@ const plainBatches = (
           facts: [Workload.data(turn)]
         })))
     }))
+})
+
+/** Streams of 100 facts, every tenth of them corrected: read as they are stored, and as they were known at a time. */
+const knownAtLanes = Effect.fnUntraced(function*(store: StrataSystem.StrataSystem, where: string) {
+  const length = 100
+  const streams = Array.from({ length: 20 }, (_, n) => Workload.streamName("corrected", n))
+  let known: Timestamp.Timestamp | undefined
+  for (const stream of streams) {
+    yield* store.append(stream, 0, Array.from({ length }, (_, n) => Workload.data(n)))
+    known = yield* store.correct(stream)
+  }
+  const time = known!
+  const lane = (work: string, read: (stream: string) => Effect.Effect<void, BenchmarkError>): Lane => ({
+    system: store.name,
+    run: Effect.fnUntraced(function*(seconds, watch) {
+      const call = (_: number, turn: number) => read(streams[turn % streams.length]!)
+      const timing = yield* watch(Callers.run({ callers: 1, seconds, call }))
+      return [{ work: `${work}, ${where}`, unit: "ops/s", value: timing.calls * length / timing.seconds }]
+    })
+  })
+  return [
+    lane("known-at", (stream) => store.readKnownAt(stream, time, length)),
+    lane("known-at, without the time axis", (stream) => store.readStream(stream, length + length / 10))
+  ]
 })
 
 /** This process's memory while a subscription reads the whole log: the mean of the second tenth, and of the last one. */

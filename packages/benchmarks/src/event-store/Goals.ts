@@ -47,6 +47,18 @@ export const goals: ReadonlyArray<Goal> = [
     goal: 0.85
   },
   {
+    ours: strata("known-at, large store"),
+    against: "without the time axis",
+    theirs: [strata("known-at, without the time axis, large store")],
+    goal: 0.7
+  },
+  {
+    ours: strata("known-at, large store"),
+    against: "small store",
+    theirs: [strata("known-at, small store")],
+    goal: 0.8
+  },
+  {
     ours: strata("memory, end of catch-up"),
     against: "its beginning",
     theirs: [strata("memory, beginning of catch-up")],

@@ -87,17 +87,21 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
           correlation_id, tenant, valid_from, valid_to, recorded_at
         )
         select
-          1, nextval('plain_position'), currval('plain_position'), f.stream, slice.expected + f.place, f.id, ${Workload.type}, 1, f.data::json,
-          f.metadata::jsonb, f.id::text, 'default', now(), 'infinity', now()
-        from unnest(
-          ${Pg.textArray(facts.map(({ stream }) => stream))},
-          ${Pg.intArray(facts.map(({ index }) => index + 1))},
-          ${Pg.uuidArray(ids)},
-          ${Pg.textArray(facts.map(({ data }) => Workload.toJson(data)))},
-          ${Pg.textArray(metadata)}
-        ) as f(stream, place, id, data, metadata)
-        join slice using (stream)
-        join written on written.id = f.stream
+          1, nextval('plain_position'), currval('plain_position'), stream, version, id, ${Workload.type}, 1, data::json,
+          metadata::jsonb, id::text, 'default', now(), 'infinity', now()
+        from (
+          select f.*, slice.expected + f.place as version
+          from unnest(
+            ${Pg.textArray(facts.map(({ stream }) => stream))},
+            ${Pg.intArray(facts.map(({ index }) => index + 1))},
+            ${Pg.uuidArray(ids)},
+            ${Pg.textArray(facts.map(({ data }) => Workload.toJson(data)))},
+            ${Pg.textArray(metadata)}
+          ) with ordinality as f(stream, place, id, data, metadata, number)
+          join slice using (stream)
+          join written on written.id = f.stream
+          order by f.number
+        )
         returning position`.pipe(
         Effect.mapError(failure("Plain append")),
         Effect.flatMap((rows) =>

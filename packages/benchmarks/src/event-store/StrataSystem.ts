@@ -11,6 +11,7 @@ import * as Fact from "@strata/event-store/Fact"
 import * as Migrations from "@strata/postgres/Migrations"
 import * as Postgres from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
+import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -31,6 +32,14 @@ export interface StrataSystem extends System {
   readonly sql: Postgres.Postgres["Service"]["sql"]
   /** Reads the log from its beginning to this position by a subscription, decoded. Told after every batch. */
   readonly catchUp: (until: bigint, onBatch?: () => void) => Effect.Effect<void, BenchmarkError>
+  /** Corrects every tenth fact of a stream, and gives the time when that was known. */
+  readonly correct: (stream: string) => Effect.Effect<Timestamp.Timestamp, BenchmarkError>
+  /** Reads what was known at a time of a stream of this length whose every tenth fact had been corrected, decoded. */
+  readonly readKnownAt: (
+    stream: string,
+    time: Timestamp.Timestamp,
+    length: number
+  ) => Effect.Effect<void, BenchmarkError>
 }
 
 /**
@@ -83,6 +92,40 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
     if (misplaced > 0) return yield* new BenchmarkError({ message: `Strata delivered ${misplaced} facts out of place` })
   })
 
+  const correct: StrataSystem["correct"] = Effect.fnUntraced(
+    function*(stream) {
+      const facts = yield* store.readStream(Fact.StreamId.make(stream))
+      let time = facts[0]!.recordedAt
+      for (const fact of facts) {
+        if (fact.version % 10 !== 0) continue
+        const data = Workload.data(fact.version + 1)
+        const correction = {
+          _tag: "Correction",
+          revises: fact.eventId,
+          data,
+          reason: "miscounted",
+          actor: "bench"
+        } as const
+        time = (yield* store.revise(correction)).recordedAt
+      }
+      return time
+    },
+    Effect.mapError(failure("Strata correction"))
+  )
+
+  const readKnownAt: StrataSystem["readKnownAt"] = (stream, time, length) =>
+    store.read({ stream: Fact.StreamId.make(stream), knownAt: { time }, limit: 1000 }).pipe(
+      Effect.mapError(failure("Strata read known at a time")),
+      Effect.flatMap(({ facts }) => {
+        const corrected = facts.filter((fact) => fact.revision === 1).length
+        return facts.length === length && corrected * 10 === length && facts.every(isDecoded)
+          ? Effect.void
+          : Effect.fail(
+            new BenchmarkError({ message: `Strata knew ${facts.length} facts of ${length}, ${corrected} corrected` })
+          )
+      })
+    )
+
   return {
     name: "Strata",
     sql,
@@ -90,7 +133,9 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
     readStream,
     head: Effect.mapError(store.head, failure("Strata head")),
     audit: auditOf(sql),
-    catchUp
+    catchUp,
+    correct,
+    readKnownAt
   } satisfies StrataSystem
 })
 
