@@ -144,7 +144,8 @@ const toFilter = (filter: typeof Filter.Type): FactQuery => {
 }
 
 const toQuery = (step: Extract<Step, { _tag: "Read" }>, log: ReadonlyArray<Fact.Fact>): FactQuery => ({
-  ...step.filters.map(toFilter).reduce((all, filter) => ({ ...all, ...filter }), {}),
+  ...toFilter(step.filters[0] ?? { _tag: "None" }),
+  ...toFilter(step.filters[1] ?? { _tag: "None" }),
   knownAt: step.known === null ? undefined : { position: Fact.Position.make(BigInt(step.known % (log.length + 2))) },
   revisions: step.all === 0 ? "all" : "belief",
   orderBy: step.orderBy,
