@@ -7,7 +7,6 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as ChildProcess from "effect/process/ChildProcess"
-import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { fileURLToPath } from "node:url"
 
@@ -20,8 +19,6 @@ const normalize = (text: string) =>
     .replaceAll(/"\d{4}-\d\d-\d\dT[^"]*Z"/g, "\"<time>\"")
     .replaceAll(/"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"/g, "\"<uuid>\"")
     .replaceAll(/"(traceId|nextCursor|olderCursor|newerCursor)":"[^"]*"/g, "\"$1\":\"<opaque>\"")
-
-const decode = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Unknown))
 
 layer(Layer.merge(PostgresTest.layer(), NodeServices.layer), { excludeTestServices: true })("README", (it) => {
   it.effect("the tour prints what it says", () =>
@@ -41,17 +38,17 @@ layer(Layer.merge(PostgresTest.layer(), NodeServices.layer), { excludeTestServic
       const address = /http:\/\/127\.0\.0\.1:\d+/.exec(ready)?.[0]
       assert.isDefined(address)
 
-      const blocks = [...(yield* fs.readFileString(readme)).matchAll(/```(sh|json)\n([\s\S]*?)```/g)]
+      const blocks = [...(yield* fs.readFileString(readme)).matchAll(/```(sh|text)\n([\s\S]*?)```/g)]
       const setUp = blocks[0]![2]!.replace("http://127.0.0.1:8080", address)
       let answered = 0
       for (const [index, [, kind, content = ""]] of blocks.entries()) {
-        if (kind !== "json") continue
+        if (kind !== "text") continue
         const script = `${setUp}\n${blocks[index - 1]![2]}`
         const output = yield* ChildProcess.make("bash", ["-c", script], { cwd: directory, stdin: "ignore" }).pipe(
           Effect.flatMap((child) => Stream.mkString(Stream.decodeText(child.stdout))),
           Effect.scoped
         )
-        deepStrictEqual(decode(normalize(output)), decode(normalize(content)))
+        deepStrictEqual(normalize(output), normalize(content.trimEnd()))
         answered++
       }
       assert.strictEqual(answered, 7)

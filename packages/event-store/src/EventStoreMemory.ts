@@ -129,7 +129,11 @@ export const make = Effect.fnUntraced(function*(
           const reason = new VersionConflict({ stream, expected, actual: versionOf(stream) })
           return Exit.fail(new EventStoreError({ reason }))
         }
-        return Exit.succeed(write(prepared, recordAt(now)))
+        const recordedAt = recordAt(now)
+        if (prepared.facts.some(({ validFrom, validTo }) => validTo !== null && validTo <= (validFrom ?? recordedAt))) {
+          return refuse(PreparedAppend.endsBeforeRecording)
+        }
+        return Exit.succeed(write(prepared, recordedAt))
       }),
       (appended) => Effect.as(logHead.advance(appended.position), appended)
     )

@@ -22,6 +22,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Queue from "effect/Queue"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -37,7 +38,7 @@ import {
   VersionConflict
 } from "./EventStore.ts"
 import { beginning, Position } from "./Fact.ts"
-import type { PreparedAppend, PreparedFact } from "./PreparedAppend.ts"
+import { endsBeforeRecording, type PreparedAppend, type PreparedFact } from "./PreparedAppend.ts"
 
 /**
  * Writes appends to one store.
@@ -376,7 +377,14 @@ export const isRepeatable = (error: SqlError): boolean => {
 }
 
 /** What PostgreSQL refuses for good is the append's fault: a value it cannot hold, or a constraint. */
-const failureOf = (error: SqlError): EventStoreError =>
-  /^(22|23)/.test(SqlState.codeOf(error) ?? "")
-    ? new EventStoreError({ reason: new InvalidAppend({ path: "facts", message: error.message }) })
-    : unavailable("append", error)
+const failureOf = (error: SqlError): EventStoreError => {
+  if (!/^(22|23)/.test(SqlState.codeOf(error) ?? "")) return unavailable("append", error)
+  const { cause } = error.reason
+  const reason = Predicate.hasProperty(cause, "constraint") && cause.constraint === "fact_validity"
+    ? endsBeforeRecording
+    : new InvalidAppend({
+      path: "facts",
+      message: Predicate.hasProperty(cause, "message") ? String(cause.message) : error.message
+    })
+  return new EventStoreError({ reason })
+}

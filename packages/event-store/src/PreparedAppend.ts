@@ -263,6 +263,17 @@ const findFactProblem = (fact: NewFact, path: string): InvalidAppend | undefined
   return undefined
 }
 
+/**
+ * Only the write can tell that a period without a beginning would end before it begins: it begins at the recording.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const endsBeforeRecording = new InvalidAppend({
+  path: "validTo",
+  message: "validTo must be later than validFrom, which is the moment of recording unless it is given"
+})
+
 /** Versions are kept as `integer`. */
 const maxVersion = 2_147_483_647
 

@@ -89,8 +89,7 @@ const toAppend = (step: Extract<Step, { _tag: "Append" }>, number: number): Appe
     data: { n },
     eventId: eventId(id <= 3 ? id : 100 + number * 10 + index),
     metadata: { n },
-    // A period without a beginning would begin now: later than any end there is here.
-    validFrom: time(from ?? (to === null ? null : 0)),
+    validFrom: time(from),
     validTo: time(to)
   })),
   expect: step.expect === null ? {} : { [step.expect.stream]: step.expect.version },

@@ -183,6 +183,14 @@ export const bitemporalContract = <R>(
       deepStrictEqual(yield* store.head, 1n)
     }))
 
+  it.effect("a period that would end before its recording is refused by name, and writes nothing", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const refused = yield* reason(store.append({ facts: [price(1), price(2, { validTo: day(-1) })] }))
+      deepStrictEqual(refused._tag === "InvalidAppend" ? refused.path : refused._tag, "validTo")
+      deepStrictEqual(yield* store.head, Fact.beginning)
+    }))
+
   it.effect("a revision sent again is answered with the first result, another under its id is refused", () =>
     Effect.gen(function*() {
       const store = yield* open

@@ -129,7 +129,8 @@ export const domain = Health.Health.layer().pipe(
 )
 
 /**
- * The database of the configuration: the one `DATABASE_URL` names, or an embedded one in the data directory.
+ * The database of the configuration: the one that `DATABASE_URL`, `STRATA_DATABASE_HOST` or `STRATA_DATABASE_SOCKET` names,
+ * or an embedded one in the data directory.
  *
  * @category layers
  * @since 0.1.0
@@ -138,6 +139,7 @@ export const database = Layer.unwrap(Effect.gen(function*() {
   const { databaseUrl, dataDirectory } = yield* ServerConfig
   const options = yield* PostgresConfig.config
   if (Option.isSome(databaseUrl)) return Postgres.layer({ ...options, url: databaseUrl.value })
+  if (options.host !== undefined || options.path !== undefined) return Postgres.layer(options)
   return Layer.unwrap(
     Effect.map(EmbeddedPostgres.EmbeddedPostgres, ({ url }) => Postgres.layer({ ...options, url }))
   ).pipe(Layer.provide(EmbeddedPostgres.layer({ directory: dataDirectory })))

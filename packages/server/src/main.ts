@@ -1,11 +1,12 @@
 /**
- * The server's process: `node packages/server/src/main.ts`. SIGTERM and SIGINT stop it in order with exit code 0, a second
- * one at once; a stop that takes far longer than it may ends with 1. When it cannot start it says why in one line, with exit code 1.
+ * The server's process: `node packages/server/src/main.ts`. SIGTERM and SIGINT stop it in order with exit code 0, another
+ * one more than a second later at once; a stop that takes far longer than it may ends with 1. When it cannot start it says why in one line, with exit code 1.
  *
  * @since 0.1.0
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -21,17 +22,25 @@ import * as Telemetry from "./Telemetry.ts"
 /** 128 and the number of SIGINT, as a shell would have it. */
 const interrupted = 130
 
+/** Signals closer together than this are one: a terminal or `timeout` may send it to the group and to the process. */
+const oneSignal = 1000
+
 /** Waits for the given number of signals. */
 const signals = (expected: number) =>
-  Effect.callback<void>((resume) => {
-    let seen = 0
-    const count = () => {
-      seen += 1
-      if (seen === expected) resume(Effect.void)
-    }
-    NodeProcess.on("SIGTERM", count)
-    NodeProcess.on("SIGINT", count)
-  })
+  Effect.flatMap(Clock.Clock, (clock) =>
+    Effect.callback<void>((resume) => {
+      let seen = 0
+      let last = Number.NEGATIVE_INFINITY
+      const count = () => {
+        const now = clock.currentTimeMillisUnsafe()
+        if (now - last < oneSignal) return
+        last = now
+        seen += 1
+        if (seen === expected) resume(Effect.void)
+      }
+      NodeProcess.on("SIGTERM", count)
+      NodeProcess.on("SIGINT", count)
+    }))
 
 const exit = (code: number) => Effect.sync(() => NodeProcess.exit(code))
 

@@ -18,7 +18,10 @@ import type { InvalidCursor } from "./Cursor.ts"
 import { pageLimit } from "./Paging.ts"
 
 /** Where a message stands: by sent time, then by recording. */
-const Key = Schema.Tuple([Timestamp.Timestamp, Schema.Int])
+const Key = Schema.Tuple([
+  Timestamp.Timestamp,
+  Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 2_147_483_647 }))
+])
 type Key = typeof Key.Type
 const cursors = Cursor.make(Key)
 
