@@ -27,6 +27,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
+import { isUtf8 } from "node:buffer"
 import { databaseUnavailable, isUnavailableCause } from "./Unavailable.ts"
 
 /**
@@ -39,10 +40,20 @@ import { databaseUnavailable, isUnavailableCause } from "./Unavailable.ts"
 export const complete = <E, R>(
   app: Effect.Effect<HttpServerResponse.HttpServerResponse, E, R>
 ): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R | HttpServerRequest.HttpServerRequest> =>
-  app.pipe(
+  refuseOtherEncodings.pipe(
+    Effect.andThen(app),
     Effect.catchCause(answer),
     Effect.filterOrElse((response) => response.status < 400, finish)
   )
+
+/** JSON is UTF-8 (RFC 8259). Decoding it leniently would store something else than what was sent. */
+const refuseOtherEncodings = Effect.gen(function*() {
+  const request = yield* HttpServerRequest.HttpServerRequest
+  if (!(request.headers["content-type"] ?? "").startsWith("application/json")) return
+  if (isUtf8(yield* request.arrayBuffer)) return
+  const errors = [{ path: "body", message: "Expected UTF-8" }]
+  return yield* new Problem.BadRequest({ detail: "body: Expected UTF-8", errors })
+})
 
 /**
  * Answers requests that do not decode with 400 and the place of each mistake.
@@ -128,6 +139,7 @@ const answer = <E>(cause: Cause.Cause<E>) => {
   for (const reason of failures) {
     const value = reason._tag === "Fail" ? reason.error : reason.defect
     if (HttpServerResponse.isHttpServerResponse(value)) return Effect.succeed(value)
+    if (value instanceof Problem.BadRequest) return HttpServerRespondable.toResponse(value)
     if (HttpServerError.isHttpServerError(value)) {
       const problem = problemOf(value.reason)
       if (problem !== undefined) return HttpServerRespondable.toResponse(problem)

@@ -51,6 +51,17 @@ const bad: ReadonlyArray<Bad> = [
   post("JSON of another kind", c, "[]", 400, "body"),
   post("null", c, "null", 400, "body"),
   post("bytes that are not UTF-8", c, new Uint8Array([0xff, 0xfe, 0x7b, 0x7d]), 400, "body"),
+  post(
+    "a string that is not UTF-8",
+    c,
+    new Uint8Array([
+      ...new TextEncoder().encode("{\"conversationId\":\"a"),
+      0xff,
+      ...new TextEncoder().encode("\",\"participants\":[]}")
+    ]),
+    400,
+    "body"
+  ),
   post("a field that is missing", c, {}, 400, "body.participants"),
   post(
     "a field of another type",
