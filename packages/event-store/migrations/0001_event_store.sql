@@ -10,14 +10,27 @@ create table store (
   head_at timestamptz not null default '-infinity'
 ) with (fillfactor = 10);
 
--- The last version of each stream, so that an append need not look for it in the log.
+-- The last version of each stream, so that an append need not look for it in the log, and what is said of the stream.
 create table stream (
   store integer not null,
-  id text not null,
-  category text not null generated always as (split_part(id, '-', 1)) stored,
+  -- In byte order, in which the streams of a category stand together.
+  id text collate "C" not null,
+  -- 0 while something is said of a stream that has no facts.
   version integer not null,
+  -- Only an open stream takes facts; a tombstoned one never will again.
+  state text not null default 'open' check (state in ('open', 'archived', 'tombstoned')),
+  metadata jsonb not null default '{}',
   primary key (store, id)
 ) with (fillfactor = 80);
+
+-- How many streams and facts each category has.
+create table category (
+  store integer not null,
+  name text collate "C" not null,
+  streams bigint not null,
+  facts bigint not null,
+  primary key (store, name)
+) with (fillfactor = 50);
 
 -- Facts are only ever inserted. There are no foreign keys on this path: append_facts is the only writer.
 create table fact (
@@ -130,9 +143,9 @@ create function append_facts(
   _condition_tenant text,
   _condition_filters jsonb,
   -- Per append: 0 written, 1 a stream is at another version, 2 an event id is taken, 3 its idempotency key is,
-  -- 4 a fact matches its condition.
+  -- 4 a fact matches its condition, 5 a stream is closed.
   out outcomes integer[],
-  -- Per append refused for a version: the slice, and the version its stream is at.
+  -- Per append refused for a stream: the slice, and the version its stream is at.
   out conflicts integer[],
   out actuals integer[],
   -- Per append: what to add to a fact's number in the batch to get its position.
@@ -153,7 +166,8 @@ declare
   slices constant integer := cardinality(_slice_append);
   head_before bigint;
   versions integer[];
-  touched boolean[];
+  versions_before integer[];
+  closed boolean[];
   refused integer := 0;
   accepted integer := 0;
   facts integer;
@@ -170,7 +184,6 @@ begin
   actuals := array_fill(0, array[appends]);
   offsets := array_fill(head_before, array[appends]);
   bases := array_fill(0, array[slices]);
-  touched := array_fill(false, array[cardinality(_streams)]);
 
   -- Served by fact_event_id. While the table is small, `store = _store` would let the planner settle for an index that
   -- begins with the store, and keep to it when the table is large: hence `+ 0`.
@@ -217,11 +230,14 @@ begin
   end if;
 
   -- Served by the primary key of stream.
-  versions := array(
-    select coalesce((select stream.version from stream where stream.store = _store and stream.id = s.id), 0)
-    from unnest(_streams) with ordinality as s(id, number)
-    order by s.number
-  );
+  select array_agg(coalesce(t.version, 0) order by s.number), array_agg(coalesce(t.state <> 'open', false) order by s.number)
+  into versions, closed
+  from unnest(_streams) with ordinality as s(id, number)
+  left join lateral (
+    -- `offset 0` keeps this a lookup per stream, whatever the planner believes of the table's size.
+    select stream.version, stream.state from stream where stream.store = _store and stream.id = s.id offset 0
+  ) as t on true;
+  versions_before := versions;
 
   while first <= slices loop
     append := _slice_append[first];
@@ -239,6 +255,10 @@ begin
         conflicts[append] := past;
         actuals[append] := versions[stream_number];
       end if;
+      if outcomes[append] = 0 and _slice_count[past] > 0 and closed[stream_number] then
+        outcomes[append] := 5;
+        conflicts[append] := past;
+      end if;
       past := past + 1;
     end loop;
     offsets[append] := head_before - refused;
@@ -247,10 +267,7 @@ begin
       for i in first .. past - 1 loop
         stream_number := _slice_stream[i];
         bases[i] := versions[stream_number];
-        if _slice_count[i] > 0 then
-          versions[stream_number] := versions[stream_number] + _slice_count[i];
-          touched[stream_number] := true;
-        end if;
+        versions[stream_number] := versions[stream_number] + _slice_count[i];
       end loop;
     else
       refused := refused + facts;
@@ -279,9 +296,18 @@ begin
 
   insert into stream (store, id, version)
   select _store, s.id, s.version
-  from unnest(_streams, versions, touched) as s(id, version, touched)
-  where s.touched
+  from unnest(_streams, versions, versions_before) as s(id, version, before)
+  where s.version > s.before
   on conflict (store, id) do update set version = excluded.version;
+
+  insert into category (store, name, streams, facts)
+  select
+    _store, split_part(s.id, '-', 1), count(*) filter (where s.before = 0), sum(s.version - s.before)
+  from unnest(_streams, versions, versions_before) as s(id, version, before)
+  where s.version > s.before
+  group by split_part(s.id, '-', 1)
+  on conflict (store, name) do update
+  set streams = category.streams + excluded.streams, facts = category.facts + excluded.facts;
 
   if cardinality(_key) > 0 then
     insert into idempotency_key (store, tenant, key, fingerprint, answer, position, recorded_at)

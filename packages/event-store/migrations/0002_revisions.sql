@@ -23,7 +23,8 @@ create function revise_fact(
   _traceparent text,
   _expected integer,
   -- written; unknown: no such fact; seen: the revision's own id is taken; retracted: the chain ends with a retraction that
-  -- is not the one named; conflict: the chain does not end with `_expected`; validity: the period would end before it begins.
+  -- is not the one named; conflict: the chain does not end with `_expected`; validity: the period would end before it begins;
+  -- closed: the stream takes no facts.
   out outcome text,
   -- The last member of the chain: the new revision when it was written.
   out last_event_id uuid,
@@ -78,6 +79,10 @@ begin
     outcome := 'retracted';
     return;
   end if;
+  if (select s.state <> 'open' from stream s where s.store = _store and s.id = last.stream) then
+    outcome := 'closed';
+    return;
+  end if;
   if coalesce(_valid_to, last.valid_to) <= coalesce(_valid_from, last.valid_from) then
     outcome := 'validity';
     return;
@@ -90,6 +95,7 @@ begin
   last_position := head_before + 1;
   update stream s set version = s.version + 1 where s.store = _store and s.id = last.stream
   returning s.version into version;
+  update category c set facts = c.facts + 1 where c.store = _store and c.name = split_part(last.stream, '-', 1);
   insert into fact (
     store, position, stream, version, origin, event_id, type, schema_version, data, metadata,
     correlation_id, causation_id, tenant, actor, traceparent, valid_from, valid_to, recorded_at,

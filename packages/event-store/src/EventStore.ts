@@ -35,6 +35,7 @@ import type * as Stream from "effect/Stream"
 import { EventId, type Fact, type NewFact, Position, type StreamId } from "./Fact.ts"
 import { type FactFilter, type FactPage, type FactQuery, InvalidQuery, type KnownAt } from "./FactQuery.ts"
 import { FactRetracted, type Revised, type Revision, RevisionConflict, UnknownFact } from "./Revision.ts"
+import { type StreamCatalog, StreamClosed } from "./StreamCatalog.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
 
@@ -235,6 +236,7 @@ export class EventStoreError extends Schema.TaggedError<EventStoreError>()("Even
   reason: Schema.Union([
     VersionConflict,
     ConditionFailed,
+    StreamClosed,
     EventIdTaken,
     IdempotencyKeyUsed,
     InvalidAppend,
@@ -321,6 +323,8 @@ export class EventStore extends Context.Service<EventStore, {
     readonly tenant?: string | undefined
     readonly key: string
   }) => Effect.Effect<Option.Option<IdempotencyRecord & { readonly position: Position }>, EventStoreError>
+  /** Which streams there are, and what is said of them. */
+  readonly streams: StreamCatalog
   readonly saveSnapshot: (snapshot: Snapshot) => Effect.Effect<void, EventStoreError>
   readonly loadSnapshot: (
     stream: StreamId,

@@ -31,6 +31,8 @@ import * as LogHead from "./LogHead.ts"
 import * as PreparedAppend from "./PreparedAppend.ts"
 import * as PreparedRevision from "./PreparedRevision.ts"
 import { FactRetracted, type Revised, type Revision, RevisionConflict, UnknownFact } from "./Revision.ts"
+import { StreamClosed } from "./StreamCatalog.ts"
+import * as StreamsMemory from "./StreamsMemory.ts"
 import * as Subscription from "./Subscription.ts"
 
 /**
@@ -106,6 +108,36 @@ export const make = Effect.fnUntraced(function*(
     return { facts, position, recordedAt, duplicate: false }
   }
 
+  const catalog = StreamsMemory.make({
+    ids: () => Array.from(streams.values(), ([first]) => first!.stream),
+    versionOf,
+    random,
+    write: Effect.fnUntraced(function*(said) {
+      const now = yield* Timestamp.now
+      const position = Position.make(BigInt(log.length + 1))
+      const recordedAt = recordAt(now)
+      store({
+        ...said,
+        position,
+        origin: position,
+        version: versionOf(said.stream) + 1,
+        schemaVersion: 1,
+        metadata: {},
+        correlationId: said.eventId,
+        causationId: null,
+        validFrom: recordedAt,
+        validTo: Timestamp.infinity,
+        recordedAt,
+        revision: 0,
+        revises: null,
+        retracted: false,
+        reason: null
+      })
+      yield* logHead.advance(position)
+      return position
+    })
+  })
+
   const append = Effect.fn("EventStore.append")(function*(append: Append) {
     const prepared = yield* Effect.provideService(PreparedAppend.prepare(append), SecureRandom.SecureRandom, random)
     const now = yield* Timestamp.now
@@ -123,12 +155,14 @@ export const make = Effect.fnUntraced(function*(
           const after = append.condition?.after ?? beginning
           return refuse(new ConditionFailed({ after, position: blocker.position }))
         }
+        const closed = prepared.slices.find((slice) => slice.count > 0 && catalog.closedAs(slice.stream) !== undefined)
         const conflict = prepared.slices.find((slice) => !accepts(slice.expected, versionOf(slice.stream)))
         if (conflict !== undefined) {
           const { expected, stream } = conflict
           const reason = new VersionConflict({ stream, expected, actual: versionOf(stream) })
           return Exit.fail(new EventStoreError({ reason }))
         }
+        if (closed !== undefined) return refuseClosed(closed.stream)
         const recordedAt = recordAt(now)
         if (prepared.facts.some(({ validFrom, validTo }) => validTo !== null && validTo <= (validFrom ?? recordedAt))) {
           return refuse(PreparedAppend.endsBeforeRecording)
@@ -138,6 +172,9 @@ export const make = Effect.fnUntraced(function*(
       (appended) => Effect.as(logHead.advance(appended.position), appended)
     )
   })
+
+  const refuseClosed = (stream: StreamId) =>
+    refuse(new StreamClosed({ stream, state: catalog.closedAs(stream) ?? "archived" }))
 
   const blockerOf = (tenant: string, { after, noneOf }: AppendCondition) =>
     log.find((fact) =>
@@ -164,6 +201,7 @@ export const make = Effect.fnUntraced(function*(
     if (last.retracted && !restores) {
       return refuse(new FactRetracted({ eventId: revises, retraction: last.eventId, position: last.position }))
     }
+    if (catalog.closedAs(last.stream) !== undefined) return refuseClosed(last.stream)
     const validFrom = revision.validFrom ?? last.validFrom
     const validTo = revision.validTo ?? last.validTo
     if (validTo <= validFrom) return PreparedRevision.endsTooEarly
@@ -256,6 +294,7 @@ export const make = Effect.fnUntraced(function*(
     changed: logHead.changed,
     idempotencyRecord: ({ key, tenant = "default" }) =>
       Effect.sync(() => Option.fromUndefinedOr(keys.get(keyOf(tenant, key)))),
+    streams: catalog,
     saveSnapshot: Effect.fnUntraced(function*(snapshot) {
       const state = parse(yield* PreparedAppend.jsonText(snapshot.state, "state"))
       const kept = snapshots.get(snapshotKey(snapshot.stream, snapshot.schemaVersion))

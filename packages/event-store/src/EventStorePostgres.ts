@@ -12,6 +12,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
@@ -26,7 +27,7 @@ import {
   type Snapshot,
   StoreUnavailable
 } from "./EventStore.ts"
-import type { EventId, Position } from "./Fact.ts"
+import type { EventId, Position, StreamId } from "./Fact.ts"
 import * as FactPaging from "./FactPaging.ts"
 import type { FactQuery, KnownAt } from "./FactQuery.ts"
 import * as FactReads from "./FactReads.ts"
@@ -36,6 +37,8 @@ import * as LogHead from "./LogHead.ts"
 import * as PreparedAppend from "./PreparedAppend.ts"
 import * as PreparedRevision from "./PreparedRevision.ts"
 import type { Revision } from "./Revision.ts"
+import { StreamClosed } from "./StreamCatalog.ts"
+import * as Streams from "./StreamsPostgres.ts"
 import * as Subscription from "./Subscription.ts"
 
 /**
@@ -144,6 +147,14 @@ export const make = Effect.fnUntraced(function*(
       )
     )
 
+  const streams = Streams.make(postgres, { storeId, answer, random, committed: (position) => committed(position) })
+
+  const stateOf = (stream: StreamId): Effect.Effect<StreamClosed["state"], EventStoreError> =>
+    Effect.map(
+      streams.get(stream),
+      (found) => Option.isSome(found) && found.value.state === "tombstoned" ? "tombstoned" : "archived"
+    )
+
   // ----------------------------------------------------------------------------------------------------- appends
 
   const committed = (position: Position) => Effect.andThen(logHead.advance(position), postgres.wake(channel))
@@ -161,6 +172,11 @@ export const make = Effect.fnUntraced(function*(
         return Effect.flatMap(
           factsById(prepared.facts.map((fact) => fact.eventId)),
           (facts) => judgeEventIds(prepared, facts)
+        )
+      case "StreamClosed":
+        return Effect.flatMap(
+          stateOf(outcome.stream),
+          (state) => Effect.fail(new EventStoreError({ reason: new StreamClosed({ stream: outcome.stream, state }) }))
         )
       case "KeySeen":
         return Effect.flatMap(
@@ -187,7 +203,7 @@ export const make = Effect.fnUntraced(function*(
     if (yield* postgres.inTransaction) return yield* refuseInTransaction
     const prepared = yield* prepareRevision(revision)
     const row = yield* answer("revise", FactRevisions.write(sql, storeId, prepared))
-    const revised = yield* FactRevisions.answer(prepared, row, factsById)
+    const revised = yield* FactRevisions.answer(prepared, row, factsById, stateOf)
     yield* committed(revised.position)
     return revised
   })
@@ -210,7 +226,7 @@ export const make = Effect.fnUntraced(function*(
     const prepared = yield* prepareRevision(revision)
     return yield* atCommit(Effect.flatMap(
       answer("revise", FactRevisions.write(sql, storeId, prepared)),
-      (row) => FactRevisions.answer(prepared, row, factsById)
+      (row) => FactRevisions.answer(prepared, row, factsById, stateOf)
     ))
   })
 
@@ -306,6 +322,7 @@ export const make = Effect.fnUntraced(function*(
     subscribe: (from) => Subscription.subscribe(log, from),
     changed: logHead.changed,
     idempotencyRecord,
+    streams,
     saveSnapshot,
     loadSnapshot
   })

@@ -12,10 +12,11 @@ import { EventStoreError } from "./EventStore.ts"
 import type { EventId, Fact, Position, StreamId } from "./Fact.ts"
 import * as PreparedRevision from "./PreparedRevision.ts"
 import { FactRetracted, type Revised, RevisionConflict, UnknownFact } from "./Revision.ts"
+import { StreamClosed } from "./StreamCatalog.ts"
 
 /** What revise_fact returns. */
 interface ReviseRow {
-  readonly outcome: "written" | "unknown" | "seen" | "retracted" | "conflict" | "validity"
+  readonly outcome: "written" | "unknown" | "seen" | "retracted" | "conflict" | "validity" | "closed"
   readonly lastEventId: EventId
   readonly lastRevision: number
   readonly lastPosition: Position
@@ -53,7 +54,7 @@ export const write = (
   )
 
 /**
- * What became of a revision. `factsById` reads what an id that was there before stands for.
+ * What became of a revision. `factsById` reads what an id that was there before stands for, `stateOf` how a stream is closed.
  *
  * @category combinators
  * @since 0.1.0
@@ -61,7 +62,8 @@ export const write = (
 export const answer = (
   revision: PreparedRevision.PreparedRevision,
   row: ReviseRow,
-  factsById: (eventIds: ReadonlyArray<EventId>) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
+  factsById: (eventIds: ReadonlyArray<EventId>) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>,
+  stateOf: (stream: StreamId) => Effect.Effect<StreamClosed["state"], EventStoreError>
 ): Effect.Effect<Revised, EventStoreError> => {
   const { eventId, revises } = revision
   switch (row.outcome) {
@@ -95,6 +97,8 @@ export const answer = (
       )
     case "validity":
       return PreparedRevision.endsTooEarly
+    case "closed":
+      return Effect.flatMap(stateOf(row.stream), (state) => refuse(new StreamClosed({ stream: row.stream, state })))
   }
 }
 

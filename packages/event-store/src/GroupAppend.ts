@@ -37,7 +37,7 @@ import {
   StoreUnavailable,
   VersionConflict
 } from "./EventStore.ts"
-import { beginning, Position } from "./Fact.ts"
+import { beginning, Position, type StreamId } from "./Fact.ts"
 import { endsBeforeRecording, type PreparedAppend, type PreparedFact } from "./PreparedAppend.ts"
 
 /**
@@ -55,7 +55,7 @@ export interface GroupAppend {
 
 /**
  * What became of an append that was neither invalid nor in conflict: it was written, or something of it had been
- * before, which only a look at the stored content can judge.
+ * before, or a stream is closed, which only a look at what is stored can judge.
  *
  * @category models
  * @since 0.1.0
@@ -64,6 +64,7 @@ export type Outcome =
   | { readonly _tag: "Written"; readonly appended: Appended }
   | { readonly _tag: "EventIdsSeen" }
   | { readonly _tag: "KeySeen" }
+  | { readonly _tag: "StreamClosed"; readonly stream: StreamId }
 
 /**
  * How appends are gathered.
@@ -349,6 +350,8 @@ const answers = (appends: ReadonlyArray<PreparedAppend>, row: BatchRow): Readonl
         return { _tag: "EventIdsSeen" }
       case 3:
         return { _tag: "KeySeen" }
+      case 5:
+        return { _tag: "StreamClosed", stream: append.slices[row.conflicts[index]! - 1 - bases]!.stream }
       default: {
         const after = append.condition?.after ?? beginning
         return { _tag: "Refused", reason: new ConditionFailed({ after, position: row.blocker ?? after }) }

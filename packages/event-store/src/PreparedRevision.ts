@@ -36,8 +36,22 @@ export interface PreparedRevision {
   readonly expectedRevision: number | null
 }
 
-/** Characters of a reason at most. */
-const maxReason = 10_000
+/**
+ * Characters of a reason at most.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxReason = 10_000
+
+/**
+ * True for a reason as PostgreSQL stores it, that says something.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isReason = (reason: string): boolean =>
+  reason.trim() !== "" && reason.length <= maxReason && !reason.includes("\0") && reason.isWellFormed()
 
 /**
  * Checks a revision and fills in its defaults.
@@ -52,7 +66,7 @@ export const prepare = Effect.fnUntraced(function*(
   const { actor, causationId, correlationId, eventId, expectedRevision, metadata, reason, revises, tenant } = revision
   if (!isEventId(revises)) return yield* invalid("revises", "expected a UUID in lower case")
   if (eventId !== undefined && !isEventId(eventId)) return yield* invalid("eventId", "expected a UUID in lower case")
-  if (reason.trim() === "" || reason.length > maxReason || reason.includes("\0") || !reason.isWellFormed()) {
+  if (!isReason(reason)) {
     return yield* invalid("reason", `expected 1 to ${maxReason} characters, none of them NUL`)
   }
   if (!isLabel(actor)) return yield* invalid("actor", labelExpected)

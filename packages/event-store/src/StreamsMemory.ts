@@ -1,0 +1,116 @@
+/**
+ * The catalog of streams in memory.
+ *
+ * @since 0.1.0
+ */
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Schema from "effect/Schema"
+import { EventStoreError } from "./EventStore.ts"
+import { categoryOf, type EventId, type Position, type StreamId, streamId } from "./Fact.ts"
+import * as PreparedSaying from "./PreparedSaying.ts"
+import { type StreamCatalog, StreamClosed, type StreamInfo } from "./StreamCatalog.ts"
+
+/**
+ * A fact about a stream.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Said {
+  readonly stream: StreamId
+  readonly eventId: EventId
+  readonly type: string
+  readonly data: Schema.Json
+  readonly tenant: string
+  readonly actor: string
+  readonly traceparent: string | null
+}
+
+/**
+ * The catalog of one store. `versionOf` and `ids` tell what the log holds, `write` adds to it.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: {
+  readonly ids: () => Iterable<StreamId>
+  readonly versionOf: (stream: StreamId) => number
+  readonly write: (said: Said) => Effect.Effect<Position>
+  readonly random: SecureRandom.SecureRandom["Service"]
+}): StreamCatalog & { readonly closedAs: (stream: StreamId) => StreamClosed["state"] | undefined } => {
+  const told = new Map<StreamId, Pick<StreamInfo, "state" | "metadata">>()
+
+  const infoOf = (stream: StreamId): StreamInfo => ({
+    stream,
+    version: options.versionOf(stream),
+    state: told.get(stream)?.state ?? "open",
+    metadata: told.get(stream)?.metadata ?? {}
+  })
+  const all = () => [...new Set([...options.ids(), ...told.keys()])].toSorted(inByteOrder).map(infoOf)
+
+  const say = Effect.fnUntraced(function*(stream: StreamId, change: PreparedSaying.Change) {
+    const said = yield* Effect.provideService(
+      PreparedSaying.prepare(stream, change),
+      SecureRandom.SecureRandom,
+      options.random
+    )
+    const before = infoOf(stream)
+    if (before.state === "tombstoned") {
+      return yield* new EventStoreError({ reason: new StreamClosed({ stream, state: "tombstoned" }) })
+    }
+    const { actor, eventId, reason, tenant, traceparent, type } = said
+    const metadata = change.metadata ?? null
+    const position = yield* options.write({
+      stream: streamId("$stream", stream),
+      eventId,
+      type,
+      data: { stream, metadata, reason },
+      tenant,
+      actor,
+      traceparent
+    })
+    told.set(stream, { state: change.state ?? before.state, metadata: change.metadata ?? before.metadata })
+    return position
+  })
+
+  return {
+    get: (stream) =>
+      Effect.sync(() =>
+        options.versionOf(stream) === 0 && !told.has(stream) ? Option.none() : Option.some(infoOf(stream))
+      ),
+    list: Effect.fnUntraced(function*(asked = {}) {
+      const { after, category, limit, states } = yield* PreparedSaying.listing(asked)
+      return all()
+        .filter((info) =>
+          (category === undefined || categoryOf(info.stream) === category) &&
+          (after === undefined || inByteOrder(after, info.stream) < 0) &&
+          states.includes(info.state)
+        )
+        .slice(0, limit)
+    }),
+    categories: Effect.sync(() => {
+      const counts = new Map<string, { streams: bigint; facts: bigint }>()
+      for (const stream of options.ids()) {
+        const category = categoryOf(stream)
+        const count = counts.get(category) ?? { streams: 0n, facts: 0n }
+        counts.set(category, {
+          streams: count.streams + 1n,
+          facts: count.facts + BigInt(options.versionOf(stream))
+        })
+      }
+      return [...counts].map(([category, count]) => ({ category, ...count })).toSorted((a, b) =>
+        inByteOrder(a.category, b.category)
+      )
+    }),
+    setMetadata: (stream, metadata, saying) => say(stream, { ...saying, metadata }),
+    setState: (stream, state, saying) => say(stream, { ...saying, state }),
+    closedAs: (stream) => {
+      const { state } = infoOf(stream)
+      return state === "open" ? undefined : state
+    }
+  }
+}
+
+const inByteOrder = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b))
