@@ -104,7 +104,8 @@ const cycleMicros = 146_097n * 86_400_000_000n
 
 /**
  * Reads ISO-8601 with a zone (`2026-01-31T10:00:00.123456Z`, `…+02:00`), `infinity` or `-infinity`.
- * Digits beyond the microsecond are dropped. Years outside 0 to 9999 have a sign and six digits; 0 is 1 BC.
+ * Digits beyond the microsecond are dropped. Years outside 0 to 9999 have a sign and six digits; 0 is 1 BC. Instants
+ * outside the range are not read.
  *
  * @category parsing
  * @since 0.1.0
@@ -136,9 +137,13 @@ export const parse = (text: string): Option.Option<Timestamp> => {
           BigInt(DateTime.toEpochMillis(dateTime) - offsetMinutes(zone) * 60_000) * 1000n +
           BigInt(fraction.padEnd(6, "0"))
       )
-    )
+    ),
+    Option.filter((timestamp) => timestamp >= first && timestamp < infinity)
   )
 }
+
+/** The earliest instant of `timestamptz`: the beginning of 24 November 4714 BC in the Gregorian calendar. */
+const first = -210_866_803_200_000_000n
 
 const offsetMinutes = (zone: string): number => {
   const digits = zone.replace(":", "")

@@ -56,6 +56,15 @@ describe("Timestamp", () => {
     assert.isDefined(micros("2024-02-29T00:00:00Z"))
   })
 
+  it("reads no instant that timestamptz has not", () => {
+    assert.strictEqual(micros("-004713-11-24T00:00:00Z"), -210_866_803_200_000_000n)
+    assert.isUndefined(micros("-004713-11-23T23:59:59.999999Z"))
+    assert.isDefined(micros("+294246-01-01T00:00:00Z"))
+    for (const text of ["+294277-01-01T00:00:00Z", "+999999-01-01T00:00:00Z", "-009999-01-01T00:00:00Z"]) {
+      assert.isUndefined(micros(text), text)
+    }
+  })
+
   it("writes years before the first and after the 9999th with a sign", () => {
     assert.strictEqual(
       Timestamp.format(Timestamp.fromMicros(253_402_300_800_000_000n)),
