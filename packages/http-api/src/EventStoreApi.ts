@@ -1,11 +1,12 @@
 /**
- * The event store over HTTP: appending facts, and reading streams and the log.
+ * The event store over HTTP: appending, correcting and retracting facts, and reading them on two time axes.
  *
  * **Details**
  *
  * `eventId` and `id`, `streamId` and `aggregateId`, `recordedAt` and `transactionTime` are the same value under two names. A list
- * answers for a moment, `knownAt`: it holds what was recorded at or before it. Callers see facts of their own
- * tenant only. Unknown setups and stores are 404.
+ * answers for a moment, `knownAt`: it holds what was recorded at or before it, and the same question about that moment
+ * gets the same answer for ever. A fact's revisions form one chain, which any member's id names. Callers see facts
+ * of their own tenant only. Unknown setups and stores are 404.
  *
  * @since 0.1.0
  */
@@ -18,11 +19,12 @@ import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
 import { Authorization, RoleCheck } from "./Authorization.ts"
 import * as Consistency from "./Consistency.ts"
+import * as EventStoreQuery from "./EventStoreQuery.ts"
 import * as IdempotencyKey from "./IdempotencyKey.ts"
 import * as Paging from "./Paging.ts"
 import { RequiredRole } from "./Principal.ts"
 import { Conflict, NotFound, RuleViolated } from "./Problem.ts"
-import { Json, JsonObject, label, Text } from "./Text.ts"
+import { Json, JsonObject, label } from "./Text.ts"
 
 const event = {
   id: Fact.EventId,
@@ -57,6 +59,15 @@ const event = {
 export const StoredEvent = Schema.Struct(event).annotate({ identifier: "StoredEvent" })
 export type StoredEvent = typeof StoredEvent.Type
 
+const moment = {
+  knownAt: Schema.NullOr(Timestamp.Timestamp).annotate({
+    description: "The moment it answers for; null before the first fact of the store"
+  }),
+  knownAtPosition: Consistency.Position.annotate({
+    description: "The same moment as the last position that was known"
+  })
+}
+
 /**
  * A page of facts.
  *
@@ -67,15 +78,37 @@ export const EventList = Schema.Struct({
   events: Schema.Array(StoredEvent),
   eventCount: Schema.Int.annotate({ description: "Events on this page" }),
   ...Paging.fields,
-  knownAt: Schema.NullOr(Timestamp.Timestamp).annotate({
-    description: "The moment it answers for; null in an empty store"
-  })
+  ...moment
 }).annotate({ identifier: "EventList" })
+export type EventList = typeof EventList.Type
 
-const StreamId = Text.check(
-  Schema.isPattern(/^[^-]+-/, { message: "Expected <category>-<id>" }),
-  Schema.isMaxLength(512)
-).pipe(Schema.decodeTo(Fact.StreamId))
+const AnsweredPoint = Schema.Struct({ validAt: Timestamp.Timestamp, ...moment }).annotate({
+  identifier: "AnsweredPoint"
+})
+
+/**
+ * What differs between two points of the plane. `now` has become the moment it was.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const EventDiff = Schema.Struct({
+  streamId: Schema.String,
+  aggregateId: Schema.String,
+  a: AnsweredPoint,
+  b: AnsweredPoint,
+  differences: Schema.Array(
+    Schema.Struct({
+      eventId: Fact.EventId.annotate({ description: "The first fact of its chain" }),
+      before: Schema.NullOr(StoredEvent).annotate({ description: "As seen from a; null where it is not" }),
+      after: Schema.NullOr(StoredEvent).annotate({ description: "As seen from b; null where it is not" }),
+      worldMoved: Schema.Boolean.annotate({ description: "Its validity began or ended between them" }),
+      weLearned: Schema.Boolean.annotate({ description: "It was recorded, corrected or retracted between them" })
+    }).annotate({ identifier: "EventDifference" })
+  ),
+  differenceCount: Schema.Int
+}).annotate({ identifier: "EventDiff" })
+export type EventDiff = typeof EventDiff.Type
 
 /**
  * A fact to append. `streamId` or `aggregateId` names the stream, `eventData` or `payload` is the content.
@@ -84,8 +117,8 @@ const StreamId = Text.check(
  * @since 0.1.0
  */
 export const AppendEvent = Schema.Struct({
-  streamId: Schema.optionalKey(StreamId),
-  aggregateId: Schema.optionalKey(StreamId),
+  streamId: Schema.optionalKey(EventStoreQuery.StreamId),
+  aggregateId: Schema.optionalKey(EventStoreQuery.StreamId),
   eventType: label(),
   eventData: Schema.optionalKey(Json),
   payload: Schema.optionalKey(Json),
@@ -103,6 +136,47 @@ export const AppendEvent = Schema.Struct({
   metadata: Schema.optionalKey(JsonObject)
 }).annotate({ identifier: "AppendEvent" })
 
+const Reason = label(10_000).annotate({ description: "Why. Kept for ever" })
+
+const ofRevision = {
+  eventId: Schema.optionalKey(
+    Fact.EventId.annotate({ description: "Of the revision. Not together with an Idempotency-Key, which stands for it" })
+  ),
+  expectedRevision: Schema.optionalKey(
+    Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 2_147_483_646 })).annotate({
+      description: "Refuse unless the chain ends with this revision; 0 is the first fact"
+    })
+  ),
+  correlationId: Schema.optionalKey(label()),
+  causationId: Schema.optionalKey(label()),
+  metadata: Schema.optionalKey(JsonObject)
+}
+
+/**
+ * How a fact should have been. What is not given stays as it was; content or validity must be. `eventData` or `payload` is
+ * the content, `correctionReason` or `reason` the reason. `validTo: null` opens the end.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const CorrectEvent = Schema.Struct({
+  eventData: Schema.optionalKey(Json),
+  payload: Schema.optionalKey(Json),
+  validFrom: Schema.optionalKey(Timestamp.Timestamp),
+  validTo: Schema.optionalKey(Schema.NullOr(Timestamp.Timestamp)),
+  correctionReason: Schema.optionalKey(Reason),
+  reason: Schema.optionalKey(Reason),
+  ...ofRevision
+}).annotate({ identifier: "CorrectEvent" })
+
+/**
+ * That a fact never held, or, for a retraction, that it did.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const RetractEvent = Schema.Struct({ reason: Reason, ...ofRevision }).annotate({ identifier: "RetractEvent" })
+
 const place = { setup: label(128), store: label(128) }
 
 const written = <Duplicate extends boolean>(duplicate: Duplicate, status: number, identifier: string) =>
@@ -111,59 +185,114 @@ const written = <Duplicate extends boolean>(duplicate: Duplicate, status: number
     Consistency.answerHeaders
   )
 
+const write = {
+  headers: IdempotencyKey.headers,
+  success: [written(false, 201, "EventWritten"), written(true, 200, "EventWrittenBefore")],
+  error: [NotFound, Conflict, RuleViolated]
+} as const
+
+const ofEvent = { ...place, id: Fact.EventId }
+const ofStream = { ...place, id: EventStoreQuery.StreamId }
+const read = { headers: Consistency.headers, error: NotFound }
+
+const reads = HttpApiGroup.make("eventStores").add(
+  HttpApiEndpoint.get("log", "/events", {
+    params: place,
+    query: { ...EventStoreQuery.query, ...Consistency.query },
+    success: EventList,
+    ...read
+  }).annotateMerge(OpenApi.annotations({
+    summary: "Ask for events",
+    description: "What was known at `knownAt` to hold at `validAt`, or at some moment of [`fromTime`, `toTime`). A "
+      + "filter looks at the revision that is believed. All pages of an answer are for the moment of the first one."
+  })),
+  HttpApiEndpoint.get("event", "/events/:id", {
+    params: ofEvent,
+    query: Consistency.query,
+    success: StoredEvent,
+    ...read
+  }).annotateMerge(OpenApi.annotations({ summary: "Get an event", description: "The row with this id, as recorded." })),
+  HttpApiEndpoint.get("versions", "/events/:id/versions", {
+    params: ofEvent,
+    query: { ...Paging.query, ...Consistency.query },
+    success: EventList,
+    ...read
+  }).annotateMerge(OpenApi.annotations({
+    summary: "List the revisions of an event",
+    description: "The first fact, then each correction and retraction, whichever of them the id names."
+  })),
+  HttpApiEndpoint.get("eventAt", "/events/:id/at", {
+    params: ofEvent,
+    query: {
+      transactionTime: Schema.optionalKey(EventStoreQuery.KnownAt),
+      knownAt: Schema.optionalKey(EventStoreQuery.KnownAt),
+      ...Consistency.query
+    },
+    success: StoredEvent,
+    ...read
+  }).annotateMerge(OpenApi.annotations({
+    summary: "Get an event as it was known",
+    description:
+      "The revision that was believed at `transactionTime` (or `knownAt`, the same). 404 says in `reason` whether the "
+      + "event was not known yet or was retracted."
+  })),
+  HttpApiEndpoint.get("stream", "/streams/:id", {
+    params: ofStream,
+    query: {
+      direction: Schema.optionalKey(Schema.Literals(["forwards", "backwards"])),
+      ...Paging.query,
+      ...Consistency.query
+    },
+    success: EventList,
+    ...read
+  }).annotateMerge(OpenApi.annotations({
+    summary: "Read a stream",
+    description: "Every row, in the order of its versions; a cursor is the version to go on at."
+  })),
+  HttpApiEndpoint.get("diff", "/streams/:id/diff", {
+    params: ofStream,
+    query: { a: EventStoreQuery.Point, b: EventStoreQuery.Point, ...Consistency.query },
+    success: EventDiff,
+    headers: Consistency.headers,
+    error: [NotFound, RuleViolated]
+  }).annotateMerge(OpenApi.annotations({
+    summary: "Compare two points of the plane",
+    description:
+      "What of the stream is seen otherwise from `b` than from `a`, and whether the world moved or we learned."
+  }))
+)
+
 /**
  * Event stores.
  *
  * @category groups
  * @since 0.1.0
  */
-export class EventStoreApi extends HttpApiGroup.make("eventStores")
-  .add(
-    HttpApiEndpoint.post("append", "/events", {
-      params: place,
-      headers: IdempotencyKey.headers,
-      payload: AppendEvent,
-      success: [written(false, 201, "EventWritten"), written(true, 200, "EventWrittenBefore")],
-      error: [NotFound, Conflict, RuleViolated]
-    }).annotate(RequiredRole, "operator").annotateMerge(OpenApi.annotations({
+export class EventStoreApi extends reads.add(
+  HttpApiEndpoint.post("append", "/events", { params: place, payload: AppendEvent, ...write })
+    .annotate(RequiredRole, "operator")
+    .annotateMerge(OpenApi.annotations({
       summary: "Append an event",
       description: "The same `eventId` with the same content is stored once. Event types of the messaging "
         + "application are written through its own endpoints."
     })),
-    HttpApiEndpoint.get("log", "/events", {
-      params: place,
-      query: { ...Paging.query, ...Consistency.query },
-      headers: Consistency.headers,
-      success: EventList,
-      error: NotFound
-    }).annotateMerge(OpenApi.annotations({
-      summary: "Read the log",
-      description: "In the order recorded; a cursor is the position to read after."
+  HttpApiEndpoint.post("correct", "/events/:id/corrections", { params: ofEvent, payload: CorrectEvent, ...write })
+    .annotate(RequiredRole, "corrector")
+    .annotateMerge(OpenApi.annotations({
+      summary: "Correct an event",
+      description: "Adds a revision at the end of the chain that the event belongs to. Nothing is overwritten. A "
+        + "retracted event is a conflict that names the `retraction`, another `expectedRevision` one that "
+        + "tells the `actualRevision`."
     })),
-    HttpApiEndpoint.get("event", "/events/:id", {
-      params: { ...place, id: Fact.EventId },
-      query: Consistency.query,
-      headers: Consistency.headers,
-      success: StoredEvent,
-      error: NotFound
-    }).annotateMerge(OpenApi.annotations({ summary: "Get an event" })),
-    HttpApiEndpoint.get("stream", "/streams/:id", {
-      params: { ...place, id: StreamId },
-      query: {
-        direction: Schema.optionalKey(Schema.Literals(["forwards", "backwards"])),
-        ...Paging.query,
-        ...Consistency.query
-      },
-      headers: Consistency.headers,
-      success: EventList,
-      error: NotFound
-    }).annotateMerge(OpenApi.annotations({
-      summary: "Read a stream",
-      description: "In the order of its versions; a cursor is the version to go on at."
+  HttpApiEndpoint.post("retract", "/events/:id/retraction", { params: ofEvent, payload: RetractEvent, ...write })
+    .annotate(RequiredRole, "corrector")
+    .annotateMerge(OpenApi.annotations({
+      summary: "Retract an event",
+      description: "Says that it never held. Retracting the retraction, by its own id, restores the event."
     }))
-  )
+)
   .middleware(RoleCheck)
   .middleware(Authorization)
   .prefix("/api/v1/eventstores/:setup/:store")
-  .annotateMerge(OpenApi.annotations({ title: "Event stores", description: "Facts, by stream and by log." }))
+  .annotateMerge(OpenApi.annotations({ title: "Event stores", description: "Facts, on two time axes." }))
 {}

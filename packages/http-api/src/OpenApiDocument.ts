@@ -25,7 +25,13 @@ const timestamp = {
   examples: ["2026-01-31T10:00:00.000000Z"]
 }
 
-const limit = { type: "integer", minimum: 1, maximum: 500 }
+/** Query parameters that are whole numbers, whose bounds their text does not show. */
+const numbers: Schema.JsonObject = {
+  limit: { type: "integer", minimum: 1, maximum: 500 },
+  offset: { type: "integer", minimum: 0, maximum: 10_000 },
+  minVersion: { type: "integer", minimum: 1 },
+  maxVersion: { type: "integer", minimum: 1 }
+}
 
 /** A wire form is generated as `NameEncoded`; it gets `Name` where that is free, or is the same. */
 const namesOf = (document: Schema.JsonObject): ReadonlyMap<string, string> => {
@@ -68,7 +74,8 @@ const rewriteAny = (value: Schema.Json, names: ReadonlyMap<string, string>): Sch
 /** Query text is generated as text; it is shown as what it is read as. */
 const parameter = (value: Schema.JsonObject, names: ReadonlyMap<string, string>): Schema.JsonObject => {
   const schema = member(value, "schema")
-  if (value["name"] === "limit") return limit
+  const number = numbers[String(value["name"])]
+  if (isJsonObject(number)) return number
   if (String(schema["enum"]) === "true,false") return { type: "boolean" }
   return rewrite(schema, names)
 }

@@ -93,7 +93,7 @@ export class Forbidden extends HttpApiError.Problem<Forbidden>()(
 ) {}
 
 /**
- * There is no such path, or no such thing at it.
+ * There is no such path, or no such thing at it. Of an event at a moment, `reason` tells why it is not there.
  *
  * @category errors
  * @since 0.1.0
@@ -101,7 +101,7 @@ export class Forbidden extends HttpApiError.Problem<Forbidden>()(
 export class NotFound extends HttpApiError.Problem<NotFound>()(
   "NotFound",
   declare("not-found", 404, "Not found"),
-  members,
+  { ...members, reason: Schema.optionalKey(Schema.Literals(["unknown", "notYetKnown", "retracted"])) },
   { identifier: "NotFound" }
 ) {}
 
@@ -120,7 +120,8 @@ export class MethodNotAllowed extends HttpApiError.Problem<MethodNotAllowed>()(
 
 /**
  * Another writer was faster, or an id is taken. `actualVersion` is the version the stream is at, where a version
- * was expected.
+ * was expected, `actualRevision` the revision an event is at, where one was. `retraction` is the event id of the
+ * retraction of what was to be corrected: it is what to retract to have the event back.
  *
  * @category errors
  * @since 0.1.0
@@ -128,7 +129,12 @@ export class MethodNotAllowed extends HttpApiError.Problem<MethodNotAllowed>()(
 export class Conflict extends HttpApiError.Problem<Conflict>()(
   "Conflict",
   declare("conflict", 409, "Conflict"),
-  { ...members, actualVersion: Schema.optionalKey(Schema.Int) },
+  {
+    ...members,
+    actualVersion: Schema.optionalKey(Schema.Int),
+    actualRevision: Schema.optionalKey(Schema.Int),
+    retraction: Schema.optionalKey(Schema.String)
+  },
   { identifier: "Conflict" }
 ) {}
 

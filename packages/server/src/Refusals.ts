@@ -11,6 +11,15 @@ import * as Effect from "effect/Effect"
 import { databaseUnavailable } from "./Unavailable.ts"
 
 /**
+ * A mistake in the request. `path` names the part and the field.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const mistake = (path: string, message: string): BadRequest =>
+  new BadRequest({ detail: `${path}: ${message}`, errors: [{ path, message }] })
+
+/**
  * The problem a conversation's refusal is answered with.
  *
  * @category conversions
@@ -31,12 +40,15 @@ export const ofConversation = (reason: Reason): NotFound | Conflict | RuleViolat
 
 /**
  * The problem an event store's refusal is answered with. A refusal that no write of this server can meet is a rule of
- * the store, named by its tag.
+ * the store, named by its tag. `place` tells where in the request a field of the write came from.
  *
  * @category conversions
  * @since 0.1.0
  */
-export const ofEventStore = (error: EventStoreError): Conflict | BadRequest | RuleViolated | ServiceUnavailable => {
+export const ofEventStore = (
+  error: EventStoreError,
+  place: (field: string) => string = inAppend
+): NotFound | Conflict | BadRequest | RuleViolated | ServiceUnavailable => {
   const { message, reason } = error
   const rule: string = reason._tag
   switch (reason._tag) {
@@ -47,10 +59,13 @@ export const ofEventStore = (error: EventStoreError): Conflict | BadRequest | Ru
     case "IdempotencyKeyUsed":
       return new Conflict({ detail: "The idempotency key is being used: repeat the request" })
     case "InvalidAppend":
-      return new BadRequest({
-        detail: message,
-        errors: [{ path: reason.path.replace(/^facts\[0\]/, "body"), message }]
-      })
+      return mistake(place(reason.path), message)
+    case "UnknownFact":
+      return new NotFound({ detail: message, reason: "unknown" })
+    case "FactRetracted":
+      return new Conflict({ detail: message, retraction: reason.retraction })
+    case "RevisionConflict":
+      return new Conflict({ detail: message, actualRevision: reason.actual })
     case "StoreUnavailable":
       return databaseUnavailable()
     default:
@@ -58,17 +73,24 @@ export const ofEventStore = (error: EventStoreError): Conflict | BadRequest | Ru
   }
 }
 
+/** An append over HTTP brings one fact. */
+const inAppend = (field: string): string =>
+  field.replace(/^facts\[0\]/, "body").replace(/^body\.data\b/, "body.eventData")
+
 /**
  * Answers what a command may fail with. A history that cannot be read is a defect.
  *
  * @category conversions
  * @since 0.1.0
  */
-export const answer = <A, R>(command: Effect.Effect<A, CallError | RuleViolated, R>) =>
+export const answer = <A, R>(
+  command: Effect.Effect<A, CallError | RuleViolated, R>,
+  place?: (field: string) => string
+) =>
   command.pipe(
     Effect.catchTags({
       ConversationError: ({ reason }) => Effect.fail(ofConversation(reason)),
-      EventStoreError: (error) => Effect.fail(ofEventStore(error)),
+      EventStoreError: (error) => Effect.fail(ofEventStore(error, place)),
       EventDecodeError: Effect.die
     })
   )

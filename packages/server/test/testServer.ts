@@ -23,19 +23,23 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 
-/** Keys of the test server by what their owner may do; `other` is an operator of another tenant. */
+/** Keys of the test server by what their owner may do; `other` and `otherCorrector` are of another tenant. */
 export const keys = {
   admin: "admin-key-0123456789",
   operator: "operator-key-0123456789",
+  corrector: "corrector-key-0123456789",
   viewer: "viewer-key-0123456789",
-  other: "other-key-0123456789"
+  other: "other-key-0123456789",
+  otherCorrector: "other-corrector-key-0123456789"
 } as const
 
 const principals: Record<keyof typeof keys, Principal.Principal> = {
   admin: { subject: "admin", tenant: "default", roles: ["admin"] },
   operator: { subject: "olga", tenant: "default", roles: ["operator"] },
+  corrector: { subject: "cora", tenant: "default", roles: ["corrector"] },
   viewer: { subject: "vera", tenant: "default", roles: ["viewer"] },
-  other: { subject: "otto", tenant: "elsewhere", roles: ["operator"] }
+  other: { subject: "otto", tenant: "elsewhere", roles: ["operator"] },
+  otherCorrector: { subject: "oona", tenant: "elsewhere", roles: ["corrector"] }
 }
 
 export const settings: Settings = {

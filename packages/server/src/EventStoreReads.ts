@@ -1,0 +1,242 @@
+/**
+ * What is read of an event store over HTTP: questions on two time axes, streams, revisions and differences.
+ *
+ * @since 0.1.0
+ */
+import { EventStore } from "@strata/event-store/EventStore"
+import type * as Fact from "@strata/event-store/Fact"
+import type { FactPage, FactQuery, KnownAt, Point } from "@strata/event-store/FactQuery"
+import * as PlaneDiff from "@strata/event-store/PlaneDiff"
+import type { EventDiff, EventList, StoredEvent } from "@strata/http-api/EventStoreApi"
+import type * as EventStoreQuery from "@strata/http-api/EventStoreQuery"
+import { defaultLimit } from "@strata/http-api/Paging"
+import { CurrentPrincipal } from "@strata/http-api/Principal"
+import { type BadRequest, NotFound, RuleViolated } from "@strata/http-api/Problem"
+import * as Timestamp from "@strata/postgres/Timestamp"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Refusals from "./Refusals.ts"
+import * as StoredEvents from "./StoredEvents.ts"
+
+/**
+ * A question as its query parameters have it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Question = Schema.Struct.Type<typeof EventStoreQuery.query>
+
+/**
+ * The parameters of a page.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PageQuery {
+  readonly limit?: number | undefined
+  readonly cursor?: string | undefined
+}
+
+/** Rows of a stream that two points of it may be compared over: both beliefs are held at once. */
+const maxCompared = 10_000
+
+/** Facts that one read of the store gives at most. */
+const maxRead = 1_000
+
+/**
+ * Makes the reads. Each of them is of the caller's tenant only.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.gen(function*() {
+  const store = yield* EventStore
+  const own = yield* StoredEvents.make
+
+  /** Reads what the page leaves out, for where it begins. */
+  const skip = Effect.fnUntraced(function*(question: FactQuery, offset: number) {
+    let page: FactPage = yield* store.read({ ...question, limit: Math.min(offset, maxRead) })
+    for (let left = offset - page.facts.length; left > 0 && page.next !== null; left -= page.facts.length) {
+      page = yield* store.read({ ...question, limit: Math.min(left, maxRead), cursor: page.next })
+    }
+    return page
+  })
+
+  const log = Effect.fnUntraced(function*(query: Question) {
+    const { limit = defaultLimit, offset = 0 } = query
+    const { tenant } = yield* CurrentPrincipal
+    if (query.cursor !== undefined && offset > 0) {
+      return yield* Refusals.mistake("query.offset", "Not together with a cursor")
+    }
+    const question = yield* questionOf(query, tenant)
+    const parameter = (field: string) => parameterOf(query, field)
+    const skipped = offset === 0 ? undefined : yield* StoredEvents.asked(skip(question, offset), parameter)
+    const page = skipped?.next === null
+      ? { ...skipped, facts: [] }
+      : yield* StoredEvents.asked(
+        store.read({ ...question, limit, cursor: skipped?.next ?? query.cursor }),
+        parameter
+      )
+    return StoredEvents.listed(page.facts, page.next, yield* own.moment(page.knownAt, query.knownAt))
+  })
+
+  const versions = Effect.fnUntraced(function*(id: Fact.EventId, { cursor, limit = defaultLimit }: PageQuery) {
+    const from = cursor === undefined ? 0 : yield* readCursor(cursor)
+    const chain = yield* own.chain(id)
+    const next = from + limit < chain.length ? String(from + limit) : null
+    return StoredEvents.listed(
+      chain.slice(from, from + limit),
+      next,
+      yield* own.moment(yield* StoredEvents.answered(store.head))
+    )
+  })
+
+  const at = Effect.fnUntraced(function*(
+    id: Fact.EventId,
+    query: { readonly transactionTime?: KnownAt | undefined; readonly knownAt?: KnownAt | undefined }
+  ): Effect.fn.Return<StoredEvent, BadRequest | NotFound, CurrentPrincipal> {
+    const moment = query.transactionTime ?? query.knownAt
+    const parameter = query.transactionTime === undefined && moment !== undefined ? "knownAt" : "transactionTime"
+    if (moment === undefined) return yield* Refusals.mistake("query.transactionTime", "Expected a moment")
+    const position = yield* StoredEvents.asked(store.positionAt(moment), () => parameter)
+    const chain = yield* own.chain(id)
+    const believed = chain.findLast((fact) => fact.position <= position)
+    if (believed === undefined) return yield* notYetKnown(id, chain)
+    return believed.retracted ? yield* retracted(id, believed) : StoredEvents.shown(believed)
+  })
+
+  const stream = Effect.fnUntraced(function*(
+    id: Fact.StreamId,
+    query: PageQuery & { readonly direction?: "forwards" | "backwards" | undefined }
+  ): Effect.fn.Return<EventList, BadRequest | NotFound, CurrentPrincipal> {
+    const { direction = "forwards", limit = defaultLimit } = query
+    const fromVersion = query.cursor === undefined ? undefined : yield* readCursor(query.cursor)
+    // What is recorded between the two reads is later than the moment answered for.
+    const head = yield* StoredEvents.answered(store.head)
+    const read = yield* StoredEvents.answered(store.readStream(id, { direction, fromVersion, limit: limit + 1 }))
+    const { tenant } = yield* CurrentPrincipal
+    const known = read.filter((fact) => fact.tenant === tenant && fact.position <= head)
+    if (known.length === 0) return yield* noStream(id)
+    const facts = known.slice(0, limit)
+    const last = facts.at(-1)
+    const next = known.length > limit && last !== undefined ? last.version + (direction === "forwards" ? 1 : -1) : null
+    return StoredEvents.listed(facts, next === null ? null : String(next), yield* own.moment(head))
+  })
+
+  const diff = Effect.fnUntraced(function*(id: Fact.StreamId, query: { readonly a: Point; readonly b: Point }) {
+    const { tenant } = yield* CurrentPrincipal
+    const [first] = yield* StoredEvents.answered(store.readStream(id, { limit: 1 }))
+    if (first === undefined || first.tenant !== tenant) return yield* noStream(id)
+    const rows = yield* StoredEvents.answered(store.streamVersion(id))
+    if (rows > maxCompared) {
+      return yield* new RuleViolated({
+        rule: "StreamTooLong",
+        detail: `${id} has ${rows} rows; points of at most ${maxCompared} are compared`
+      })
+    }
+    const now = yield* Timestamp.now
+    const head = yield* StoredEvents.answered(store.head)
+    const settle = Effect.fnUntraced(function*(parameter: "a" | "b") {
+      const { knownAt = { position: head }, validAt = now } = query[parameter]
+      const position = yield* StoredEvents.asked(store.positionAt(knownAt), () => parameter)
+      return {
+        point: { validAt, knownAt: { position } },
+        shown: { validAt, ...(yield* own.moment(position, knownAt)) }
+      }
+    })
+    const a = yield* settle("a")
+    const b = yield* settle("b")
+    const differences = yield* StoredEvents.answered(
+      Effect.provideService(PlaneDiff.diff({ stream: id, tenant }, a.point, b.point), EventStore, store)
+    )
+    const answer: EventDiff = {
+      streamId: id,
+      aggregateId: id,
+      a: a.shown,
+      b: b.shown,
+      differences: differences.map(({ after, before, ...difference }) => ({
+        ...difference,
+        before: before && StoredEvents.shown(before),
+        after: after && StoredEvents.shown(after)
+      })),
+      differenceCount: differences.length
+    }
+    return answer
+  })
+
+  const event = (id: Fact.EventId) => Effect.map(own.fact(id), StoredEvents.shown)
+
+  return { log, event, versions, at, stream, diff }
+})
+
+// ------------------------------------------------------------------------------------------------------- questions
+
+const questionOf = Effect.fnUntraced(function*(
+  query: Question,
+  tenant: string
+): Effect.fn.Return<FactQuery, BadRequest> {
+  const { causationId, correlationId, maxVersion, minVersion, revisions, sort = "position" } = query
+  if (minVersion !== undefined && maxVersion !== undefined && maxVersion < minVersion) {
+    return yield* Refusals.mistake("query.maxVersion", "Expected at least minVersion")
+  }
+  const from = query.fromTime ?? query.from
+  const to = query.toTime ?? query.to
+  return {
+    tenant,
+    stream: query.streamId ?? query.aggregateId,
+    category: query.category,
+    types: query.eventType?.flatMap((types) => types.split(",")),
+    correlationId,
+    causationId,
+    knownAt: query.knownAt,
+    validAt: query.validAt,
+    validDuring: from === undefined && to === undefined
+      ? undefined
+      : { from: from ?? Timestamp.negativeInfinity, to: to ?? Timestamp.infinity },
+    versions: { from: minVersion, to: maxVersion },
+    revisions,
+    orderBy: sort.startsWith("validity") ? "validity" : "position",
+    direction: sort.endsWith("desc") ? "backwards" : "forwards"
+  }
+})
+
+const parameterOf = (query: Question, field: string): string => {
+  switch (field) {
+    case "validDuring":
+      return (["toTime", "to", "fromTime", "from"] as const).find((name) => query[name] !== undefined) ?? field
+    case "types":
+      return "eventType"
+    case "versions":
+      return "minVersion"
+    default:
+      return field
+  }
+}
+
+const CursorNumber = Schema.String.check(Schema.isPattern(/^[1-9]\d{0,8}$/)).pipe(
+  Schema.decodeTo(Schema.FiniteFromString)
+)
+const decodeCursor = Schema.decodeEffect(CursorNumber)
+
+const readCursor = (cursor: string): Effect.Effect<number, BadRequest> =>
+  Effect.mapError(decodeCursor(cursor), () => Refusals.mistake("query.cursor", "Expected the cursor of a page"))
+
+// --------------------------------------------------------------------------------------------------------- nothing
+
+const noStream = (id: Fact.StreamId) => new NotFound({ detail: `There are no events in ${id} there` })
+
+const notYetKnown = (id: Fact.EventId, chain: ReadonlyArray<Fact.Fact>) =>
+  new NotFound({
+    reason: "notYetKnown",
+    detail: `Event ${id} was not known yet: it was recorded at ${
+      Timestamp.format(chain[0]?.recordedAt ?? Timestamp.infinity)
+    }`
+  })
+
+const retracted = (id: Fact.EventId, retraction: Fact.Fact) =>
+  new NotFound({
+    reason: "retracted",
+    detail: `Event ${id} was retracted then, at ${
+      Timestamp.format(retraction.recordedAt)
+    } by ${retraction.eventId}: ${retraction.reason}`
+  })

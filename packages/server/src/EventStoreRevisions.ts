@@ -1,0 +1,143 @@
+/**
+ * Corrections and retractions over HTTP.
+ *
+ * **Details**
+ *
+ * A request with an idempotency key becomes a revision whose event id is derived from the tenant and the key, so the store itself
+ * tells a repeated request from a new one, also after a crash between the commit and the answer. A repeated request gets
+ * the first answer when it would have led to the revision that is stored, otherwise 422.
+ *
+ * @since 0.1.0
+ */
+import { EventStore, type EventStoreError } from "@strata/event-store/EventStore"
+import * as Fact from "@strata/event-store/Fact"
+import type { Revision } from "@strata/event-store/Revision"
+import type { CorrectEvent, RetractEvent } from "@strata/http-api/EventStoreApi"
+import { CurrentPrincipal } from "@strata/http-api/Principal"
+import { RuleViolated } from "@strata/http-api/Problem"
+import * as Timestamp from "@strata/postgres/Timestamp"
+import * as Digest from "effect/crypto/Digest"
+import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as Option from "effect/Option"
+import * as Refusals from "./Refusals.ts"
+import * as StoredEvents from "./StoredEvents.ts"
+
+/**
+ * A revision that is asked for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Asked<Payload> {
+  readonly params: { readonly id: Fact.EventId }
+  readonly headers: { readonly "idempotency-key"?: string | undefined }
+  readonly payload: Payload
+}
+
+/**
+ * Makes the writes.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.gen(function*() {
+  const store = yield* EventStore
+  const own = yield* StoredEvents.make
+  const { digestHex } = yield* Digest.Digest
+
+  /** A UUID of version 8 (RFC 9562): 122 bits of a hash. */
+  const eventIdOf = Effect.fnUntraced(function*(tenant: string, key: string) {
+    const text = `revision ${tenant.length}:${tenant}${key}`
+    const hex = yield* digestHex(Digest.sha256, new TextEncoder().encode(text))
+    const variant = "89ab"[Number.parseInt(hex.slice(16, 17), 16) % 4]
+    return Fact.EventId.make(
+      [hex.slice(0, 8), hex.slice(8, 12), `8${hex.slice(13, 16)}`, `${variant}${hex.slice(17, 20)}`, hex.slice(20, 32)]
+        .join("-")
+    )
+  })
+
+  const plain = Effect.fnUntraced(function*(revision: Revision) {
+    const revised = yield* Effect.uninterruptible(store.revise(revision))
+    return { eventId: revised.eventId, duplicate: revised.duplicate }
+  })
+
+  const keyed = Effect.fnUntraced(function*(revision: Revision, key: string) {
+    const { tenant } = yield* CurrentPrincipal
+    const reused = new RuleViolated({
+      rule: "IdempotencyKeyReused",
+      detail: `The idempotency key ${key} was used for another request`
+    })
+    if (Option.isSome(yield* store.idempotencyRecord({ tenant, key }))) return yield* reused
+    const eventId = yield* eventIdOf(tenant, key)
+    const { duplicate } = yield* plain({ ...revision, eventId }).pipe(
+      Effect.catchIf(isTaken, () => Effect.fail(reused))
+    )
+    if (duplicate && !leadsTo(revision, yield* store.history(revision.revises), eventId)) return yield* reused
+    return { eventId, duplicate: false }
+  })
+
+  /** `fields` gives the names in the body of fields that have another one there. */
+  const revise = Effect.fnUntraced(
+    function*(revision: Revision, key: string | undefined, fields: Readonly<Record<string, string>> = {}) {
+      yield* StoredEvents.refuseReserved(yield* own.fact(revision.revises))
+      if (key !== undefined && revision.eventId !== undefined) {
+        return yield* Refusals.mistake("body.eventId", "Not together with an Idempotency-Key, which stands for it")
+      }
+      const { duplicate, eventId } = yield* Refusals.answer(
+        key === undefined ? plain(revision) : keyed(revision, key),
+        (field) => `body.${fields[field] ?? field}`
+      )
+      return StoredEvents.written(yield* own.fact(eventId), duplicate)
+    }
+  )
+
+  const correct = Effect.fnUntraced(function*({ headers, params, payload }: Asked<typeof CorrectEvent.Type>) {
+    const { correctionReason, payload: content, ...changes } = payload
+    const reason = correctionReason ?? payload.reason
+    if (reason === undefined) return yield* Refusals.mistake("body.correctionReason", "Expected the reason")
+    const { subject, tenant } = yield* CurrentPrincipal
+    const correction = {
+      ...changes,
+      _tag: "Correction",
+      revises: params.id,
+      data: payload.eventData === undefined ? content : payload.eventData,
+      validTo: payload.validTo === null ? Timestamp.infinity : payload.validTo,
+      reason,
+      actor: subject,
+      tenant
+    } as const
+    return yield* revise(correction, headers["idempotency-key"], {
+      data: content === undefined ? "eventData" : "payload",
+      reason: correctionReason === undefined ? "reason" : "correctionReason"
+    })
+  })
+
+  const retract = Effect.fnUntraced(function*({ headers, params, payload }: Asked<typeof RetractEvent.Type>) {
+    const { subject, tenant } = yield* CurrentPrincipal
+    const retraction = { ...payload, _tag: "Retraction", revises: params.id, actor: subject, tenant } as const
+    return yield* revise(retraction, headers["idempotency-key"])
+  })
+
+  return { correct, retract }
+})
+
+const isTaken = (error: EventStoreError): boolean => error.reason._tag === "EventIdTaken"
+
+/** True when the revision, made at the same place of the chain, would be the one that is stored under the id. */
+const leadsTo = (revision: Revision, chain: ReadonlyArray<Fact.Fact>, eventId: Fact.EventId): boolean => {
+  const stored = chain.find((fact) => fact.eventId === eventId)
+  const before = chain[(stored?.revision ?? 0) - 1]
+  if (stored === undefined || before === undefined) return false
+  const { data, validFrom, validTo } = revision._tag === "Correction" ? revision : before
+  return (revision._tag === "Retraction") === (stored.retracted || before.retracted) &&
+    (revision.expectedRevision === undefined || revision.expectedRevision === before.revision) &&
+    revision.reason === stored.reason &&
+    revision.actor === stored.actor &&
+    (validFrom ?? before.validFrom) === stored.validFrom &&
+    (validTo ?? before.validTo) === stored.validTo &&
+    (revision.correlationId ?? before.correlationId) === stored.correlationId &&
+    (revision.causationId ?? before.causationId) === stored.causationId &&
+    Equal.equals(data === undefined ? before.data : data, stored.data) &&
+    Equal.equals(revision.metadata ?? before.metadata, stored.metadata)
+}
