@@ -66,6 +66,35 @@ layer(Database, { excludeTestServices: true })("EventStorePostgres", (it) => {
       deepStrictEqual(yield* sql`select n from kept`, [])
     }))
 
+  it.effect("a revision in a transaction commits and rolls back with it", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const { transact } = yield* Postgres
+      const { facts } = yield* store.append({ facts: [fact(1)] })
+      const correction = {
+        _tag: "Correction",
+        revises: facts[0]!.eventId,
+        data: { n: 2 },
+        reason: "counted again",
+        actor: "ada"
+      } as const
+      const rolledBack = yield* Effect.exit(transact(Effect.gen(function*() {
+        yield* Effect.asVoid(store.reviseInTransaction(correction))
+        return yield* Effect.fail("changed my mind")
+      })))
+      deepStrictEqual(rolledBack, Exit.fail("changed my mind"))
+      deepStrictEqual((yield* store.history(facts[0]!.eventId)).length, 1)
+      const outcome = yield* transact(store.reviseInTransaction(correction))
+      deepStrictEqual((yield* outcome).revision, 1)
+      const refused = yield* Effect.flip(transact(
+        Effect.asVoid(store.reviseInTransaction({ ...correction, expectedRevision: 0 }))
+      ))
+      deepStrictEqual(refused.reason._tag, "CommitRefused")
+      const misplaced = yield* Effect.flip(transact(store.revise(correction)))
+      assertInstanceOf(misplaced, EventStoreError)
+      deepStrictEqual((yield* store.history(facts[0]!.eventId)).map((each) => each.data), [{ n: 1 }, { n: 2 }])
+    }))
+
   it.effect("a plain append inside a transaction is refused", () =>
     Effect.gen(function*() {
       const store = yield* open
