@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Callers from "../Callers.ts"
 import { BenchmarkError, type Lane, type Sample, type Watch } from "../Suite.ts"
@@ -150,6 +151,6 @@ export const catchUp = (system: string, options: {
   system,
   run: Effect.fnUntraced(function*(_, watch) {
     const [elapsed] = yield* watch(Effect.timed(options.run))
-    return [{ work: options.work, unit: "ops/s", value: options.facts / (Number(elapsed) / 1000) }]
+    return [{ work: options.work, unit: "ops/s", value: options.facts / Duration.toSeconds(elapsed) }]
   })
 })
