@@ -89,15 +89,16 @@ export const measure = Effect.fnUntraced(function*(
   })
 
   const runUndisturbed = Effect.fnUntraced(function*(lane: Lane) {
-    let best = yield* runOnce(lane)
-    for (let repeat = 1; repeat <= options.repeats && best.usage.foreign > options.tolerance; repeat++) {
+    let last = yield* runOnce(lane)
+    let best = last
+    for (let repeat = 1; repeat <= options.repeats && last.usage.foreign > options.tolerance; repeat++) {
       discarded++
       yield* options.say(
-        `${lane.system}: discarded, others took ${Math.round(best.usage.foreign * 100)} % of the machine`
+        `${lane.system}: discarded, others took ${Math.round(last.usage.foreign * 100)} % of the machine`
       )
       yield* Effect.sleep(Duration.seconds(repeat))
-      const again = yield* runOnce(lane)
-      if (again.usage.foreign < best.usage.foreign) best = again
+      last = yield* runOnce(lane)
+      if (last.usage.foreign < best.usage.foreign) best = last
     }
     return best
   })
