@@ -78,20 +78,25 @@ export const listed = (
 })
 
 /**
- * Refuses what the messaging application writes: it checks what it appends, and its read models do not follow revisions.
+ * Refuses what has another way in. The messaging application checks what it appends, and its read models do not follow
+ * revisions; what begins with `$` is the store's own.
  *
  * @category guards
  * @since 0.1.0
  */
-export const refuseReserved = (fact: Pick<Fact.Fact, "type" | "stream">): Effect.Effect<void, RuleViolated> =>
-  ConversationEvents.has(fact) || Fact.categoryOf(fact.stream) === "conversation"
-    ? Effect.fail(
-      new RuleViolated({
-        rule: "ReservedEvent",
-        detail: `${fact.type} in ${fact.stream} belongs to the messaging application: use its endpoints`
-      })
-    )
-    : Effect.void
+export const refuseReserved = (fact: Pick<Fact.Fact, "type" | "stream">): Effect.Effect<void, RuleViolated> => {
+  const owner = fact.stream.startsWith("$") || fact.type.startsWith("$")
+    ? "the store itself"
+    : ConversationEvents.has(fact) || Fact.categoryOf(fact.stream) === "conversation"
+    ? "the messaging application"
+    : undefined
+  return owner === undefined ? Effect.void : Effect.fail(
+    new RuleViolated({
+      rule: "ReservedEvent",
+      detail: `${fact.type} in ${fact.stream} belongs to ${owner}: use its endpoints`
+    })
+  )
+}
 
 /**
  * A read of the store; that it is away is for the problem layer to say.

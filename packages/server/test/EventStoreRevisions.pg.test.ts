@@ -1,5 +1,6 @@
 import { assert, layer } from "@effect/vitest"
 import { EventStore } from "@strata/event-store/EventStore"
+import { streamId } from "@strata/event-store/Fact"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -252,12 +253,15 @@ layer(layerServer(), { excludeTestServices: true })("revisions over HTTP", (it) 
       assert.strictEqual(yield* head, before)
     }))
 
-  it.effect("only a corrector revises, only what is theirs, and nothing of the messaging application", () =>
+  it.effect("only a corrector revises, only what is theirs, and nothing of the messaging application or the store", () =>
     Effect.gen(function*() {
       const { send } = yield* TestServer
       const first = yield* append("price-11", 1)
       yield* send("POST", "/api/v1/conversations", { body: conversation("c") })
       const [message] = (yield* get("/events?streamId=conversation-c")).json.events
+      const { streams } = yield* EventStore
+      yield* streams.setMetadata(streamId("price", "11"), { currency: "EUR" }, { actor: "ada", reason: "r" })
+      const [said] = (yield* get("/events?streamId=$stream-price-11")).json.events
       for (const path of ["corrections", "retraction"]) {
         const body = { eventData: 2, reason: "r" }
         for (const key of [keys.operator, keys.viewer, keys.other]) {
@@ -265,8 +269,10 @@ layer(layerServer(), { excludeTestServices: true })("revisions over HTTP", (it) 
         }
         const theirs = yield* post(`/events/${first.eventId}/${path}`, body, keys.otherCorrector)
         assert.deepStrictEqual([theirs.status, theirs.json.detail], [404, `There is no event ${first.eventId}`])
-        const reserved = yield* post(`/events/${message.eventId}/${path}`, body)
-        assert.deepStrictEqual([reserved.status, reserved.json.rule], [422, "ReservedEvent"])
+        for (const { eventId } of [message, said]) {
+          const reserved = yield* post(`/events/${eventId}/${path}`, body)
+          assert.deepStrictEqual([reserved.status, reserved.json.rule], [422, "ReservedEvent"])
+        }
       }
       for (
         const path of [`/events/${first.eventId}/versions`, `/events/${first.eventId}/at?knownAt=${first.position}`]

@@ -126,7 +126,9 @@ layer(layerServer(), { excludeTestServices: true })("the event store over HTTP",
         [{ eventType: "Opened", eventData: 1 }, 400],
         [{ streamId: "account-6", eventType: "Opened" }, 400],
         [{ ...opened("account-6"), eventType: "MessageSent" }, 422],
-        [opened("conversation-c"), 422]
+        [opened("conversation-c"), 422],
+        [opened("$stream-account-6"), 422],
+        [{ ...opened("account-6"), eventType: "$stream.archived" }, 422]
       ] as const
       for (const [body, status] of cases) {
         const answer = yield* send("POST", `${s}/events`, { body })
