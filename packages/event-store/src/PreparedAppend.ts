@@ -246,6 +246,7 @@ const findFactProblem = (fact: NewFact, path: string): InvalidAppend | undefined
   if (!isStreamId(fact.stream) || !fact.stream.isWellFormed()) {
     return invalid(`${path}.stream`, "expected <category>-<id>, at most 512 characters")
   }
+  if (fact.stream.startsWith("$")) return invalid(`${path}.stream`, "a stream of the system is not written to by hand")
   if (!isLabel(fact.type)) return invalid(`${path}.type`, labelExpected)
   const { causationId, correlationId, eventId, schemaVersion, validFrom, validTo } = fact
   if (eventId !== undefined && !isEventId(eventId)) return invalid(`${path}.eventId`, "expected a UUID in lower case")

@@ -4,7 +4,8 @@
  *
  * **Details**
  *
- * Metadata and state are told by facts too, in the stream `$stream-<id>`, so the log has who changed them, when and why. An
+ * Metadata and state are told by facts too, in the stream `$stream-<id>`, so the log has who changed them, when and why.
+ * Nothing else is written there: streams that begin with `$` are the system's. An
  * *archived* stream takes no facts until it is reopened, and is left out of lists unless asked for. A *tombstoned* one never
  * takes any again. Both stay readable: what was recorded stays recorded.
  *

@@ -213,6 +213,7 @@ export const eventStoreContract = <R>(
       deepStrictEqual(yield* path([one, { ...one, type: "" }]), "facts[1].type")
       deepStrictEqual(yield* path([{ ...one, type: "a\0b" }]), "facts[0].type")
       deepStrictEqual(yield* path([{ ...one, stream: "nohyphen" as Fact.StreamId }]), "facts[0].stream")
+      deepStrictEqual(yield* path([{ ...one, stream: Fact.streamId("$stream", a) }]), "facts[0].stream")
       deepStrictEqual(yield* path([{ ...one, eventId: "1" as Fact.EventId }]), "facts[0].eventId")
       deepStrictEqual(yield* path([{ ...one, schemaVersion: 0 }]), "facts[0].schemaVersion")
       deepStrictEqual(yield* path([{ ...one, validFrom: t, validTo: t }]), "facts[0].validTo")
