@@ -1,0 +1,423 @@
+/**
+ * Durable subscriptions: named readers of the log that go on where they were, shared by several processes.
+ *
+ * **When to use**
+ *
+ * Use to let something happen because of a fact: send a message, call another system, fill a table. For a reader that
+ * lives as long as its connection use `EventStore.subscribe`.
+ *
+ * **Details**
+ *
+ * - Every fact that fits the filter reaches the handler, in the order of its key (by default its stream). Corrections and
+ *   retractions are facts too: their `revision` is above 0 and `revises` names what they revise.
+ * - Keys are spread over a fixed number of partitions. A partition has a checkpoint, one owner at a time, and an epoch that
+ *   begins when it is taken. Processes that run the same subscription share its partitions evenly; one that stops hands
+ *   its own over at once, those of one that died are taken when its lease is over, by the database's clock.
+ * - `transactional` (the default): the handler's statements and the move of the checkpoint commit together, so each fact
+ *   takes effect once. `atLeastOnce`: the handler ends, then the checkpoint moves; a crash in between, or an owner that
+ *   lost its lease without noticing, makes facts come again. In both, every move names the epoch: a late owner's batch
+ *   fails with `PartitionFenced` and changes no checkpoint.
+ * - A batch that fails is tried again by the schedule, from its first fact and one fact at a time. When the schedule ends, the
+ *   partition stops there, with the error in its status, and the others go on. Nothing is passed over silently.
+ *   An outage of the database is waited for without end, and does not count as a failure of the handler.
+ * - Facts that do not fit are passed over; the checkpoint follows after 10,000 of them or `checkpointInterval`.
+ * - The log is read by position. So nothing that is open elsewhere in the cluster holds a subscription up, and a lost
+ *   notification costs one poll interval at most.
+ *
+ * **Gotchas**
+ *
+ * - In the transactional style the handler uses the `sql` of the same `Postgres`; anything it does elsewhere is done at
+ *   least once. It may run again, so it keeps no state of its own.
+ * - With another `key` or filter, facts before the checkpoint do not come again: `seek` to have them.
+ *
+ * **Example** (Counting orders, once each)
+ *
+ * ```ts
+ * import * as DurableSubscription from "@strata/event-store/DurableSubscription"
+ * import { Postgres } from "@strata/postgres/Postgres"
+ * import * as Effect from "effect/Effect"
+ *
+ * const OrderCount = DurableSubscription.layer({
+ *   name: "order-count",
+ *   filter: { category: "order", types: ["order.placed"] },
+ *   startFrom: "beginning",
+ *   partitions: 8,
+ *   handler: Effect.fnUntraced(function*(batch) {
+ *     const { sql } = yield* Postgres
+ *     yield* sql`update order_count set value = value + ${batch.length}`
+ *   })
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ */
+import { Postgres } from "@strata/postgres/Postgres"
+import * as Timestamp from "@strata/postgres/Timestamp"
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Cache from "effect/Cache"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Checkpoints from "./DurableSubscriptionCheckpoints.ts"
+import {
+  CheckpointsUnavailable,
+  InvalidSubscription,
+  PartitionsDiffer,
+  SubscriptionError,
+  UnknownSubscription
+} from "./DurableSubscriptionError.ts"
+import { type Filter, matches, partitionOf } from "./DurableSubscriptionFilter.ts"
+import * as Leases from "./DurableSubscriptionLeases.ts"
+import * as Member from "./DurableSubscriptionMember.ts"
+import * as DurableSubscriptionMetrics from "./DurableSubscriptionMetrics.ts"
+import * as Partition from "./DurableSubscriptionPartition.ts"
+import { EventStore, EventStoreError } from "./EventStore.ts"
+import { beginning, type Fact, Position } from "./Fact.ts"
+
+// ---------------------------------------------------------------------------------------------------------- model
+
+/**
+ * Where a subscription begins or goes on: before the first fact, after the last one, after the fact at a position, or with
+ * the first fact recorded at or after a time that has passed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type StartFrom =
+  | "beginning"
+  | "end"
+  | { readonly position: Position }
+  | { readonly time: Timestamp.Timestamp }
+
+/**
+ * How a subscription is run. Processes that share one give the same options.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options<E, R> {
+  /** Names the checkpoints in this store, 1 to 128 characters. */
+  readonly name: string
+  /** Default: every fact. */
+  readonly filter?: Filter | undefined
+  /** Where it begins when it is first made; from then on it goes on from its checkpoints. */
+  readonly startFrom: StartFrom
+  /** How many, 1 to 256; fixed once the subscription is made. Default: 1. */
+  readonly partitions?: number | undefined
+  /** Facts of one key are handled in order. Default: the stream. */
+  readonly key?: ((fact: Fact) => string) | undefined
+  /** Facts in a batch at most, 1 to 1,000. Default: 500. */
+  readonly batchSize?: number | undefined
+  /** Whether the handler's effects and the checkpoint commit together. Default: `transactional`. */
+  readonly delivery?: "transactional" | "atLeastOnce" | undefined
+  readonly handler: (batch: NonEmptyReadonlyArray<Fact>) => Effect.Effect<unknown, E, R>
+  /** How a failure of the handler is tried again. Default: 10 times, from 100 ms to 10 s apart. */
+  readonly retry?: Schedule.Schedule<unknown> | undefined
+  /** How long partitions stay with a process that gives no sign of life, 500 ms at least. Default: 6 seconds. */
+  readonly lease?: Duration.Input | undefined
+  /** How long a process that stops waits for a batch that is being handled. Default: 5 seconds. */
+  readonly stopTimeout?: Duration.Input | undefined
+  /** How long a checkpoint may be behind facts that were passed over. Default: 5 seconds. */
+  readonly checkpointInterval?: Duration.Input | undefined
+  /** Names this process in the status. Default: a UUID. */
+  readonly label?: string | undefined
+}
+
+/**
+ * How far a partition is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PartitionStatus {
+  readonly partition: number
+  /** The checkpoint: the last fact handled or passed over. */
+  readonly position: Position
+  /** The label of the process that owns it; null when none does. */
+  readonly owner: string | null
+  readonly epoch: bigint
+  /** Facts of the log after the checkpoint, those that are not wanted included. */
+  readonly lag: bigint
+  /** Age in seconds of the oldest of them, `0` when there is none. */
+  readonly lagSeconds: number
+  /** Why it has stopped. */
+  readonly error: string | null
+}
+
+/**
+ * How far a subscription is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Status {
+  readonly name: string
+  readonly paused: boolean
+  /** The last fact of the log. */
+  readonly head: Position
+  readonly partitions: ReadonlyArray<PartitionStatus>
+}
+
+/**
+ * A subscription that exists, run by this process or by others.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface DurableSubscription {
+  readonly name: string
+  readonly status: Effect.Effect<Status, SubscriptionError>
+  /** Every owner ends the batch it is handling, and stops. */
+  readonly pause: Effect.Effect<void, SubscriptionError>
+  /** Goes on after `pause`; partitions that have stopped with an error try again. */
+  readonly resume: Effect.Effect<void, SubscriptionError>
+  /**
+   * Sets checkpoints back or forth. What is being handled meanwhile is fenced. With a partition that has stopped, seeking to
+   * the position of the fact that its error names leaves that fact out.
+   */
+  readonly seek: (
+    to: StartFrom,
+    options?: { readonly partition?: number | undefined }
+  ) => Effect.Effect<void, SubscriptionError>
+}
+
+// --------------------------------------------------------------------------------------------------- constructors
+
+/**
+ * Runs a subscription, and makes it if there is none of that name, until the scope closes.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const run = Effect.fnUntraced(function*<E, R>(
+  options: Options<E, R>
+): Effect.fn.Return<DurableSubscription, SubscriptionError, EventStore | Postgres | R | Scope.Scope> {
+  const { batchSize = 500, handler, key = streamOf, name, partitions = 1 } = options
+  yield* check(options)
+  const store = yield* EventStore
+  const postgres = yield* Postgres
+  const row = yield* findOrCreate(store, postgres, { name, partitions, startFrom: options.startFrom })
+  if (row.partitions !== partitions) {
+    return yield* refuse(new PartitionsDiffer({ subscription: name, given: partitions, actual: row.partitions }))
+  }
+  const checkpoints = Checkpoints.make(postgres, row)
+  const subscription = control(store, postgres, row, checkpoints)
+  const id = yield* Effect.provide(Effect.flatMap(SecureRandom.SecureRandom, (random) => random.uuidV4()), randomness)
+  const lease = Duration.fromInputUnsafe(options.lease ?? "6 seconds")
+  const read = yield* pages(store, partitions)
+  const fits = matches(options.filter ?? {})
+
+  yield* Member.run({
+    name,
+    lease,
+    leases: Leases.make(postgres, { subscription: row.id, member: id, label: options.label ?? id, lease }),
+    stopTimeout: Duration.fromInputUnsafe(options.stopTimeout ?? "5 seconds"),
+    hints: postgres.wakeups(channelOf(row)),
+    hint: postgres.wake(channelOf(row)),
+    handle: (claim, progress, gate) =>
+      Partition.run({
+        name,
+        claim,
+        progress,
+        gate,
+        read,
+        changed: store.changed,
+        wants: (fact) => fits(fact) && partitionOf(key(fact), partitions) === claim.partition,
+        handle: (batch, claim, move) =>
+          options.delivery === "atLeastOnce"
+            ? Effect.andThen(handler(batch), checkpoints.move(claim, move))
+            : checkpoints.moveWith(Effect.suspend(() => handler(batch)), claim, move),
+        move: checkpoints.move,
+        fail: checkpoints.fail,
+        batchSize,
+        retry: options.retry ?? defaultRetry,
+        checkpointInterval: Duration.fromInputUnsafe(options.checkpointInterval ?? "5 seconds")
+      })
+  })
+  yield* Effect.forkScoped(measureLag(subscription))
+  return subscription
+})
+
+/**
+ * A subscription that is run elsewhere, or by an earlier call of `run`: to look at it and to control it.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const open = Effect.fnUntraced(function*(
+  name: string
+): Effect.fn.Return<DurableSubscription, SubscriptionError, EventStore | Postgres> {
+  const store = yield* EventStore
+  const postgres = yield* Postgres
+  const row = yield* known("open", Checkpoints.find(postgres.sql, store.name, name))
+  if (row === undefined) return yield* refuse(new UnknownSubscription({ subscription: name }))
+  return control(store, postgres, row, Checkpoints.make(postgres, row))
+})
+
+/**
+ * Runs a subscription for as long as the layer lives.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = <E, R>(
+  options: Options<E, R>
+): Layer.Layer<never, SubscriptionError, EventStore | Postgres | Exclude<R, Scope.Scope>> =>
+  Layer.effectDiscard(run(options))
+
+const defaultRetry = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")]).pipe(
+  Schedule.jittered,
+  Schedule.upTo({ times: 10 })
+)
+
+const streamOf = (fact: Fact): string => fact.stream
+
+const randomness = SecureRandom.layerWebCrypto
+
+/** Wakes the processes that share a subscription. */
+const channelOf = (row: Checkpoints.SubscriptionRow): string => `strata_subscription_${row.id}`
+
+const check = <E, R>(options: Options<E, R>) => {
+  const { batchSize = 500, filter, lease = "6 seconds", name, partitions = 1 } = options
+  const invalid = (path: string, message: string) => refuse(new InvalidSubscription({ path, message }))
+  if (name.length < 1 || name.length > 128 || name.includes("\0")) {
+    return invalid("name", "expected 1 to 128 characters")
+  }
+  if (!isWithin(partitions, 1, 256)) return invalid("partitions", "expected 1 to 256")
+  if (!isWithin(batchSize, 1, pageSize)) return invalid("batchSize", "expected 1 to 1,000")
+  if (filter?.types?.length === 0) return invalid("filter.types", "expected at least one type")
+  if (Duration.toMillis(lease) < 500) return invalid("lease", "expected 500 milliseconds at least")
+  return Effect.void
+}
+
+const isWithin = (n: number, from: number, to: number): boolean => Number.isInteger(n) && n >= from && n <= to
+
+const refuse = (reason: SubscriptionError["reason"]) => Effect.fail(new SubscriptionError({ reason }))
+
+const known = <A, E>(operation: string, effect: Effect.Effect<A, E>): Effect.Effect<A, SubscriptionError> =>
+  Effect.mapError(effect, (cause) =>
+    new SubscriptionError({
+      reason: cause instanceof EventStoreError ? cause : new CheckpointsUnavailable({ operation, cause })
+    }))
+
+const findOrCreate = Effect.fnUntraced(function*(
+  store: EventStore["Service"],
+  postgres: Postgres["Service"],
+  options: { readonly name: string; readonly partitions: number; readonly startFrom: StartFrom }
+) {
+  const { name, partitions, startFrom } = options
+  const find = known("open", Checkpoints.find(postgres.sql, store.name, name))
+  const found = yield* find
+  if (found !== undefined) return found
+  const position = yield* placeOf(store, startFrom)
+  yield* known("create", Checkpoints.create(postgres, { store: store.name, name, partitions, position }))
+  return (yield* find) ?? (yield* refuse(new UnknownSubscription({ subscription: name })))
+})
+
+/** The last position that is left out. */
+const placeOf = (store: EventStore["Service"], from: StartFrom): Effect.Effect<Position, SubscriptionError> => {
+  if (from === "beginning") return Effect.succeed(beginning)
+  if (from === "end") return known("head", store.head)
+  // Up to the microsecond before, so that what was recorded at the time itself is among the facts.
+  return known(
+    "positionAt",
+    "time" in from
+      ? store.positionAt({ time: Timestamp.fromMicros(from.time - 1n) })
+      : store.positionAt({ position: Position.make(from.position) })
+  )
+}
+
+// -------------------------------------------------------------------------------------------------------- reading
+
+const pageSize = 1000
+
+/**
+ * Reads the log in pages whose ends do not depend on where a reader begins, so that partitions at about the same place
+ * share them: positions have no holes, and what was read once is the same for ever. Keeps the last pages only.
+ */
+const pages = (store: EventStore["Service"], partitions: number) => {
+  const read = (after: Position) => store.readLog({ after, limit: pageSize - Number(after % BigInt(pageSize)) })
+  if (partitions === 1) return Effect.succeed(read)
+  return Effect.map(
+    Cache.makeWith(read, {
+      capacity: 8,
+      timeToLive: (exit) => Exit.isSuccess(exit) && exit.value.length > 0 ? Duration.infinity : Duration.zero
+    }),
+    (cache) => (after: Position) => Cache.get(cache, after)
+  )
+}
+
+// ---------------------------------------------------------------------------------------------- status and control
+
+const control = (
+  store: EventStore["Service"],
+  postgres: Postgres["Service"],
+  row: Checkpoints.SubscriptionRow,
+  checkpoints: Checkpoints.Checkpoints
+): DurableSubscription => {
+  const { name } = row
+  const hint = postgres.wake(channelOf(row))
+
+  const status = Effect.gen(function*() {
+    const now = yield* known("status", Checkpoints.find(postgres.sql, store.name, name))
+    if (now === undefined) return yield* refuse(new UnknownSubscription({ subscription: name }))
+    const rows = yield* known("status", checkpoints.all)
+    const head = yield* known("head", store.head)
+    const oldestAfter = yield* Cache.make({
+      capacity: 256,
+      lookup: (position: Position) =>
+        Effect.map(store.readLog({ after: position, limit: 1 }), ([fact]) => fact?.recordedAt)
+    })
+    const partitions = yield* Effect.forEach(
+      rows,
+      ({ epoch, error, now, owner, partition, position }) =>
+        Effect.gen(function*() {
+          const lag = head > position ? head - position : 0n
+          const oldest = lag === 0n ? undefined : yield* known("status", Cache.get(oldestAfter, position))
+          const lagSeconds = oldest === undefined || oldest > now ? 0 : Number(now - oldest) / 1e6
+          return { partition, position, owner, epoch, lag, lagSeconds, error }
+        })
+    )
+    return { name, paused: now.paused, head, partitions }
+  })
+
+  const reset = (options: Parameters<typeof checkpoints.reset>[0]) => known("reset", checkpoints.reset(options))
+
+  return {
+    name,
+    status,
+    pause: Effect.andThen(known("pause", checkpoints.pause(true)), hint),
+    resume: reset({ position: undefined, partition: undefined, failed: true }).pipe(
+      Effect.andThen(known("resume", checkpoints.pause(false))),
+      Effect.andThen(hint)
+    ),
+    seek: Effect.fnUntraced(function*(to, { partition } = {}) {
+      if (partition !== undefined && !isWithin(partition, 0, row.partitions - 1)) {
+        return yield* refuse(
+          new InvalidSubscription({ path: "partition", message: `expected 0 to ${row.partitions - 1}` })
+        )
+      }
+      yield* reset({ position: yield* placeOf(store, to), partition, failed: false })
+      yield* hint
+    })
+  }
+}
+
+/** Samples how far behind the partitions are; a sample that cannot be taken is left out. */
+const measureLag = ({ name, status }: DurableSubscription) =>
+  status.pipe(
+    Effect.flatMap(({ partitions }) =>
+      Effect.forEach(partitions, ({ lag, lagSeconds, partition }) => {
+        const metrics = DurableSubscriptionMetrics.ofPartition(name, partition)
+        return Effect.andThen(Metric.update(metrics.lag, Number(lag)), Metric.update(metrics.lagSeconds, lagSeconds))
+      }, { discard: true })
+    ),
+    Effect.ignore,
+    Effect.repeat(Schedule.spaced("5 seconds")),
+    Effect.withTracerEnabled(false)
+  )

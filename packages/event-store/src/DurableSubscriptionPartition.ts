@@ -1,0 +1,230 @@
+/**
+ * Handles the facts of one partition, in order, for as long as this process owns it.
+ *
+ * **Details**
+ *
+ * A batch that fails is tried again from its first fact, one fact at a time until that goes well, then in batches that
+ * double again. So what stands before a fact that cannot be handled is handled, and that fact is the one named.
+ *
+ * @since 0.1.0
+ */
+import * as SqlState from "@strata/postgres/SqlState"
+import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import * as Predicate from "effect/Predicate"
+import * as Schedule from "effect/Schedule"
+import type * as Semaphore from "effect/Semaphore"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Claim, Move } from "./DurableSubscriptionCheckpoints.ts"
+import { PartitionFenced } from "./DurableSubscriptionError.ts"
+import * as DurableSubscriptionMetrics from "./DurableSubscriptionMetrics.ts"
+import * as DurableSubscriptionTracing from "./DurableSubscriptionTracing.ts"
+import { EventStoreError } from "./EventStore.ts"
+import type { Fact, Position } from "./Fact.ts"
+
+/**
+ * How far a partition is: every fact up to `cursor` is handled or not wanted; `saved` is the checkpoint.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Progress {
+  cursor: Position
+  saved: Position
+}
+
+/**
+ * What the handling of a partition needs.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface PartitionOptions<E, R> {
+  readonly name: string
+  readonly claim: Claim
+  readonly progress: Progress
+  /** Held while a batch is handled: who takes it finds no batch half done. */
+  readonly gate: Semaphore.Semaphore
+  readonly read: (after: Position) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
+  readonly changed: (after: Position) => Effect.Effect<void>
+  readonly wants: (fact: Fact) => boolean
+  /** Handles a batch and moves the checkpoint. */
+  readonly handle: (
+    batch: Arr.NonEmptyReadonlyArray<Fact>,
+    claim: Claim,
+    move: Move
+  ) => Effect.Effect<void, E | PartitionFenced, R>
+  readonly move: (claim: Claim, move: Move) => Effect.Effect<void, PartitionFenced | SqlError>
+  readonly fail: (claim: Claim, error: string) => Effect.Effect<void, PartitionFenced | SqlError>
+  readonly batchSize: number
+  readonly retry: Schedule.Schedule<unknown>
+  readonly checkpointInterval: Duration.Duration
+}
+
+/** Why a batch was not handled. */
+class BatchFailed extends Data.TaggedError("BatchFailed")<{
+  readonly cause: Cause.Cause<unknown>
+  readonly size: number
+}> {}
+
+/**
+ * Runs until it is interrupted or the epoch is over. A fact that cannot be handled ends the handling, not the effect.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never, PartitionFenced, R> => {
+  const { claim, gate, name, progress } = options
+  const metrics = DurableSubscriptionMetrics.ofPartition(name, claim.partition)
+  let size = options.batchSize
+  let savedAt = 0
+
+  const reached = Effect.fnUntraced(function*(to: Position) {
+    progress.cursor = to
+    yield* Metric.update(metrics.position, Number(to))
+  })
+
+  const saved = Effect.fnUntraced(function*(to: Position) {
+    progress.saved = to
+    savedAt = yield* Clock.currentTimeMillis
+    yield* reached(to)
+  })
+
+  const handle = Effect.fnUntraced(function*(batch: Arr.NonEmptyReadonlyArray<Fact>, to: Position) {
+    const [duration] = yield* options.handle(batch, claim, { from: progress.saved, to }).pipe(
+      DurableSubscriptionTracing.withSpans(name, claim.partition, batch),
+      Effect.timed
+    )
+    yield* saved(to)
+    yield* Metric.update(metrics.facts, batch.length)
+    yield* Metric.update(metrics.batchSize, batch.length)
+    yield* Metric.update(metrics.handleSeconds, Duration.toSeconds(duration))
+  })
+
+  /** Handles the first of these facts, as many as the size of a batch allows, and tells how many. */
+  const attempt = (
+    facts: Arr.NonEmptyReadonlyArray<Fact>,
+    end: Position
+  ): Effect.Effect<number, BatchFailed | PartitionFenced, R> =>
+    Effect.suspend(() => {
+      const batch: Arr.NonEmptyReadonlyArray<Fact> = [facts[0], ...facts.slice(1, size)]
+      const to = batch.length === facts.length ? end : Arr.lastNonEmpty(batch).position
+      return gate.withPermit(handle(batch, to)).pipe(
+        Effect.sandbox,
+        Effect.mapError((cause) => fenceOf(cause) ?? new BatchFailed({ cause, size: batch.length })),
+        Effect.tapErrorTag("BatchFailed", ({ cause }) =>
+          Effect.andThen(
+            Metric.update(metrics.failures, 1),
+            Effect.logWarning("A batch of a subscription failed", cause)
+          )),
+        Effect.retry({ schedule: outages, while: (error) => error._tag === "BatchFailed" && mayPass(error.cause) }),
+        Effect.tapError(() => Effect.sync(() => size = 1)),
+        Effect.map(() => {
+          size = Math.min(size * 2, options.batchSize)
+          return batch.length
+        })
+      )
+    })
+
+  const stop = Effect.fnUntraced(function*(position: Position, cause: Cause.Cause<unknown>) {
+    yield* Effect.logError(`A partition has stopped before fact ${position}`, cause)
+    yield* patiently(options.fail(claim, `Fact ${position}: ${messageOf(cause)}`))
+    return yield* Effect.never
+  })
+
+  const next = (facts: Arr.NonEmptyReadonlyArray<Fact>, end: Position) =>
+    attempt(facts, end).pipe(
+      Effect.retry({ schedule: options.retry, while: (error) => error._tag === "BatchFailed" }),
+      // Whatever the schedule says, the fact that is named has been tried alone.
+      Effect.catchTag("BatchFailed", (failed) => failed.size > 1 ? attempt(facts, end) : Effect.fail(failed)),
+      Effect.catchTag("BatchFailed", ({ cause }) => stop(Arr.headNonEmpty(facts).position, cause))
+    )
+
+  /** Writes down now and then how far it is in a log where nothing is wanted. */
+  const passOver = Effect.fnUntraced(function*() {
+    const { cursor, saved: from } = progress
+    if (cursor === from) return
+    const since = (yield* Clock.currentTimeMillis) - savedAt
+    if (cursor - from < passedOver && since < Duration.toMillis(options.checkpointInterval)) return
+    yield* gate.withPermit(Effect.andThen(patiently(options.move(claim, { from, to: cursor })), saved(cursor)))
+  })
+
+  return Effect.gen(function*() {
+    savedAt = yield* Clock.currentTimeMillis
+    while (true) {
+      const facts = yield* patiently(untraced(options.read(progress.cursor)))
+      if (!Arr.isReadonlyArrayNonEmpty(facts)) {
+        yield* untraced(passOver())
+        yield* untraced(options.changed(progress.cursor))
+        continue
+      }
+      const end = Arr.lastNonEmpty(facts).position
+      let rest: ReadonlyArray<Fact> = facts.filter(options.wants)
+      while (Arr.isReadonlyArrayNonEmpty(rest)) rest = rest.slice(yield* next(rest, end))
+      yield* reached(end)
+      yield* untraced(passOver())
+    }
+  }).pipe(
+    Effect.tapError(() => Metric.update(metrics.fenced, 1)),
+    Effect.annotateLogs({ subscription: name, partition: claim.partition })
+  )
+}
+
+/** So many facts may be passed over before the checkpoint moves over them. */
+const passedOver = 10_000n
+
+const untraced = Effect.withTracerEnabled(false)
+
+/** Without end: an outage lasts as long as it lasts. */
+const outages = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]).pipe(
+  Schedule.jittered
+)
+
+/** Waits for a database or a store that is out of reach; another failure of them is a defect. */
+const patiently = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, PartitionFenced> =>
+  effect.pipe(
+    Effect.sandbox,
+    Effect.tapError((cause) =>
+      mayPass(cause) ? Effect.logWarning("A subscription waits for the database", cause) : Effect.void
+    ),
+    Effect.retry({ schedule: outages, while: mayPass }),
+    Effect.catch((cause) => {
+      const fenced = fenceOf(cause)
+      return fenced === undefined ? Effect.die(Cause.squash(cause)) : Effect.fail(fenced)
+    })
+  )
+
+/** True for what time may mend: a store or database out of reach, a deadlock, a lock timeout, a full disk. */
+const mayPass = <E>(cause: Cause.Cause<E>): boolean => {
+  const errors = errorsOf(cause)
+  return errors.length > 0 &&
+    errors.every((error) =>
+      error instanceof EventStoreError && error.reason._tag === "StoreUnavailable" ||
+      passing.has(SqlState.classify(error))
+    )
+}
+
+const passing: ReadonlySet<SqlState.ErrorClass> = new Set(["retryable", "unknown-outcome", "disk-full"])
+
+const fenceOf = <E>(cause: Cause.Cause<E>): PartitionFenced | undefined =>
+  errorsOf(cause).find((error) => error instanceof PartitionFenced)
+
+const errorsOf = <E>(cause: Cause.Cause<E>): ReadonlyArray<unknown> =>
+  cause.reasons.flatMap((reason): ReadonlyArray<unknown> =>
+    Cause.isFailReason(reason) ? [reason.error] : Cause.isDieReason(reason) ? [reason.defect] : []
+  )
+
+/** The database's own words say more than its client's. */
+const messageOf = (cause: Cause.Cause<unknown>): string => {
+  const errors = errorsOf(cause)
+  if (errors.length === 0) return "the handler interrupted itself"
+  return errors.map((error) => {
+    const said = SqlState.sqlErrorOf(error)?.reason.cause ?? error
+    return Predicate.hasProperty(said, "message") ? String(said.message) : String(said)
+  }).join("; ")
+}
