@@ -253,22 +253,6 @@ export const bigintArray = array<bigint>(oid.int8Array)
 export const intArray = array<number>(oid.int4Array)
 
 /**
- * A `boolean[]`.
- *
- * @category parameters
- * @since 0.1.0
- */
-export const booleanArray = array<boolean>(oid.boolArray)
-
-/**
- * A `double precision[]`.
- *
- * @category parameters
- * @since 0.1.0
- */
-export const doubleArray = array<number>(oid.float8Array)
-
-/**
  * A `text[]`. For JSON that was written already, cast it: `${Pg.textArray(json)}::jsonb[]`.
  *
  * @category parameters

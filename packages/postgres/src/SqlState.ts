@@ -108,21 +108,8 @@ const neverSent = new Set(["connect", "acquire"])
 const messageOf = (u: unknown): string => Predicate.hasProperty(u, "message") ? String(u.message) : ""
 
 /**
- * The class of a cause, defects included: a connection lost in a transaction shows up as a defect. The most severe
- * one counts when there are several: an unknown outcome, then what is not retryable.
- *
- * @category getters
- * @since 0.1.0
- */
-export const classifyCause = <E>(cause: Cause.Cause<E>): ErrorClass => {
-  const found = errorsOf(cause).map(classify)
-  return severity.find((candidate) => found.includes(candidate)) ?? "permanent"
-}
-
-const severity: ReadonlyArray<ErrorClass> = ["unknown-outcome", "disk-full", "permanent", "conflict", "retryable"]
-
-/**
- * True when repeating the whole transaction is safe and may help, provided `COMMIT` was not sent.
+ * True when repeating the whole transaction is safe and may help, provided `COMMIT` was not sent. Defects count: a
+ * connection lost in a transaction shows up as one.
  *
  * @category predicates
  * @since 0.1.0

@@ -136,7 +136,6 @@ layer(PostgresTest.layer({ options: { maxConnections: 3 } }), { excludeTestServi
       ])
       assert.deepStrictEqual(yield* only(sql`select ${Pg.intArray([1, -2])} as value`), [1, -2])
       assert.deepStrictEqual(yield* only(sql`select ${Pg.uuidArray([id, null])} as value`), [id, null])
-      assert.deepStrictEqual(yield* only(sql`select ${Pg.booleanArray([true, null])} as value`), [true, null])
       assert.deepStrictEqual(yield* only(sql`select ${Pg.jsonbArray([{ a: 1 }, null])} as value`), [{ a: 1 }, null])
       assert.deepStrictEqual(
         yield* only(sql`select ${Pg.textArray(["{\"a\": 1}", "[]"])}::jsonb[] as value`),

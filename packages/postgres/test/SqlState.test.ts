@@ -53,8 +53,6 @@ describe("SqlState", () => {
   for (const [code, expected] of table) {
     it(`${code} is ${expected}`, () => {
       assert.strictEqual(SqlState.classify(server(code)), expected)
-      assert.strictEqual(SqlState.classifyCause(Cause.fail(server(code))), expected)
-      assert.strictEqual(SqlState.classifyCause(Cause.die(server(code))), expected)
       assert.strictEqual(SqlState.codeOf(server(code)), code)
     })
   }
@@ -89,9 +87,8 @@ describe("SqlState", () => {
     assert.strictEqual(SqlState.classify(error), "permanent")
   })
 
-  it("the worst of several errors counts", () => {
+  it("a cause is transient when each of its failures and defects is", () => {
     const both = Cause.combine(Cause.fail(server("40001")), Cause.die(client("query")))
-    assert.strictEqual(SqlState.classifyCause(both), "unknown-outcome")
     assert.isTrue(SqlState.isTransient(both))
     assert.isFalse(SqlState.isTransient(Cause.combine(both, Cause.die(new Error("bug")))))
     assert.isFalse(SqlState.isTransient(Cause.interrupt()))
