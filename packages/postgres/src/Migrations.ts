@@ -107,7 +107,7 @@ export const run: (all: ReadonlyArray<Migrations>) => Effect.Effect<
       Effect.fail(
         new MigrationError({
           reason: "DatabaseFailed",
-          message: `Cannot migrate the database: ${Ledger.serverMessage(cause)}`,
+          message: `Cannot migrate the schema ${schema} of the database: ${Ledger.serverMessage(cause)}`,
           cause
         })
       )),
@@ -173,7 +173,7 @@ const applyPending = Effect.fnUntraced(function*(
   const applied = yield* Ledger.read(connection, schema)
   const pending = yield* Ledger.pending(all.map(({ name }) => name), files, applied)
   yield* Ledger.create(connection, schema)
-  yield* Effect.forEach(pending, (file) => apply(connection, file), { discard: true })
+  yield* Effect.forEach(pending, (file) => apply(connection, schema, file), { discard: true })
   return {
     applied: pending.map((migration) => ({ package: migration.package, file: migration.file })),
     present: files.length - pending.length
@@ -182,11 +182,13 @@ const applyPending = Effect.fnUntraced(function*(
 
 const apply = Effect.fn("Migrations.apply")(function*(
   connection: PgConnection.PgConnection,
+  schema: string,
   file: Files.MigrationFile
 ) {
+  yield* Ledger.useSchema(connection, schema)
   const runAndRecord = Effect.timed(runStatements(connection, file)).pipe(
     Effect.map(([duration]) => duration),
-    Effect.tap((duration) => Ledger.record(connection, file, duration))
+    Effect.tap((duration) => Ledger.record(connection, schema, file, duration))
   )
   const duration = yield* file.transactional ? inTransaction(connection, runAndRecord) : runAndRecord
   yield* Effect.logInfo(`Applied ${file.package}/${file.file} in ${Math.round(Duration.toMillis(duration))} ms`)

@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 import type * as SqlError from "effect/sql/SqlError"
 import { MigrationError } from "./MigrationsError.ts"
 import type { MigrationFile } from "./MigrationsFiles.ts"
+import * as SqlState from "./SqlState.ts"
 
 const Row = Schema.Struct({
   package: Schema.String,
@@ -35,6 +36,9 @@ export type Applied = typeof Row.Type
  */
 export const identifier = (name: string): string => `"${name.replaceAll("\"", "\"\"")}"`
 
+/** By its full name: a migration may change the search path. */
+const table = (schema: string): string => `${identifier(schema)}.migration`
+
 const decodeRows = Schema.decodeUnknownEffect(Schema.Array(Row))
 
 /**
@@ -44,11 +48,9 @@ const decodeRows = Schema.decodeUnknownEffect(Schema.Array(Row))
  * @since 0.1.0
  */
 export const read = Effect.fnUntraced(function*(connection: PgConnection.PgConnection, schema: string) {
-  const { rows: [found] } = yield* connection.query("select to_regclass($1) is not null as exists", [
-    `${identifier(schema)}.migration`
-  ])
+  const { rows: [found] } = yield* connection.query("select to_regclass($1) is not null as exists", [table(schema)])
   if (found?.["exists"] !== true) return []
-  const { rows } = yield* connection.query("select package, id, name, checksum from migration")
+  const { rows } = yield* connection.query(`select package, id, name, checksum from ${table(schema)}`)
   return yield* decodeRows(rows).pipe(
     Effect.mapError((cause) =>
       new MigrationError({
@@ -61,8 +63,9 @@ export const read = Effect.fnUntraced(function*(connection: PgConnection.PgConne
 })
 
 /**
- * Puts the schema first in the search path. Said again under the lock, because a path that the session worked out
- * while another one was creating the schema may not have it.
+ * Puts the schema first in the search path. Said under the lock, because a path that the session worked out while
+ * another one was creating the schema may not have it, and again for each file, because the one before may have changed
+ * it.
  *
  * @category constructors
  * @since 0.1.0
@@ -97,11 +100,19 @@ const requireCurrent = Effect.fnUntraced(function*(connection: PgConnection.PgCo
 export const create = Effect.fnUntraced(function*(connection: PgConnection.PgConnection, schema: string) {
   // Asking first lets a role without the right to create schemas work in one that was made for it.
   if (!(yield* exists(connection, schema))) {
-    yield* connection.query(`create schema if not exists ${identifier(schema)}`)
+    yield* connection.query(`create schema if not exists ${identifier(schema)}`).pipe(
+      Effect.catchIf(isForbidden, (cause) => Effect.flatMap(names(connection), mayNotCreateSchema(schema, cause)))
+    )
     yield* requireCurrent(connection, schema)
   }
-  yield* connection.query(`
-    create table if not exists migration (
+  yield* createTable(connection, schema).pipe(
+    Effect.catchIf(isForbidden, (cause) => Effect.flatMap(names(connection), mayNotCreateTable(schema, cause)))
+  )
+})
+
+const createTable = (connection: PgConnection.PgConnection, schema: string) =>
+  connection.query(`
+    create table if not exists ${table(schema)} (
       package    text        not null,
       id         integer     not null,
       name       text        not null,
@@ -110,7 +121,45 @@ export const create = Effect.fnUntraced(function*(connection: PgConnection.PgCon
       duration   interval    not null,
       primary key (package, id)
     )`)
-})
+
+const isForbidden = (error: SqlError.SqlError): boolean => SqlState.codeOf(error) === "42501"
+
+interface Names {
+  readonly database: string
+  readonly role: string
+}
+
+/** Of this session, quoted. */
+const names = (connection: PgConnection.PgConnection) =>
+  Effect.map(
+    connection.query("select quote_ident(current_database()) as database, quote_ident(current_user) as role"),
+    ({ rows: [row] }): Names => ({ database: String(row?.["database"]), role: String(row?.["role"]) })
+  )
+
+const mayNotCreateSchema = (schema: string, cause: SqlError.SqlError) => ({ database, role }: Names) =>
+  Effect.fail(
+    new MigrationError({
+      reason: "DatabaseFailed",
+      message: `The role ${role} may not create the schema ${schema}: ${serverMessage(cause)}. ` +
+        `Run "grant create on database ${database} to ${role}" or ` +
+        `"create schema ${identifier(schema)} authorization ${role}" as its owner, or name another schema in ` +
+        "STRATA_DATABASE_SCHEMA.",
+      cause
+    })
+  )
+
+const mayNotCreateTable = (schema: string, cause: SqlError.SqlError) => ({ role }: Names) =>
+  Effect.fail(
+    new MigrationError({
+      reason: "DatabaseFailed",
+      message: `The role ${role} may not create tables in the schema ${schema}: ${serverMessage(cause)}. ` +
+        `Run "grant usage, create on schema ${
+          identifier(schema)
+        } to ${role}" as its owner, or name another schema in ` +
+        "STRATA_DATABASE_SCHEMA.",
+      cause
+    })
+  )
 
 /**
  * Enters a file that was just applied.
@@ -120,11 +169,12 @@ export const create = Effect.fnUntraced(function*(connection: PgConnection.PgCon
  */
 export const record = (
   connection: PgConnection.PgConnection,
+  schema: string,
   file: MigrationFile,
   duration: Duration.Duration
 ) =>
   connection.query(
-    `insert into migration (package, id, name, checksum, duration)
+    `insert into ${table(schema)} (package, id, name, checksum, duration)
      values ($1, $2::int4, $3, $4, make_interval(secs => $5::float8))`,
     [file.package, file.id, file.name, file.checksum, Duration.toSeconds(duration)]
   )

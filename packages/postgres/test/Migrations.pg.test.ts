@@ -39,6 +39,21 @@ const onDatabase = <A, E, R>(effect: Effect.Effect<A, E, R>, options: PostgresOp
       return yield* effect
     }).pipe(Effect.provide(Postgres.layer({ ...options, url })))))
 
+/** A role without any right, on a database of its own. */
+const guest = Effect.gen(function*() {
+  const { database, url } = yield* PostgresTest.database()
+  const role = database.replace("strata_test", "guest")
+  const admin = yield* PgConnection.make({ url })
+  yield* Effect.acquireRelease(
+    admin.query(`create role ${role} login password 'guest'`),
+    () => Effect.ignore(Effect.andThen(admin.query(`drop owned by ${role}`), admin.query(`drop role ${role}`)))
+  )
+  const asGuest = new URL(Redacted.value(url))
+  asGuest.username = role
+  asGuest.password = "guest"
+  return { admin, database, role, url: Redacted.make(asGuest.href) }
+})
+
 const tables = Effect.flatMap(Postgres.Postgres, ({ sql }) =>
   Effect.map(
     sql<{ readonly name: string }>`
@@ -232,31 +247,57 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
       { statementTimeout: "300 millis", socketTimeout: "700 millis", lockTimeout: "100 millis" }
     ))
 
+  it.effect("is not led astray by a file that changes the search path", () =>
+    onDatabase(Effect.gen(function*() {
+      const { migrations } = yield* shop({
+        "0001_dump.sql": "select set_config('search_path', '', false);\ncreate table strata.item (id int primary key);",
+        ...orders
+      })
+      assert.strictEqual((yield* Migrations.run([migrations])).applied.length, 2)
+      assert.deepStrictEqual(yield* tables, ["item", "migration", "orders"])
+    })))
+
   it.effect("refuses a schema that its role may not use, where names would go to another one", () =>
     Effect.gen(function*() {
-      const { database, url } = yield* PostgresTest.database()
+      const { admin, role, url } = yield* guest
+      yield* admin.query(`grant create on schema public to ${role}`)
       const { migrations } = yield* shop(items)
-      const role = database.replace("strata_test", "guest")
-      const connection = yield* PgConnection.make({ url })
-      yield* Effect.acquireRelease(
-        connection.query(`create role ${role} login password 'guest'`),
-        () =>
-          Effect.ignore(
-            Effect.andThen(connection.query(`drop owned by ${role}`), connection.query(`drop role ${role}`))
-          )
-      )
-      yield* connection.query(`grant create on schema public to ${role}`)
-      const guest = new URL(Redacted.value(url))
-      guest.username = role
-      guest.password = "guest"
-      const error = yield* Migrations.run([migrations]).pipe(
-        Effect.provide(Postgres.layer({ url: Redacted.make(guest.href) })),
-        Effect.flip
-      )
+      const error = yield* Effect.flip(Effect.provide(Migrations.run([migrations]), Postgres.layer({ url })))
       assert.strictEqual(error.reason, "DatabaseFailed")
       assert.include(error.message, "may not use the schema strata")
-      const made = yield* connection.query("select 1 from pg_class where relname = 'item'")
+      const made = yield* admin.query("select 1 from pg_class where relname = 'item'")
       assert.strictEqual(made.rows.length, 0)
+    }))
+
+  it.effect("says what to grant to a role that may not create the schema, and works once it was", () =>
+    Effect.gen(function*() {
+      const { admin, database, role, url } = yield* guest
+      yield* admin.query("drop schema strata cascade")
+      const { migrations } = yield* shop(items)
+      const run = Effect.provide(Migrations.run([migrations]), Postgres.layer({ url }))
+      const error = yield* Effect.flip(run)
+      assert.strictEqual(error.reason, "DatabaseFailed")
+      const grant = `grant create on database ${database} to ${role}`
+      assert.include(error.message, `The role ${role} may not create the schema strata: permission denied for database`)
+      assert.include(error.message, `"${grant}" or "create schema "strata" authorization ${role}"`)
+      assert.include(error.message, "STRATA_DATABASE_SCHEMA")
+      yield* admin.query(grant)
+      assert.strictEqual((yield* run).applied.length, 1)
+    }))
+
+  it.effect("says what to grant to a role that may not create tables in the schema, and works once it was", () =>
+    Effect.gen(function*() {
+      const { admin, role, url } = yield* guest
+      yield* admin.query("drop schema strata cascade")
+      yield* admin.query("create schema strata")
+      yield* admin.query(`grant usage on schema strata to ${role}`)
+      const { migrations } = yield* shop(items)
+      const run = Effect.provide(Migrations.run([migrations]), Postgres.layer({ url }))
+      const error = yield* Effect.flip(run)
+      const grant = `grant usage, create on schema "strata" to ${role}`
+      assert.include(error.message, grant)
+      yield* admin.query(grant)
+      assert.strictEqual((yield* run).applied.length, 1)
     }))
 
   it.effect("says what cannot be read", () =>
