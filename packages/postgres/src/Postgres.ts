@@ -9,7 +9,7 @@
  * **Details**
  *
  * Every session has `search_path = <schema>, public`, time zone UTC and the timeouts of the options. The layer checks
- * the server when it is built (see `Durability`) and waits for one that is starting; the schema itself is made by
+ * the server when it is built (see `Durability`) and waits, with warnings, for one that is starting; the schema itself is made by
  * `Migrations`. The types read exactly are those of `PostgresTypes`.
  *
  * **Gotchas**
@@ -54,6 +54,7 @@ import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type * as Stream from "effect/Stream"
 import * as Durability from "./Durability.ts"
 import * as Pool from "./internal/pool.ts"
+import { withWarnings } from "./internal/retry.ts"
 import * as Socket from "./internal/socket.ts"
 import * as Transactions from "./internal/transactions.ts"
 import * as WakeUps from "./internal/wakeUps.ts"
@@ -187,21 +188,24 @@ const make = Effect.fnUntraced(function*(options: PostgresConfig.PostgresOptions
 })
 
 /** Makes one connection, checks the server through it, and gives the settings that worked. */
-const firstConnection = (target: PostgresTarget.Target) =>
-  Effect.gen(function*() {
+const firstConnection = (target: PostgresTarget.Target) => {
+  const attempt = Effect.scoped(Effect.gen(function*() {
     const encrypt = target.tls.mode !== "disable" &&
       (target.tls.mode !== "prefer" || (yield* Socket.offersTls(target)))
     const settings = { ...connectionConfig(target), ssl: encrypt ? yield* Socket.tlsOptions(target) : false }
     yield* Effect.flatMap(PgConnection.make(settings), (session) => Durability.check(session, target))
     return settings
-  }).pipe(
-    Effect.scoped,
-    Effect.retry({
-      while: (error) => isSqlError(error) && SqlState.classify(error) === "retryable",
-      schedule: starting(target.startupTimeout)
-    }),
-    Effect.catchIf(isSqlError, (error) => Effect.fail(notReachable(target)(error)))
-  )
+  }))
+  return withWarnings(attempt, {
+    while: (error) => isSqlError(error) && SqlState.classify(error) === "retryable",
+    schedule: starting(target.startupTimeout),
+    quietFor: 0,
+    warning: (error, waited) =>
+      `${isSqlError(error) ? notReachable(target)(error).message : error.message}. ` +
+      `Waiting ${Duration.format(target.startupTimeout)} at most (STRATA_DATABASE_STARTUP_TIMEOUT)` +
+      (Duration.isZero(waited) ? "" : `, ${Duration.format(waited)} so far`)
+  }).pipe(Effect.catchIf(isSqlError, (error) => Effect.fail(notReachable(target)(error))))
+}
 
 /** 50 ms, 100 ms, … up to a second, until the startup timeout has passed. */
 const starting = (timeout: Duration.Duration) =>

@@ -8,6 +8,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
@@ -41,6 +42,25 @@ layer(NodeServices.layer, { excludeTestServices: true })("A server that fails", 
       yield* Effect.timeout(Queue.take(woken), "20 seconds")
       yield* wake("crash")
       yield* Effect.timeout(Queue.take(woken), "20 seconds")
+    }), 60_000)
+
+  it.effect("is reported while it is waited for", () =>
+    Effect.gen(function*() {
+      const server = yield* PrivatePostgres.make()
+      yield* server.stop
+      const messages = yield* Queue.unbounded<string>()
+      const recorder = Logger.make(({ message }) => Queue.offerUnsafe(messages, String(message)))
+      const connecting = yield* connect({ url: server.url, startupTimeout: "20 seconds" }).pipe(
+        Effect.provide(Logger.layer([recorder])),
+        Effect.forkChild({ startImmediately: true })
+      )
+      const first = yield* Effect.timeout(Queue.take(messages), "3 seconds")
+      assert.include(first, `No connection to PostgreSQL at 127.0.0.1:${server.port}`)
+      assert.include(first, "ECONNREFUSED")
+      assert.include(first, "Waiting 20s at most (STRATA_DATABASE_STARTUP_TIMEOUT)")
+      assert.match(yield* Effect.timeout(Queue.take(messages), "10 seconds"), /, [56]s so far$/)
+      yield* server.start()
+      yield* Fiber.join(connecting)
     }), 60_000)
 
   it.effect("a crash of one backend resets all sessions, and transact runs again", () =>
