@@ -9,16 +9,20 @@
  * **Details**
  *
  * - The cluster lives in `<directory>/postgres`, its log in `<directory>/postgres.log`. It listens on 127.0.0.1 only,
- *   on a free port, and asks for a random password that is kept in the cluster, readable by its owner.
+ *   and asks for a random password that is kept in the cluster, readable by its owner. Its port is the one it had the
+ *   last time, as long as that is free: the URL of a directory stays the same.
  * - Processes share the server of a directory: the first one starts it, the last one stops it. Each holds a session
  *   with a shared advisory lock, so a process that is killed counts no more, and a server it left behind is joined by
  *   the next start.
- * - `fsync`, full page writes and data checksums are on. A killed server recovers when it is started again.
+ * - A server that ends is started again on the same port by one of the processes that use it, and PostgreSQL recovers
+ *   what was committed. Until then queries fail; the pool of `Postgres.layer` then finds it again.
+ * - `fsync`, full page writes and data checksums are on.
  * - As root the server runs as the owner of the cluster, else as `postgres`, else as `nobody`.
  *
  * **Gotchas**
  *
  * - Settings are those of the process that started the server; one that joins does not change them.
+ * - A process whose port somebody else has taken while the server was down waits until that port is free.
  * - Where the directory is closed to the user that runs the server for root, as under `/root`, the server gets the
  *   capability to pass (`CAP_DAC_OVERRIDE`, by `setpriv`), and so may read what root may.
  *
@@ -41,26 +45,25 @@
  *
  * @since 0.1.0
  */
-import * as NodeSocketServer from "@effect/platform-node/NodeSocketServer"
-import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
+import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Binaries from "./EmbeddedPostgresBinaries.ts"
 import * as Cluster from "./EmbeddedPostgresCluster.ts"
 import { EmbeddedPostgresError } from "./EmbeddedPostgresError.ts"
-import * as Process from "./EmbeddedPostgresProcess.ts"
-import * as Settings from "./EmbeddedPostgresSettings.ts"
+import * as Seat from "./EmbeddedPostgresSeat.ts"
+import * as PostgresServer from "./EmbeddedPostgresServer.ts"
+import { withWarnings } from "./internal/retry.ts"
 
 export { EmbeddedPostgresError }
 
@@ -70,17 +73,11 @@ export { EmbeddedPostgresError }
  * @category options
  * @since 0.1.0
  */
-export interface Options {
+export interface Options extends PostgresServer.Options {
   /** Where cluster and log are kept. Defaults to `.strata` in the working directory. */
   readonly directory?: string | undefined
-  /** The TCP port on 127.0.0.1. Defaults to a free one. */
-  readonly port?: number | undefined
-  /** Server settings by their names, over the defaults here. */
-  readonly settings?: Readonly<Record<string, string>> | undefined
-  /** The longest wait until the server serves, crash recovery included. Defaults to one minute. */
-  readonly startTimeout?: Duration.Input | undefined
-  /** The longest wait for a fast shutdown, after which the server is made to quit at once. Defaults to 15 seconds. */
-  readonly stopTimeout?: Duration.Input | undefined
+  /** Whether a server that ends while this process uses it is started again. Defaults to `true`. */
+  readonly restart?: boolean | undefined
   /** Whether `initdb` waits until its files are on disk. Defaults to `true`. */
   readonly initialSync?: boolean | undefined
 }
@@ -95,7 +92,7 @@ export interface Server {
   /** `postgresql://postgres:…@127.0.0.1:port/postgres`, as `psql` takes it. */
   readonly url: Redacted.Redacted
   readonly port: number
-  /** The process id of the postmaster. */
+  /** The process id of the postmaster; a server that was started again has another one. */
   readonly pid: number
   /** PostgreSQL's data directory. */
   readonly dataDirectory: string
@@ -132,12 +129,13 @@ export const start = Effect.fn("EmbeddedPostgres.start")(function*(options: Opti
     (membership) => leave(cluster, options, membership),
     { interruptible: true }
   )
-  yield* Effect.forkScoped(keepSeat(membership))
+  yield* Effect.forkScoped(keep(cluster, options, membership))
   return membership.server
 })
 
 /**
- * Stops the server of a directory whoever uses it, within some 25 seconds. Does nothing when none runs there.
+ * Stops the server of a directory that processes left behind, within some 25 seconds. Does nothing when
+ * none runs there. Processes that still use it start it again.
  *
  * @category constructors
  * @since 0.1.0
@@ -148,7 +146,7 @@ export const stop = Effect.fn("EmbeddedPostgres.stop")(function*(options: Pick<O
   const cluster = path.join(options.directory ?? ".strata", "postgres")
   if (!(yield* Effect.orElseSucceed(fs.exists(cluster), () => false))) return
   const running = yield* Effect.flatMap(Effect.orDie(fs.realPath(cluster)), Cluster.running)
-  if (Option.isSome(running)) yield* shutdown(running.value.pid, options)
+  if (Option.isSome(running)) yield* PostgresServer.stop(running.value.pid, options.stopTimeout)
 })
 
 /**
@@ -195,207 +193,122 @@ export const layerConfig: Layer.Layer<
   FileSystem.FileSystem | Path.Path
 > = Layer.effect(EmbeddedPostgres, Effect.flatMap(config, start))
 
-/** A place among the users of a server: its session holds the shared lock. */
-interface Seat {
-  readonly session: PgConnection.PgConnection
-  readonly scope: Scope.Closeable
-}
-
 interface Membership {
   readonly server: Server
-  readonly seat: Ref.Ref<Seat>
-}
-
-/** What to do before trying again: somebody else is starting, stopping or using what we need. */
-class Busy {
-  readonly _tag = "Busy"
-  readonly detail: string
-  constructor(detail: string) {
-    this.detail = detail
-  }
+  readonly seat: Ref.Ref<Seat.Seat>
 }
 
 const enter = Effect.fnUntraced(function*(cluster: Cluster.Cluster, options: Options) {
   const limit = Duration.fromInputUnsafe(options.startTimeout ?? "1 minute")
-  const attempt: Effect.Effect<Membership, EmbeddedPostgresError | Busy, FileSystem.FileSystem | Path.Path> = Effect
-    .flatMap(
-      Cluster.running(cluster.directory),
-      Option.match({
-        onNone: () => launch(cluster, options),
-        onSome: (running) =>
-          running.ready
-            ? join(cluster, running, false)
-            : Effect.fail(new Busy(`the server with pid ${running.pid} is starting or stopping`))
-      })
-    )
-  return yield* attempt.pipe(
-    Effect.retry({
-      while: (error) => error._tag === "Busy",
-      schedule: Schedule.spaced("100 millis").pipe(Schedule.upTo({ duration: limit }))
-    }),
+  const { seat, started } = yield* withWarnings(attempt(cluster, options), {
+    while: (error) => error._tag === "Busy",
+    schedule: Schedule.spaced("100 millis").pipe(Schedule.upTo({ duration: limit })),
+    quietFor: "5 seconds",
+    warning: (error, waited) =>
+      `No PostgreSQL on ${cluster.directory} after ${Duration.format(waited)}, ` +
+      `waiting ${Duration.format(limit)} at most: ${error.message}`
+  }).pipe(
     Effect.catchIf((error) => error._tag === "Busy", (busy) =>
       Effect.fail(
         new EmbeddedPostgresError({
           reason: "NotReady",
-          message: `No server on ${cluster.directory} after ${Duration.format(limit)}: ${busy.detail}. ` +
+          message: `No server on ${cluster.directory} after ${Duration.format(limit)}: ${busy.message}. ` +
             `See ${cluster.logFile}.`
         })
       ))
   )
+  const { pid, port } = seat.running
+  yield* Effect.logDebug(`PostgreSQL serves ${cluster.directory} on 127.0.0.1:${port} (pid ${pid})`)
+  return {
+    seat: yield* Ref.make(seat),
+    server: { url: seat.url, port, pid, dataDirectory: cluster.directory, logFile: cluster.logFile, started }
+  } satisfies Membership
 })
 
-/** Starts a server and joins it. PostgreSQL's own lock on the directory decides between two that do so at once. */
-const launch = Effect.fnUntraced(function*(cluster: Cluster.Cluster, options: Options) {
-  const fs = yield* FileSystem.FileSystem
-  const port = options.port ?? (yield* freePort)
-  yield* rotateLog(cluster.logFile)
-  const offset = yield* fs.stat(cluster.logFile).pipe(
-    Effect.map((info) => Number(info.size)),
-    Effect.orElseSucceed(() => 0)
-  )
-  const failed = Effect.map(Cluster.lastLines(cluster.logFile, offset), startFailure(cluster))
-  return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
-    const launched = yield* Effect.scoped(Effect.flatMap(Cluster.openLog(cluster.logFile), (log) =>
-      Process.launch({
-        command: cluster.binaries.postgres,
-        args: Settings.serverArguments(cluster.directory, port, options.settings),
-        user: cluster.user,
-        log,
-        outlives: true
-      }).pipe(Effect.mapError((cause) => startFailure(cluster)(cause.message)))))
-    const ready = Cluster.running(cluster.directory).pipe(
-      Effect.repeat({
-        until: (running) => Option.exists(running, ({ pid, ready }) => ready && pid === launched.pid),
-        schedule: Schedule.spaced("20 millis")
-      }),
-      Effect.flatMap((running) => Effect.fromOption(running)),
-      Effect.mapError(() => new Busy("the server has gone again")),
-      Effect.timeoutOrElse({
-        duration: options.startTimeout ?? "1 minute",
-        orElse: () => Effect.fail(new Busy("the server that was started is not ready"))
-      })
-    )
-    return yield* restore(
-      Effect.raceFirst(ready, Effect.flatMap(launched.exit, () => Effect.flatMap(failed, Effect.fail))).pipe(
-        Effect.flatMap((running) => join(cluster, running, true))
-      )
-    ).pipe(Effect.onError(() => shutdown(launched.pid, options)))
-  }))
-})
-
-/** The failures that pass when one tries again: another server on the directory or the port, or the end of one. */
-const transientStart =
-  /lock file "postmaster\.pid"|pre-existing shared memory block|could not create any TCP\/IP sockets/
-
-const startFailure = (cluster: Cluster.Cluster) => (log: string): EmbeddedPostgresError | Busy =>
-  transientStart.test(log)
-    ? new Busy(log)
-    : new EmbeddedPostgresError({
-      reason: "StartFailed",
-      message: `PostgreSQL did not start on ${cluster.directory}. The end of ${cluster.logFile}:\n${log}`
-    })
-
-/** Another process may take the port before the server does; the start is then tried again with another one. */
-const freePort = Effect.scoped(NodeSocketServer.make({ host: "127.0.0.1", port: 0 })).pipe(
-  Effect.map((server) => server.address._tag === "UnixPathAddress" ? 0 : server.address.port),
-  Effect.mapError((cause) =>
-    new EmbeddedPostgresError({ reason: "StartFailed", message: "No free TCP port on 127.0.0.1", cause })
-  )
-)
-
-const maximumLogSize = 16 * 1024 * 1024
-
-const rotateLog = Effect.fnUntraced(function*(file: string) {
-  const fs = yield* FileSystem.FileSystem
-  const size = yield* fs.stat(file).pipe(Effect.map((info) => Number(info.size)), Effect.orElseSucceed(() => 0))
-  if (size > maximumLogSize) yield* Effect.ignore(fs.rename(file, `${file}.1`))
-})
-
-/** Any two numbers nobody else uses on the maintenance database of this cluster. */
-const lockKey = [1398035028, 1] as const
-
-const join = Effect.fnUntraced(function*(cluster: Cluster.Cluster, running: Cluster.Running, started: boolean) {
-  const url = Redacted.make(
-    `postgresql://postgres:${Redacted.value(cluster.password)}@127.0.0.1:${running.port}/postgres`
-  )
-  const seat = yield* takeSeat(url).pipe(
-    Effect.mapError((cause) => new Busy(`the server with pid ${running.pid} does not let us in: ${cause.message}`))
-  )
-  const server: Server = {
-    url,
-    port: running.port,
-    pid: running.pid,
-    dataDirectory: cluster.directory,
-    logFile: cluster.logFile,
-    started
+/** Joins the server that runs, or starts one. */
+const attempt = Effect.fnUntraced(function*(cluster: Cluster.Cluster, options: Options) {
+  const running = yield* Cluster.running(cluster.directory)
+  if (Option.isNone(running)) {
+    const seat = yield* PostgresServer.launch(cluster, options, (launched) => join(cluster, launched))
+    return { seat, started: true }
   }
-  yield* Effect.logDebug(`PostgreSQL serves ${cluster.directory} on 127.0.0.1:${running.port} (pid ${running.pid})`)
-  return { server, seat: yield* Ref.make(seat) } satisfies Membership
+  const { pid, ready } = running.value
+  if (!ready) return yield* Effect.fail(new PostgresServer.Busy(`the server with pid ${pid} is starting or stopping`))
+  return { seat: yield* join(cluster, running.value), started: false }
 })
 
-const takeSeat = Effect.fnUntraced(function*(url: Redacted.Redacted) {
-  const scope = yield* Scope.make()
-  const session = yield* connect(url).pipe(
-    // Waits while the last user has the lock exclusively, and loses the session when that one stops the server.
-    Effect.tap((session) => session.query("select pg_advisory_lock_shared($1::int4, $2::int4)", lockKey)),
-    Scope.provide(scope),
-    Effect.timeout("15 seconds"),
-    Effect.onError(() => Scope.close(scope, Exit.void))
+const join = (cluster: Cluster.Cluster, running: Cluster.Running) =>
+  Seat.take(
+    Redacted.make(`postgresql://postgres:${Redacted.value(cluster.password)}@127.0.0.1:${running.port}/postgres`),
+    running
   )
-  return { session, scope } satisfies Seat
+
+/**
+ * Takes the place again whenever its session is lost. A server that lost one of its processes ends every session and
+ * goes on; one that is gone is started again.
+ */
+const keep = Effect.fnUntraced(function*(cluster: Cluster.Cluster, options: Options, membership: Membership) {
+  const lost = yield* Ref.get(membership.seat)
+  yield* lost.ended
+  // All processes notice at once; a short while apart, one of them finds what another has started.
+  yield* Effect.sleep(yield* Random.nextIntBetween(0, 200))
+  yield* Effect.uninterruptibleMask((restore) =>
+    restore(comeBack(cluster, options, lost)).pipe(
+      Effect.flatMap((seat) => Ref.set(membership.seat, seat)),
+      Effect.andThen(Seat.release(lost))
+    )
+  )
+}, (each) => Effect.forever(each))
+
+/** Never gives up: the process that uses the server has no other. */
+const comeBack = Effect.fnUntraced(function*(cluster: Cluster.Cluster, options: Options, lost: Seat.Seat) {
+  const { pid, port } = lost.running
+  if (Option.isNone(yield* Cluster.running(cluster.directory))) {
+    yield* Effect.logWarning(
+      `PostgreSQL (pid ${pid}) on ${cluster.directory} has ended, starting it again. See ${cluster.logFile}`
+    )
+  }
+  // Recovery takes as long as it takes; whoever cuts it short begins it anew.
+  const again = attemptAt(port, cluster, { ...options, startTimeout: Duration.infinity })
+  const { seat, started } = yield* Effect.orDie(withWarnings(again, {
+    while: () => true,
+    schedule: Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]).pipe(Schedule.jittered),
+    quietFor: "2 seconds",
+    warning: (error, waited) =>
+      `No PostgreSQL on ${cluster.directory} for ${Duration.format(waited)}, trying again: ${error.message}`
+  }))
+  if (seat.running.pid !== pid) {
+    yield* Effect.logWarning(
+      `PostgreSQL serves ${cluster.directory} again on 127.0.0.1:${port} (pid ${seat.running.pid}), ` +
+        `started by ${started ? "this" : "another"} process`
+    )
+  }
+  return seat
 })
 
-/** A server that lost one of its processes ends every session and goes on; the seat is then taken again. */
-const keepSeat = ({ seat, server }: Membership) =>
-  Ref.get(seat).pipe(
-    Effect.flatMap(({ session }) => session.query("select 1")),
-    Effect.repeat(Schedule.spaced("2 seconds")),
-    Effect.catch(() =>
-      Effect.uninterruptibleMask((restore) =>
-        restore(Effect.retry(takeSeat(server.url), Schedule.spaced("1 second"))).pipe(
-          Effect.flatMap((fresh) => Ref.getAndSet(seat, fresh)),
-          Effect.flatMap((lost) => Scope.close(lost.scope, Exit.void))
-        )
+/** As `attempt`, on the port that the users of the server were told. */
+const attemptAt = Effect.fnUntraced(function*(port: number, cluster: Cluster.Cluster, options: Options) {
+  const running = yield* Cluster.running(cluster.directory)
+  if (Option.exists(running, (running) => running.ready && running.port !== port)) {
+    return yield* Effect.fail(
+      new PostgresServer.Busy(
+        `another process has started the server on another port; stop that process, this one needs port ${port}`
       )
-    ),
-    Effect.forever
-  )
-
-const connect = (url: Redacted.Redacted) =>
-  PgConnection.make({ url, applicationName: "strata embedded server", connectTimeout: "10 seconds" })
+    )
+  }
+  if (Option.isNone(running) && options.restart === false) {
+    return yield* Effect.fail(new PostgresServer.Busy("it is not to be started by this process"))
+  }
+  return yield* attempt(cluster, { ...options, port })
+})
 
 /** Gives up the place, and stops the server when nobody else has one. */
 const leave = Effect.fnUntraced(function*(cluster: Cluster.Cluster, options: Options, membership: Membership) {
-  const { pid, url } = membership.server
-  const { scope, session } = yield* Ref.get(membership.seat)
-  const last = yield* isLast(session).pipe(
-    // The session is lost: the server was killed, or somebody has ended the session.
-    Effect.catch(() => Effect.scoped(Effect.flatMap(connect(url), isLast))),
-    Effect.timeout("5 seconds"),
-    Effect.orElseSucceed(() => true)
-  )
+  const seat = yield* Ref.get(membership.seat)
+  const last = yield* Seat.isLast(seat)
   const running = yield* Cluster.running(cluster.directory)
-  if (last && Option.exists(running, (running) => running.pid === pid)) yield* shutdown(pid, options)
-  yield* Scope.close(scope, Exit.void)
-})
-
-const isLast = Effect.fnUntraced(function*(session: PgConnection.PgConnection) {
-  yield* session.query("select pg_advisory_unlock_shared($1::int4, $2::int4)", lockKey)
-  const { rows } = yield* session.query("select pg_try_advisory_lock($1::int4, $2::int4) as last", lockKey)
-  return rows[0]?.["last"] === true
-})
-
-/** Fast shutdown, and when that takes too long an immediate one, from which the next start recovers. */
-const shutdown = Effect.fnUntraced(function*(pid: number, options: Options) {
-  const gone = Process.isAlive(pid).pipe(
-    Effect.repeat({ while: (alive) => alive, schedule: Schedule.spaced("20 millis") })
-  )
-  const ends = (limit: Duration.Input) => Effect.map(Effect.timeoutOption(gone, limit), Option.isSome)
-  yield* Process.signal(pid, "SIGINT")
-  if (yield* ends(options.stopTimeout ?? "15 seconds")) return
-  yield* Effect.logWarning(`PostgreSQL (pid ${pid}) does not stop, so it is made to quit at once`)
-  yield* Process.signal(pid, "SIGQUIT")
-  if (yield* ends("10 seconds")) return
-  yield* Effect.logError(`PostgreSQL (pid ${pid}) does not quit, so it is killed`)
-  yield* Process.signal(pid, "SIGKILL")
+  if (last && Option.exists(running, ({ pid }) => pid === seat.running.pid)) {
+    yield* PostgresServer.stop(seat.running.pid, options.stopTimeout)
+  }
+  yield* Seat.release(seat)
 })

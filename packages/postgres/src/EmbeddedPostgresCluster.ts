@@ -68,8 +68,9 @@ export const open = Effect.fn("EmbeddedPostgres.open")(function*(
   const parent = path.resolve(directory)
   const cluster = path.join(parent, "postgres")
   yield* fs.makeDirectory(parent, { recursive: true }).pipe(Effect.mapError(unusable(parent)))
-  const user = yield* Process.chooseUser(cluster, [binaries.postgres, parent]).pipe(Effect.mapError(unusable(parent)))
-  yield* requireReach(user, [binaries.postgres, parent])
+  const mustReach = { initdb: binaries.initdb, directory: parent }
+  const user = yield* Process.chooseUser(cluster, mustReach).pipe(Effect.mapError(unusable(parent)))
+  yield* requireReach(user, mustReach)
   yield* removeAbandoned(parent).pipe(Effect.mapError(unusable(parent)))
   if (!(yield* fs.exists(path.join(cluster, "PG_VERSION")).pipe(Effect.mapError(unusable(cluster))))) {
     yield* initialise({ parent, cluster, binaries, user, sync: options.sync })
@@ -85,20 +86,23 @@ export const open = Effect.fn("EmbeddedPostgres.open")(function*(
   } satisfies Cluster
 })
 
-const unusable = (directory: string) => (cause: { readonly message: string }) =>
+const unusable = (directory: string) => (cause: Error) =>
   new EmbeddedPostgresError({
     reason: "DirectoryUnusable",
-    message: `The data directory ${directory} cannot be used: ${cause.message}. ` +
-      "Give this user the right to it, or name another one in STRATA_DATA_DIR.",
+    message: `The data directory ${directory} cannot be used: ${systemMessage(cause)}. ` +
+      "Give this user the right to write there, or name another directory in STRATA_DATA_DIR.",
     cause
   })
 
-const requireReach = Effect.fnUntraced(function*(user: Option.Option<Process.User>, files: ReadonlyArray<string>) {
-  if (Option.isNone(user) || (yield* Process.canReach(user, files))) return
+/** The operating system's own words, such as "read-only file system", which a platform error only carries. */
+const systemMessage = (error: Error): string => error.cause instanceof Error ? error.cause.message : error.message
+
+const requireReach = Effect.fnUntraced(function*(user: Option.Option<Process.User>, reach: Process.Reach) {
+  if (Option.isNone(user) || (yield* Process.canReach(user, reach))) return
   return yield* new EmbeddedPostgresError({
     reason: "DirectoryUnusable",
     message: `PostgreSQL does not run as root, and the user ${user.value.uid} it would run as cannot reach ` +
-      `${files.join(" and ")}. Open the directories above them (chmod o+x), install setpriv (util-linux), ` +
+      `${reach.initdb} and ${reach.directory}. Open the directories above them (chmod o+x), install setpriv (util-linux), ` +
       "or start as another user than root."
   })
 })
@@ -239,6 +243,20 @@ const runsIn = Effect.fnUntraced(function*(pid: number, directory: string) {
   // PostgreSQL makes the data directory its working directory and stays there.
   const workingDirectory = yield* Effect.orElseSucceed(fs.readLink(`/proc/${pid}/cwd`), () => "")
   return workingDirectory === directory
+})
+
+/**
+ * The port on which the cluster was served the last time, as PostgreSQL keeps it with the arguments of the server.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const lastPort = Effect.fnUntraced(function*(directory: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const written = yield* Effect.orElseSucceed(fs.readFileString(path.join(directory, "postmaster.opts")), () => "")
+  const port = Number(/"port=(\d+)"/.exec(written)?.[1])
+  return port > 0 && port < 65_536 ? Option.some(port) : Option.none()
 })
 
 /**

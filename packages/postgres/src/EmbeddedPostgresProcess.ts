@@ -100,6 +100,8 @@ const withReach = (
       `--reuid=${user.value.uid}`,
       `--regid=${user.value.gid}`,
       "--clear-groups",
+      // Without it access(2), by which initdb looks for its programs, leaves the capability out.
+      "--securebits=+no_setuid_fixup",
       "--inh-caps=+dac_override",
       "--ambient-caps=+dac_override",
       "--",
@@ -115,7 +117,7 @@ const withReach = (
  * @category constructors
  * @since 0.1.0
  */
-export const chooseUser = Effect.fnUntraced(function*(directory: string, mustReach: ReadonlyArray<string>) {
+export const chooseUser = Effect.fnUntraced(function*(directory: string, mustReach: Reach) {
   if (Os.userInfo().uid !== 0) return Option.none<User>()
   const fs = yield* FileSystem.FileSystem
   const owner = yield* Effect.option(fs.stat(directory))
@@ -128,23 +130,38 @@ export const chooseUser = Effect.fnUntraced(function*(directory: string, mustRea
     onNone: () => systemUser
   })
   const plain: User = { ...(yield* ids), reach: "plain" }
-  const reached = yield* runs(reachScript, mustReach, Option.some(plain))
+  const reached = yield* canReach(Option.some(plain), mustReach)
   return Option.some<User>(reached ? plain : { ...plain, reach: "capability" })
 })
 
 /**
- * True when the user can reach these files at all, by whatever means it was given.
+ * What the user that runs the server has to reach.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Reach {
+  readonly initdb: string
+  readonly directory: string
+}
+
+/**
+ * True when the user can run the programs and pass the directory, by whatever means it was given.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const canReach = (user: Option.Option<User>, files: ReadonlyArray<string>): Effect.Effect<boolean> =>
+export const canReach = (user: Option.Option<User>, reach: Reach): Effect.Effect<boolean> =>
   Option.match(user, {
     onNone: () => Effect.succeed(true),
-    onSome: (user) => runs(reachScript, files, Option.some(user))
+    onSome: (user) => runs(reachScript, [reach.initdb, reach.directory], Option.some(user))
   })
 
-const reachScript = "for file do test -x \"$file\" || exit 1; done"
+/**
+ * PostgreSQL's programs look for themselves with access(2), which the shell's `test` does not use: the two disagree
+ * about capabilities. So initdb is asked itself. It answers in any case, and complains when it did not find itself.
+ */
+const reachScript = "said=$(\"$1\" --version 2>&1 >/dev/null) && test -z \"$said\" && test -x \"$2\""
 
 /**
  * True when a running process has this text among its arguments: what is left to ask where there is no `/proc`.

@@ -3,7 +3,9 @@ import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { assert, layer } from "@effect/vitest"
 import * as EmbeddedPostgres from "@strata/postgres/EmbeddedPostgres"
 import * as Binaries from "@strata/postgres/EmbeddedPostgresBinaries"
+import * as Cluster from "@strata/postgres/EmbeddedPostgresCluster"
 import * as Process from "@strata/postgres/EmbeddedPostgresProcess"
+import * as PostgresServer from "@strata/postgres/EmbeddedPostgresServer"
 import * as ChildProgram from "@strata/testing/ChildProgram"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Effect from "effect/Effect"
@@ -11,14 +13,18 @@ import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
+import { systemError } from "effect/PlatformError"
 import * as ChildProcess from "effect/process/ChildProcess"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as Os from "node:os"
-import { fileURLToPath } from "node:url"
+import { fileURLToPath, pathToFileURL } from "node:url"
 
 const isRoot = Os.userInfo().uid === 0
+
+/** The name of a test that changes the user, which is skipped for anybody else. */
+const asRoot = (name: string) => isRoot ? name : `${name} (skipped: only root can run programs as another user)`
 
 /** A place for a cluster. It is closed to other users, as `mktemp -d` makes it. */
 const place = Effect.flatMap(
@@ -237,6 +243,24 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
       assert.include(error.message, "STRATA_DATA_DIR")
     }))
 
+  it.effect("says what a read-only file system refuses, and where", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const directory = yield* place
+      const cause = Object.assign(new Error(`EROFS: read-only file system, mkdtemp '${directory}/postgres.new'`), {
+        code: "EROFS"
+      })
+      const readOnly = FileSystem.FileSystem.of({
+        ...fs,
+        makeTempDirectory: () =>
+          Effect.fail(systemError({ _tag: "Unknown", module: "FileSystem", method: "makeTempDirectory", cause }))
+      })
+      const error = yield* Effect.flip(Effect.provideService(start(directory), FileSystem.FileSystem, readOnly))
+      assert.strictEqual(error.reason, "DirectoryUnusable")
+      assert.include(error.message, `The data directory ${directory} cannot be used: EROFS: read-only file system`)
+      assert.include(error.message, "STRATA_DATA_DIR")
+    }))
+
   it.effect("makes the links that an install script was not allowed to make", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
@@ -255,7 +279,32 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
       assert.strictEqual((yield* fs.stat(`${root}/native/bin/postgres`)).mode & 0o111, 0o111)
     }))
 
-  it.effect.skipIf(!isRoot)("works for a user who is not root", () =>
+  it.effect.skipIf(!isRoot)(
+    asRoot("runs where everything is closed to the user that runs it"),
+    () =>
+      Effect.gen(function*() {
+        const fs = yield* FileSystem.FileSystem
+        const closed = yield* place
+        const { initdb } = yield* Binaries.locate()
+        yield* fs.copy(fileURLToPath(new URL("..", pathToFileURL(initdb))), `${closed}/native`)
+        const programs = { initdb: `${closed}/native/bin/initdb`, postgres: `${closed}/native/bin/postgres` }
+
+        const cluster = yield* Cluster.open(`${closed}/data`, programs, { sync: false })
+        const user = Option.getOrThrow(cluster.user)
+        assert.strictEqual(user.reach, "capability")
+        const reach = { initdb: programs.initdb, directory: closed }
+        assert.isTrue(yield* Process.canReach(Option.some(user), reach))
+        assert.isFalse(yield* Process.canReach(Option.some({ ...user, reach: "plain" }), reach))
+
+        const running = yield* Effect.acquireRelease(
+          PostgresServer.launch(cluster, {}, Effect.succeed),
+          ({ pid }) => PostgresServer.stop(pid)
+        )
+        assert.isTrue(running.ready)
+      })
+  )
+
+  it.effect.skipIf(!isRoot)(asRoot("works for a user who is not root"), () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const directory = yield* place

@@ -95,6 +95,8 @@ export const make = Effect.fn("PrivatePostgres.make")(function*(
     const server = yield* EmbeddedPostgres.start({
       directory,
       port,
+      // The test alone decides when the server runs.
+      restart: false,
       initialSync: false,
       stopTimeout: "5 seconds",
       settings: { shared_buffers: "32MB", ...settings }
