@@ -58,7 +58,6 @@ import * as Cache from "effect/Cache"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Schedule from "effect/Schedule"
@@ -75,6 +74,7 @@ import { type Filter, matches, partitionOf } from "./DurableSubscriptionFilter.t
 import * as Leases from "./DurableSubscriptionLeases.ts"
 import * as Member from "./DurableSubscriptionMember.ts"
 import * as DurableSubscriptionMetrics from "./DurableSubscriptionMetrics.ts"
+import * as Pages from "./DurableSubscriptionPages.ts"
 import * as Partition from "./DurableSubscriptionPartition.ts"
 import { EventStore, EventStoreError } from "./EventStore.ts"
 import { beginning, type Fact, Position } from "./Fact.ts"
@@ -209,7 +209,7 @@ export const run = Effect.fnUntraced(function*<E, R>(
   const subscription = control(store, postgres, row, checkpoints)
   const id = yield* Effect.provide(Effect.flatMap(SecureRandom.SecureRandom, (random) => random.uuidV4()), randomness)
   const lease = Duration.fromInputUnsafe(options.lease ?? "6 seconds")
-  const read = yield* pages(store, partitions)
+  const read = yield* Pages.make(store, { shared: partitions > 1 })
   const fits = matches(options.filter ?? {})
 
   yield* Member.run({
@@ -230,7 +230,7 @@ export const run = Effect.fnUntraced(function*<E, R>(
         wants: (fact) => fits(fact) && partitionOf(key(fact), partitions) === claim.partition,
         handle: (batch, claim, move) =>
           options.delivery === "atLeastOnce"
-            ? Effect.andThen(handler(batch), checkpoints.move(claim, move))
+            ? Effect.andThen(Effect.suspend(() => handler(batch)), checkpoints.move(claim, move))
             : checkpoints.moveWith(Effect.suspend(() => handler(batch)), claim, move),
         move: checkpoints.move,
         fail: checkpoints.fail,
@@ -289,7 +289,7 @@ const check = <E, R>(options: Options<E, R>) => {
     return invalid("name", "expected 1 to 128 characters")
   }
   if (!isWithin(partitions, 1, 256)) return invalid("partitions", "expected 1 to 256")
-  if (!isWithin(batchSize, 1, pageSize)) return invalid("batchSize", "expected 1 to 1,000")
+  if (!isWithin(batchSize, 1, 1000)) return invalid("batchSize", "expected 1 to 1,000")
   if (filter?.types?.length === 0) return invalid("filter.types", "expected at least one type")
   if (Duration.toMillis(lease) < 500) return invalid("lease", "expected 500 milliseconds at least")
   return Effect.void
@@ -329,26 +329,6 @@ const placeOf = (store: EventStore["Service"], from: StartFrom): Effect.Effect<P
     "time" in from
       ? store.positionAt({ time: Timestamp.fromMicros(from.time - 1n) })
       : store.positionAt({ position: Position.make(from.position) })
-  )
-}
-
-// -------------------------------------------------------------------------------------------------------- reading
-
-const pageSize = 1000
-
-/**
- * Reads the log in pages whose ends do not depend on where a reader begins, so that partitions at about the same place
- * share them: positions have no holes, and what was read once is the same for ever. Keeps the last pages only.
- */
-const pages = (store: EventStore["Service"], partitions: number) => {
-  const read = (after: Position) => store.readLog({ after, limit: pageSize - Number(after % BigInt(pageSize)) })
-  if (partitions === 1) return Effect.succeed(read)
-  return Effect.map(
-    Cache.makeWith(read, {
-      capacity: 8,
-      timeToLive: (exit) => Exit.isSuccess(exit) && exit.value.length > 0 ? Duration.infinity : Duration.zero
-    }),
-    (cache) => (after: Position) => Cache.get(cache, after)
   )
 }
 

@@ -84,7 +84,7 @@ export const make = ({ sql, transact }: Postgres["Service"], options: {
     yield* sql`
       update subscription_partition
       set owner = ${member}, epoch = epoch + 1
-      where subscription = ${subscription} and partition in (
+      where subscription = ${subscription} and partition = any(array(
         select p.partition from subscription_partition p
         where p.subscription = ${subscription} and (
           p.owner is null or
@@ -95,7 +95,7 @@ export const make = ({ sql, transact }: Postgres["Service"], options: {
           select count(*) from subscription_partition o where o.subscription = ${subscription} and o.owner = ${member}
         ))
         for update skip locked
-      )`
+      ))`
     const claims = yield* sql<Claim>`
       select partition, epoch, position from subscription_partition
       where subscription = ${subscription} and owner = ${member}

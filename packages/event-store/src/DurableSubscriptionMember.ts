@@ -4,7 +4,6 @@
  *
  * @since 0.1.0
  */
-import type { TransactionError } from "@strata/postgres/TransactionError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -13,7 +12,6 @@ import * as Metric from "effect/Metric"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import type { Claim } from "./DurableSubscriptionCheckpoints.ts"
 import type { PartitionFenced } from "./DurableSubscriptionError.ts"
@@ -95,9 +93,9 @@ export const run = Effect.fnUntraced(function*<R>(
     stop(one).pipe(
       Effect.andThen(leases.release([{ claim: one.claim, cursor: one.progress.cursor }])),
       Effect.andThen(hint),
-      Effect.catch((error) =>
+      Effect.catchCause((cause) =>
         Effect.andThen(
-          Effect.logWarning("A partition was not handed over", error),
+          Effect.logWarning("A partition was not handed over", cause),
           Effect.sync(() => running.delete(one.claim.partition))
         )
       ),
@@ -127,7 +125,8 @@ export const run = Effect.fnUntraced(function*<R>(
   })
 
   const renew = Effect.flatMap(leases.renew, follow).pipe(
-    Effect.catch((error: SqlError | TransactionError) => Effect.logWarning("A lease could not be renewed", error)),
+    // Whatever it was: a member that ended here would leave its partitions to nobody.
+    Effect.catchCause((cause) => Effect.logWarning("A lease could not be renewed", cause)),
     Effect.withTracerEnabled(false),
     Effect.annotateLogs({ subscription: name })
   )

@@ -82,7 +82,7 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
   const { claim, gate, name, progress } = options
   const metrics = DurableSubscriptionMetrics.ofPartition(name, claim.partition)
   let size = options.batchSize
-  let savedAt = 0
+  let savedAt = 0n
 
   const reached = Effect.fnUntraced(function*(to: Position) {
     progress.cursor = to
@@ -91,7 +91,7 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
 
   const saved = Effect.fnUntraced(function*(to: Position) {
     progress.saved = to
-    savedAt = yield* Clock.currentTimeMillis
+    savedAt = yield* Clock.currentTimeNanos
     yield* reached(to)
   })
 
@@ -149,13 +149,13 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
   const passOver = Effect.fnUntraced(function*() {
     const { cursor, saved: from } = progress
     if (cursor === from) return
-    const since = (yield* Clock.currentTimeMillis) - savedAt
-    if (cursor - from < passedOver && since < Duration.toMillis(options.checkpointInterval)) return
+    const since = Duration.nanos((yield* Clock.currentTimeNanos) - savedAt)
+    if (cursor - from < passedOver && Duration.isLessThan(since, options.checkpointInterval)) return
     yield* gate.withPermit(Effect.andThen(patiently(options.move(claim, { from, to: cursor })), saved(cursor)))
   })
 
   return Effect.gen(function*() {
-    savedAt = yield* Clock.currentTimeMillis
+    savedAt = yield* Clock.currentTimeNanos
     while (true) {
       const facts = yield* patiently(untraced(options.read(progress.cursor)))
       if (!Arr.isReadonlyArrayNonEmpty(facts)) {
