@@ -70,7 +70,7 @@ import {
   SubscriptionError,
   UnknownSubscription
 } from "./DurableSubscriptionError.ts"
-import { type Filter, matches, partitionOf } from "./DurableSubscriptionFilter.ts"
+import { type Filter, matches } from "./DurableSubscriptionFilter.ts"
 import * as Leases from "./DurableSubscriptionLeases.ts"
 import * as Member from "./DurableSubscriptionMember.ts"
 import * as DurableSubscriptionMetrics from "./DurableSubscriptionMetrics.ts"
@@ -209,8 +209,7 @@ export const run = Effect.fnUntraced(function*<E, R>(
   const subscription = control(store, postgres, row, checkpoints)
   const id = yield* Effect.provide(Effect.flatMap(SecureRandom.SecureRandom, (random) => random.uuidV4()), randomness)
   const lease = Duration.fromInputUnsafe(options.lease ?? "6 seconds")
-  const read = yield* Pages.make(store, { shared: partitions > 1 })
-  const fits = matches(options.filter ?? {})
+  const read = yield* Pages.make(store, { partitions, wants: matches(options.filter ?? {}), key })
 
   yield* Member.run({
     name,
@@ -227,7 +226,6 @@ export const run = Effect.fnUntraced(function*<E, R>(
         gate,
         read,
         changed: store.changed,
-        wants: (fact) => fits(fact) && partitionOf(key(fact), partitions) === claim.partition,
         handle: (batch, claim, move) =>
           options.delivery === "atLeastOnce"
             ? Effect.andThen(Effect.suspend(() => handler(batch)), checkpoints.move(claim, move))

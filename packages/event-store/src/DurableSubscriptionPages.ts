@@ -9,20 +9,35 @@
  *
  * @since 0.1.0
  */
+import * as Arr from "effect/Array"
 import * as Cache from "effect/Cache"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { partitionOf } from "./DurableSubscriptionFilter.ts"
 import type { EventStore, EventStoreError } from "./EventStore.ts"
 import type { Fact, Position } from "./Fact.ts"
 
 /**
- * The facts after a position: at most a page, none at the end of the log.
+ * What a subscription wants of a page of the log.
  *
  * @category models
  * @since 0.1.0
  */
-export type Pages = (after: Position) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
+export interface Page {
+  /** The last position of the page; null at the end of the log. */
+  readonly end: Position | null
+  /** The facts that are wanted, by partition. */
+  readonly partitions: ReadonlyArray<ReadonlyArray<Fact>>
+}
+
+/**
+ * The page after a position.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Pages = (after: Position) => Effect.Effect<Page, EventStoreError>
 
 /**
  * Reads a log.
@@ -31,15 +46,24 @@ export type Pages = (after: Position) => Effect.Effect<ReadonlyArray<Fact>, Even
  * @since 0.1.0
  */
 export const make = (log: Pick<EventStore["Service"], "readLog">, options: {
-  /** Whether several partitions read. */
-  readonly shared: boolean
+  readonly partitions: number
+  readonly wants: (fact: Fact) => boolean
+  readonly key: (fact: Fact) => string
 }): Effect.Effect<Pages> => {
-  const read: Pages = (after) => log.readLog({ after, limit: pageSize - Number(after % BigInt(pageSize)) })
-  if (!options.shared) return Effect.succeed(read)
+  const split = (facts: ReadonlyArray<Fact>): Page => {
+    const partitions = Arr.makeBy(options.partitions, (): Array<Fact> => [])
+    for (const fact of facts) {
+      if (options.wants(fact)) partitions[partitionOf(options.key(fact), options.partitions)]?.push(fact)
+    }
+    return { end: facts.at(-1)?.position ?? null, partitions }
+  }
+  const read: Pages = (after) =>
+    Effect.map(log.readLog({ after, limit: pageSize - Number(after % BigInt(pageSize)) }), split)
+  if (options.partitions === 1) return Effect.succeed(read)
   return Effect.map(
     Cache.makeWith(read, {
       capacity: 8,
-      timeToLive: (exit) => Exit.isSuccess(exit) && exit.value.length > 0 ? Duration.infinity : Duration.zero
+      timeToLive: (exit) => Exit.isSuccess(exit) && exit.value.end !== null ? Duration.infinity : Duration.zero
     }),
     (cache) => (after) => Cache.get(cache, after)
   )

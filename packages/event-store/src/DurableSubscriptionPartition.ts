@@ -23,6 +23,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import type { Claim, Move } from "./DurableSubscriptionCheckpoints.ts"
 import { PartitionFenced } from "./DurableSubscriptionError.ts"
 import * as DurableSubscriptionMetrics from "./DurableSubscriptionMetrics.ts"
+import type { Pages } from "./DurableSubscriptionPages.ts"
 import * as DurableSubscriptionTracing from "./DurableSubscriptionTracing.ts"
 import { EventStoreError } from "./EventStore.ts"
 import type { Fact, Position } from "./Fact.ts"
@@ -50,9 +51,8 @@ export interface PartitionOptions<E, R> {
   readonly progress: Progress
   /** Held while a batch is handled: who takes it finds no batch half done. */
   readonly gate: Semaphore.Semaphore
-  readonly read: (after: Position) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
+  readonly read: Pages
   readonly changed: (after: Position) => Effect.Effect<void>
-  readonly wants: (fact: Fact) => boolean
   /** Handles a batch and moves the checkpoint. */
   readonly handle: (
     batch: Arr.NonEmptyReadonlyArray<Fact>,
@@ -131,9 +131,9 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
       )
     })
 
-  const stop = Effect.fnUntraced(function*(position: Position, cause: Cause.Cause<unknown>) {
-    yield* Effect.logError(`A partition has stopped before fact ${position}`, cause)
-    yield* patiently(options.fail(claim, `Fact ${position}: ${messageOf(cause)}`))
+  const stop = Effect.fnUntraced(function*(place: string, cause: Cause.Cause<unknown>) {
+    yield* Effect.logError(`A partition has stopped. ${place}`, cause)
+    yield* patiently(options.fail(claim, `${place}: ${messageOf(cause)}`))
     return yield* Effect.never
   })
 
@@ -142,7 +142,7 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
       Effect.retry({ schedule: options.retry, while: (error) => error._tag === "BatchFailed" }),
       // Whatever the schedule says, the fact that is named has been tried alone.
       Effect.catchTag("BatchFailed", (failed) => failed.size > 1 ? attempt(facts, end) : Effect.fail(failed)),
-      Effect.catchTag("BatchFailed", ({ cause }) => stop(Arr.headNonEmpty(facts).position, cause))
+      Effect.catchTag("BatchFailed", ({ cause }) => stop(`Fact ${facts[0].position}`, cause))
     )
 
   /** Writes down now and then how far it is in a log where nothing is wanted. */
@@ -157,19 +157,23 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
   return Effect.gen(function*() {
     savedAt = yield* Clock.currentTimeNanos
     while (true) {
-      const facts = yield* patiently(untraced(options.read(progress.cursor)))
-      if (!Arr.isReadonlyArrayNonEmpty(facts)) {
+      const { end, partitions } = yield* patiently(untraced(options.read(progress.cursor)))
+      if (end === null) {
         yield* untraced(passOver())
         yield* untraced(options.changed(progress.cursor))
         continue
       }
-      const end = Arr.lastNonEmpty(facts).position
-      let rest: ReadonlyArray<Fact> = facts.filter(options.wants)
+      let rest = partitions[claim.partition] ?? []
       while (Arr.isReadonlyArrayNonEmpty(rest)) rest = rest.slice(yield* next(rest, end))
       yield* reached(end)
       yield* untraced(passOver())
     }
   }).pipe(
+    // A bug in a key, or a database that refuses for good: it is seen in the status too.
+    Effect.catchCauseIf(
+      (cause) => cause.reasons.some(Cause.isDieReason),
+      (cause) => stop(`After fact ${progress.cursor}`, cause)
+    ),
     Effect.tapError(() => Metric.update(metrics.fenced, 1)),
     Effect.annotateLogs({ subscription: name, partition: claim.partition })
   )

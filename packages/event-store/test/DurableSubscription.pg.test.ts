@@ -344,6 +344,24 @@ layer(Services, { excludeTestServices: true })("DurableSubscription", (it) => {
       deepStrictEqual((yield* soon("poison", 15)).at(-1), next)
     }))
 
+  it.effect("a key that throws, and a handler that interrupts itself, are seen in the status", () =>
+    Effect.gen(function*() {
+      const key = yield* subscribe("bad key", {
+        key: () => {
+          throw new RangeError("no key")
+        }
+      })
+      const interrupted = yield* subscribe("interrupted", { handler: () => Effect.interrupt })
+      const [position] = yield* some(1)
+      const errorOf = (status: typeof key.status) =>
+        Effect.map(
+          eventually(status, ({ partitions }) => partitions[0]!.error !== null),
+          ({ partitions }) => partitions[0]!.error
+        )
+      deepStrictEqual(yield* errorOf(key.status), `After fact ${position! - 1}: no key`)
+      deepStrictEqual(yield* errorOf(interrupted.status), `Fact ${position}: the handler interrupted itself`)
+    }))
+
   it.effect("the status tells the lag in facts and in seconds, and a pause stops the handling", () =>
     Effect.gen(function*() {
       yield* createTable
