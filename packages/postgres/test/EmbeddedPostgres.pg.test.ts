@@ -58,6 +58,13 @@ const untilGone = (pid: number) =>
 const pidOf = (child: ChildProgram.ChildProgram) =>
   Effect.map(child.waitFor((line) => line.startsWith("pid ")), (line) => Number(line.slice(4)))
 
+/** What lets another user start a program in a checkout that is closed to it. */
+const passClosedDirectories = [
+  "--securebits=+no_setuid_fixup",
+  "--inh-caps=+dac_override",
+  "--ambient-caps=+dac_override"
+]
+
 const program = new URL("./programs/embedded.ts", import.meta.url)
 
 layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestServices: true })("EmbeddedPostgres", (it) => {
@@ -309,12 +316,16 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
       const fs = yield* FileSystem.FileSystem
       const directory = yield* place
       yield* fs.chown(directory, 65534, 65534)
+      const { initdb } = yield* Binaries.locate()
+      const checkout = { initdb, directory: fileURLToPath(new URL(".", program)) }
+      const isOpen = yield* Process.canReach(Option.some({ uid: 65534, gid: 65534, reach: "plain" }), checkout)
       const child = yield* ChildProcess.make(
         "setpriv",
         [
           "--reuid=65534",
           "--regid=65534",
           "--clear-groups",
+          ...(isOpen ? [] : passClosedDirectories),
           process.execPath,
           "--conditions=strata:source",
           fileURLToPath(program),
