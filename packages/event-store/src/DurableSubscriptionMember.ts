@@ -131,9 +131,10 @@ export const run = Effect.fnUntraced(function*<R>(
     Effect.annotateLogs({ subscription: name })
   )
 
-  yield* options.hints.pipe(
-    Stream.runForEach(() => Queue.offer(renewNow, undefined)),
-    Effect.forkScoped
+  // Nobody waits for its end: it may hold a connection that does not answer.
+  yield* Effect.acquireRelease(
+    options.hints.pipe(Stream.runForEach(() => Queue.offer(renewNow, undefined)), Effect.forkDetach),
+    (hints) => Effect.forkDetach(Fiber.interrupt(hints))
   )
   const member = yield* renew.pipe(
     // The others learn that their shares are smaller now.
