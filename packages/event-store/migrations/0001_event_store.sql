@@ -72,7 +72,8 @@ create table fact (
 );
 
 -- Revisions of one fact form one chain without a fork.
-create unique index fact_chain on fact (store, origin, revision) where revision > 0;
+-- It begins with the origin, so that no other index can be taken for it when the table is small.
+create unique index fact_chain on fact (origin, store, revision) where revision > 0;
 
 -- The answer to a client's request, kept under the client's key.
 create table idempotency_key (

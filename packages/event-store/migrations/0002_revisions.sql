@@ -61,7 +61,7 @@ begin
 
   -- Served by fact_chain.
   select * into last from fact f
-  where f.store = _store and f.origin = named.origin and f.revision > 0
+  where f.origin = named.origin and f.store + 0 = _store and f.revision > 0
   order by f.revision desc
   limit 1;
   if not found then last := named; end if;

@@ -5,12 +5,15 @@
  */
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
+import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Arr from "effect/Array"
+import * as Cache from "effect/Cache"
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -109,11 +112,18 @@ export const make = Effect.fnUntraced(function*(
 
   const history = Effect.fn("EventStore.history")((eventId: EventId) => answer("history", reads.history(eventId)))
 
-  /** Resolved outside the caller's transaction, which would hold the store's row until its end. */
+  // The position of a moment that has passed never changes, so it is worth keeping. It is found outside the caller's
+  // transaction, which would hold the store's row until its end.
+  const passed = yield* Cache.makeWith(
+    (time: Timestamp.Timestamp) => outside(answer("positionAt", reads.positionAt(time))),
+    {
+      capacity: 1000,
+      timeToLive: (exit) => Exit.isSuccess(exit) && exit.value !== null ? Duration.infinity : Duration.zero
+    }
+  )
+
   const positionAt = Effect.fn("EventStore.positionAt")(function*(knownAt: KnownAt) {
-    const position = "position" in knownAt
-      ? knownAt.position
-      : yield* outside(answer("positionAt", reads.positionAt(knownAt.time)))
+    const position = "position" in knownAt ? knownAt.position : yield* Cache.get(passed, knownAt.time)
     if (position === null) return yield* FactPaging.inTheFuture
     if ("position" in knownAt && position > (yield* head)) return yield* FactPaging.inTheFuture
     return position

@@ -62,17 +62,14 @@ export const make = (sql: Sql, storeId: number) => {
       order by position`
 
   // The chain of any member: its first fact by the primary key, its revisions by fact_chain.
-  const history = (eventId: EventId) =>
-    sql<Fact>`
-      select ${columns} from fact
-      where store = ${storeId} and (
-        position = (select origin from fact where event_id = ${Pg.uuid(eventId)} and store + 0 = ${storeId})
-        or (
-          revision > 0
-          and origin = (select origin from fact where event_id = ${Pg.uuid(eventId)} and store + 0 = ${storeId})
-        )
-      )
+  const history = (eventId: EventId) => {
+    const origin = sql`(select origin from fact where event_id = ${Pg.uuid(eventId)} and store + 0 = ${storeId})`
+    return sql<Fact>`
+      select ${columns} from fact where store = ${storeId} and position = ${origin}
+      union all
+      select ${columns} from fact where origin = ${origin} and store + 0 = ${storeId} and revision > 0
       order by revision`
+  }
 
   // May lock the store's row, and only until the statement ends; see migrations/0002_revisions.sql.
   const positionAt = (time: Timestamp.Timestamp) =>
@@ -81,8 +78,9 @@ export const make = (sql: Sql, storeId: number) => {
       (rows) => rows[0]?.position ?? null
     )
 
-  // The order is that of an index: the primary key or fact_version by position, fact_validity by validity. For each
-  // row, fact_chain tells whether a newer revision was known.
+  // By position the order is that of an index: the primary key, or fact_version within a stream; by validity what was
+  // found is sorted. For each row one look into fact_chain tells whether a newer revision was known: a scalar subquery
+  // stays such a look, and `+ 0` keeps the planner from an index that begins with the store or the position.
   const query = (query: FactQuery, page: Page, known: Position) =>
     sql<Fact>`
       select ${columns} from fact
@@ -136,11 +134,12 @@ const toJson = Schema.encodeSync(Schema.fromJsonString(Schema.Json))
 
 const believed = (sql: Sql, query: FactQuery, known: Position): ReadonlyArray<Statement.Fragment> =>
   query.revisions === "all" ? [] : [sql`
-    not retracted and not exists (
-      select from fact as newer
-      where newer.store = fact.store and newer.origin = fact.origin and newer.revision > 0
-        and newer.revision > fact.revision and newer.position <= ${Pg.bigint(known)}
-    )`]
+    not retracted and (
+      select true from fact as newer
+      where newer.origin = fact.origin and newer.store + 0 = fact.store and newer.revision > 0
+        and newer.revision > fact.revision and newer.position + 0 <= ${Pg.bigint(known)}
+      limit 1
+    ) is null`]
 
 const after = (sql: Sql, { after, direction, orderBy }: Page): ReadonlyArray<Statement.Fragment> => {
   if (after === undefined) return []

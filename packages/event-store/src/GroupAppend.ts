@@ -83,6 +83,12 @@ export interface GroupAppendOptions {
 /** Bounds of a batch, and of the appends waiting for one: past `waiting`, callers wait for room. */
 const bounds = { waiting: 16_384, appends: 1024, facts: 10_000, size: 8_388_608 } as const
 
+/** Batches on their way at a time: while one commits, the next is made, sent, and waits for the store's row. */
+const writers = 2
+
+/** Appends that are not worth sharing among writers: a commit costs more than they do. */
+const smallBatch = 16
+
 /** How long closing waits until what was accepted is written. */
 const closeTimeout = "10 seconds"
 
@@ -151,9 +157,19 @@ export const make = Effect.fnUntraced(function*(
       Effect.onInterrupt(() => giveUp(batch, closed))
     )
 
-  const writer = Effect.yieldNow.pipe(
+  /** Waits for appends and takes a share of them, so that the other writer finds work as well. */
+  let idle = 0
+  const takeShare = Effect.gen(function*() {
+    idle += 1
+    yield* Queue.peek(queue)
     // The yield lets every caller that is ready to append do so before the batch is closed.
-    Effect.andThen(Queue.takeBetween(queue, 1, bounds.appends)),
+    yield* Effect.yieldNow
+    const size = Queue.sizeUnsafe(queue)
+    const share = Math.max(smallBatch, Math.ceil(size / idle))
+    idle -= 1
+    return size === 0 ? [] : yield* Queue.takeBetween(queue, 1, Math.min(share, bounds.appends))
+  })
+  const writer = takeShare.pipe(
     Effect.flatMap((taken) =>
       Effect.forEach(batches(taken.filter((waiting) => !waiting.abandoned)), commit, { discard: true })
     ),
@@ -161,10 +177,10 @@ export const make = Effect.fnUntraced(function*(
     Effect.catchTag("Done", () => Effect.void)
   )
   yield* Effect.acquireRelease(
-    Effect.forkDetach(writer),
+    Effect.forkDetach(Effect.replicateEffect(writer, writers, { concurrency: "unbounded", discard: true })),
     Effect.fnUntraced(function*(fiber) {
       yield* Queue.end(queue)
-      const ended = yield* Effect.timeoutOption(Fiber.await(fiber), closeTimeout)
+      const ended = yield* Effect.timeoutOption(Effect.interruptible(Fiber.await(fiber)), closeTimeout)
       if (Option.isSome(ended)) return
       // The database does not answer: nobody is kept waiting for it.
       yield* giveUp(yield* Queue.clear(queue), closed)

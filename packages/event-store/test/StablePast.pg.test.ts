@@ -22,8 +22,13 @@ type Store = EventStore["Service"]
 const counter = Fact.streamId("counter", "1")
 const fact = (n: number): Fact.NewFact => ({ stream: counter, type: "Counted", data: n })
 const seconds = (n: number) => Timestamp.fromMicros(1_700_000_000_000_000n + BigInt(n) * 1_000_000n)
+/** Asks through an opening of its own, which has kept no answer. */
 const knownAt = (store: Store, time: Timestamp.Timestamp) =>
-  Effect.map(store.read({ knownAt: { time } }), ({ facts }) => facts.map((each) => each.data))
+  EventStorePostgres.make({ name: store.name }).pipe(
+    Effect.flatMap((fresh) => fresh.read({ knownAt: { time } })),
+    Effect.map(({ facts }) => facts.map((each) => each.data)),
+    Effect.scoped
+  )
 const problem = <A>(effect: Effect.Effect<A, { readonly reason: { readonly _tag: string } }>) =>
   Effect.map(Effect.flip(effect), ({ reason }) => reason._tag)
 

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as RcRef from "effect/RcRef"
 import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Pg from "../PostgresTypes.ts"
 
@@ -31,8 +32,14 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
 
   const listen = (channel: string) =>
     Stream.unwrap(Effect.gen(function*() {
-      const session = yield* RcRef.get(connection)
-      const notifications = yield* session.listen(channel)
+      // Let go of in the background: a farewell to a server that does not answer would hold the subscriber up for ever.
+      const scope = yield* Effect.acquireRelease(
+        Scope.make(),
+        (scope, exit) => Effect.forkDetach(Scope.close(scope, exit))
+      )
+      const notifications = yield* Effect.flatMap(RcRef.get(connection), (session) => session.listen(channel)).pipe(
+        Scope.provide(scope)
+      )
       return Stream.concat(Stream.succeed(undefined), Stream.map(Stream.fromQueue(notifications), () => undefined))
     })).pipe(
       Stream.tapError((error) => Effect.logDebug("Wake-ups are interrupted, reconnecting", { channel, error })),
