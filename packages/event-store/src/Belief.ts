@@ -5,7 +5,7 @@
  */
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Equal from "effect/Equal"
-import type { Fact, Position } from "./Fact.ts"
+import { categoryOf, type Fact, type Position } from "./Fact.ts"
 import type { FactQuery } from "./FactQuery.ts"
 
 /**
@@ -81,7 +81,7 @@ export const matches = (query: FactQuery) => {
       (fact.validFrom < query.validDuring.to && query.validDuring.from < fact.validTo)) &&
     (query.tenant === undefined || fact.tenant === query.tenant) &&
     (query.stream === undefined || fact.stream === query.stream) &&
-    (query.category === undefined || fact.stream.startsWith(`${query.category}-`)) &&
+    (query.category === undefined || categoryOf(fact.stream) === query.category) &&
     (types === undefined || types.test(fact.type)) &&
     (query.correlationId === undefined || fact.correlationId === query.correlationId) &&
     (query.causationId === undefined || fact.causationId === query.causationId) &&

@@ -51,9 +51,12 @@ export const make = (
     )
 
   // Served by the primary key of stream: the ids of a category stand between `<category>-` and `<category>.`, the next byte.
+  // What is no category stands before ids as well, up to their second `-`: hence the comparison.
   const list: StreamCatalog["list"] = Effect.fn("StreamCatalog.list")(function*(options = {}) {
     const { after, category, limit, states } = yield* PreparedSaying.listing(options)
-    const within = category === undefined ? sql`true` : sql`id >= ${`${category}-`} and id < ${`${category}.`}`
+    const within = category === undefined
+      ? sql`true`
+      : sql`id >= ${`${category}-`} and id < ${`${category}.`} and split_part(id, '-', 1) = ${category}`
     return yield* answer(
       "streams.list",
       sql<StreamInfo>`

@@ -306,6 +306,97 @@ export const eventStoreContract = <R>(
       deepStrictEqual(cents(yield* Fiber.join(seen)), [3, 4, 5, 6, 7, 8, 9, 10])
     }))
 
+  it.effect("an event id that is there is the first result's, whatever version the append expects by now", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: [deposited(a, 1, { eventId: id(1) }), deposited(a, 2, { eventId: id(2) })] })
+      yield* store.append({ facts: [deposited(a, 3)] })
+      for (const expected of [0, 3, 9, "any", "noStream", "streamExists"] as const) {
+        const again = yield* store.append({
+          facts: [deposited(a, 1, { eventId: id(1) })],
+          expect: { [a]: expected }
+        })
+        deepStrictEqual([again.position, again.duplicate], [1n, true])
+        const more = yield* reason(store.append({
+          facts: [
+            deposited(a, 1, { eventId: id(1) }),
+            deposited(a, 2, { eventId: id(2) }),
+            deposited(a, 4, { eventId: id(4) })
+          ],
+          expect: { [a]: expected }
+        }))
+        deepStrictEqual(more._tag, "EventIdTaken")
+      }
+      deepStrictEqual(yield* store.head, 3n)
+    }))
+
+  it.effect("nothing is appended to a tombstoned stream, whatever version is expected of it", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: [deposited(a, 1)] })
+      yield* store.streams.setState(a, "tombstoned", { actor: "ada", reason: "closed for good" })
+      for (const expected of ["any", "streamExists", 1] as const) {
+        const refused = yield* reason(store.append({ facts: [deposited(a, 2)], expect: { [a]: expected } }))
+        deepStrictEqual(refused._tag, "StreamClosed")
+      }
+      for (const expected of ["noStream", 0, 2] as const) {
+        const refused = yield* reason(store.append({ facts: [deposited(a, 2)], expect: { [a]: expected } }))
+        deepStrictEqual(refused._tag, "VersionConflict")
+      }
+      deepStrictEqual(yield* store.streamVersion(a), 1)
+    }))
+
+  it.effect("a category is what stands before the first hyphen, and a stream's name is none", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const deep = Fact.StreamId.make("account-a-b")
+      yield* store.append({
+        facts: [deposited(a, 1), deposited(deep, 2), deposited(Fact.streamId("accounts", "a"), 3)]
+      })
+      const within = (category: string) => Effect.map(store.read({ category }), ({ facts }) => cents(facts))
+      deepStrictEqual(yield* within("account"), [1, 2])
+      deepStrictEqual(yield* within("account-a"), [])
+      const listed = (category: string) => Effect.map(store.streams.list({ category }), (found) => found.length)
+      deepStrictEqual([yield* listed("account"), yield* listed("account-a")], [2, 0])
+      yield* store.append({
+        facts: [deposited(b, 4)],
+        condition: { after: Fact.beginning, noneOf: [{ category: "account-a" }] }
+      })
+    }))
+
+  it.effect("the last fact of a stream, of any type or of one, is a page of one read backwards", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({
+        facts: [deposited(a, 1), deposited(a, 2, { type: "Withdrawn" }), deposited(a, 3), deposited(b, 4)]
+      })
+      const last = (types?: ReadonlyArray<string>) =>
+        Effect.map(store.read({ stream: a, types, direction: "backwards", limit: 1 }), ({ facts }) => cents(facts))
+      deepStrictEqual(yield* last(), [3])
+      deepStrictEqual(yield* last(["Withdrawn"]), [2])
+      deepStrictEqual(yield* last(["Closed"]), [])
+      deepStrictEqual(cents(yield* store.readStream(a, { direction: "backwards", limit: 1 })), [3])
+    }))
+
+  it.effect("a page that is just full is the last one when nothing follows", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: Array.makeBy(10, (n) => deposited(a, n)) })
+      const first = yield* store.read({ limit: 5 })
+      const second = yield* store.read({ limit: 5, cursor: first.next ?? "" })
+      deepStrictEqual([cents(first.facts), cents(second.facts)], [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]])
+      assert.isNotNull(first.next)
+      assert.isNull(second.next)
+    }))
+
+  it.effect("an append without facts leaves no stream behind", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* reason(store.append({ facts: [], expect: { [a]: "noStream" } }))
+      assertNone(yield* store.streams.get(a))
+      deepStrictEqual(yield* store.streams.categories, [])
+    }))
+
   it.effect("appendInTransaction is refused where there is no transaction", () =>
     Effect.gen(function*() {
       const store = yield* open
