@@ -4,9 +4,13 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import { describe } from "vitest"
 import { bitemporalContract } from "./bitemporalContract.ts"
+import { boundaryContract } from "./boundaryContract.ts"
 import { eventStoreContract } from "./eventStoreContract.ts"
+import { reportsContract } from "./reportsContract.ts"
 
 describe("EventStoreMemory", () => {
   eventStoreContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
   bitemporalContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
+  boundaryContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
+  reportsContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
 })

@@ -16,7 +16,9 @@ import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import { bitemporalContract } from "./bitemporalContract.ts"
+import { boundaryContract } from "./boundaryContract.ts"
 import { eventStoreContract } from "./eventStoreContract.ts"
+import { reportsContract } from "./reportsContract.ts"
 
 const Database = Layer.merge(PostgresTest.layer({ migrations: [migrations] }), SecureRandom.layerWebCrypto)
 
@@ -30,6 +32,8 @@ const fact = (n: number, stream = a): Fact.NewFact => ({ stream, type: "Counted"
 layer(Database, { excludeTestServices: true })("EventStorePostgres", (it) => {
   eventStoreContract(it, open)
   bitemporalContract(it, open)
+  boundaryContract(it, open)
+  reportsContract(it, open)
 
   it.effect("an append in a transaction commits and rolls back with it, and is written last", () =>
     Effect.gen(function*() {

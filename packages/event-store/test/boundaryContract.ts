@@ -1,0 +1,114 @@
+/**
+ * What every event store holds of boundaries of consistency that a question draws, whatever it is made of.
+ */
+import type * as Vitest from "@effect/vitest"
+import { deepStrictEqual } from "@effect/vitest/utils"
+import type { EventStore, EventStoreError } from "@strata/event-store/EventStore"
+import * as Fact from "@strata/event-store/Fact"
+import type { FactFilter } from "@strata/event-store/FactQuery"
+import * as Effect from "effect/Effect"
+import type * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+
+type Store = EventStore["Service"]
+
+const id = (n: number) => Fact.EventId.make(`00000000-0000-7000-8000-${n.toString(16).padStart(12, "0")}`)
+const tagged = (type: string, metadata: { readonly [key: string]: Schema.Json } = {}): Fact.NewFact => ({
+  stream: Fact.streamId("course", "1"),
+  type,
+  data: null,
+  metadata
+})
+
+/** Asks whether an append with this condition would be refused, and by the fact at which position. */
+const blocker = (store: Store, noneOf: ReadonlyArray<FactFilter>, after = 0n, tenant?: string) =>
+  store.append({
+    facts: [{ stream: Fact.streamId("try", "1"), type: "tried", data: null }],
+    // Nothing is written either way: this version is never there.
+    expect: { [Fact.streamId("never", "1")]: 1 },
+    condition: { after: Fact.Position.make(after), noneOf },
+    tenant
+  }).pipe(
+    Effect.flip,
+    Effect.map(({ reason }) =>
+      reason._tag === "ConditionFailed"
+        ? Number(reason.position)
+        : reason._tag === "VersionConflict"
+        ? null
+        : reason._tag
+    )
+  )
+
+/** Declares the contract's tests. `open` gives an empty store at each call. */
+export const boundaryContract = <R>(
+  it: Vitest.Vitest.MethodsNonLive<R>,
+  open: Effect.Effect<Store, EventStoreError, R | Scope.Scope>
+) => {
+  it.effect("of a condition's filters any may match, of one filter's types any, and of its metadata all must", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({
+        facts: [
+          tagged("course.defined", { course: "c1" }),
+          tagged("student.enrolled", { course: "c1", student: "s1" }),
+          tagged("student.enrolled", { course: "c2", student: "s1" })
+        ]
+      })
+      const asked = (...noneOf: ReadonlyArray<FactFilter>) => blocker(store, noneOf)
+      deepStrictEqual(yield* asked({ types: ["student.enrolled", "course.defined"] }), 1)
+      deepStrictEqual(yield* asked({ types: ["student.enrolled", "student.left"] }), 2)
+      deepStrictEqual(yield* asked({ types: ["course.closed", "student.left"] }), null)
+      deepStrictEqual(yield* asked({ metadata: { course: "c2", student: "s1" } }), 3)
+      deepStrictEqual(yield* asked({ metadata: { course: "c2", student: "s2" } }), null)
+      deepStrictEqual(yield* asked({ types: ["course.defined"], metadata: { course: "c2" } }), null)
+      deepStrictEqual(yield* asked({ types: ["student.*"], metadata: { course: "c2" } }), 3)
+      deepStrictEqual(yield* asked({ metadata: { course: "c9" } }, { metadata: { course: "c2" } }), 3)
+      deepStrictEqual(
+        yield* asked({ types: ["course.closed"] }, { types: ["student.enrolled"] }, { types: ["x"] }),
+        2
+      )
+      deepStrictEqual(yield* asked({ types: ["course.closed"] }, { metadata: { student: "s2" } }), null)
+      deepStrictEqual(yield* asked({ stream: Fact.streamId("course", "2") }), null)
+      deepStrictEqual(yield* asked({ stream: Fact.streamId("course", "1"), types: ["student.*"] }), 2)
+      deepStrictEqual(yield* asked({ category: "course", types: ["course.*"] }), 1)
+      deepStrictEqual(yield* asked({ category: "cours" }), null)
+    }))
+
+  it.effect("a condition looks at what came after its position, which may lie past the last match", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const match = [{ types: ["match"] }]
+      yield* store.append({ facts: [tagged("match"), tagged("other"), tagged("other")] })
+      deepStrictEqual(yield* blocker(store, match), 1)
+      deepStrictEqual(yield* blocker(store, match, 1n), null)
+      deepStrictEqual(yield* blocker(store, match, 3n), null)
+      yield* store.append({ facts: [tagged("match")] })
+      deepStrictEqual(yield* blocker(store, match, 3n), 4)
+      deepStrictEqual(yield* blocker(store, match, 4n), null)
+    }))
+
+  it.effect("plain appends and revisions count for a condition like any fact, those of other tenants do not", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const match = [{ types: ["match"] }]
+      yield* store.append({ facts: [{ ...tagged("match"), eventId: id(1) }] })
+      yield* store.append({ facts: [tagged("match")], tenant: "acme" })
+      deepStrictEqual(yield* blocker(store, match, 1n), null)
+      deepStrictEqual(yield* blocker(store, match, 1n, "acme"), 2)
+      yield* store.revise({ _tag: "Retraction", revises: id(1), reason: "never happened", actor: "ada" })
+      deepStrictEqual(yield* blocker(store, match, 2n), 3)
+    }))
+
+  it.effect("a repeated append is answered with the first result, although its own facts match its condition", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const append = {
+        facts: [{ ...tagged("match"), eventId: id(1) }],
+        condition: { after: Fact.beginning, noneOf: [{ types: ["match"] }] }
+      }
+      const first = yield* store.append(append)
+      const again = yield* store.append(append)
+      deepStrictEqual([again.position, again.duplicate], [first.position, true])
+      deepStrictEqual(yield* store.head, 1n)
+    }))
+}
