@@ -22,6 +22,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { assertInOrder } from "./LogModel.ts"
 
 const Services = Layer.mergeAll(
   PostgresTest.layer({ migrations: [migrations] }),
@@ -41,22 +42,6 @@ const wholeLog = (store: Store) =>
 
 const acknowledged = (lines: Iterable<string>) =>
   Array.fromIterable(lines).flatMap((line) => line.startsWith("ack ") ? line.slice(4).split(" ") : [])
-
-/** Positions are 1..n without holes, versions are 1..n in each stream, recorded times never decrease, no id comes twice. */
-const assertInOrder = (log: ReadonlyArray<Fact.Fact>) => {
-  const versions = new Map<string, number>()
-  const ids = new Set<string>()
-  let recordedAt = log[0]?.recordedAt ?? 0n
-  for (const [index, fact] of log.entries()) {
-    assert.strictEqual(fact.position, BigInt(index + 1))
-    assert.strictEqual(fact.version, (versions.get(fact.stream) ?? 0) + 1, fact.stream)
-    assert.isTrue(fact.recordedAt >= recordedAt)
-    assert.isFalse(ids.has(fact.eventId))
-    versions.set(fact.stream, fact.version)
-    ids.add(fact.eventId)
-    recordedAt = fact.recordedAt
-  }
-}
 
 const appender = (name: string, url: Effect.Success<typeof PostgresTest.url>, args: ReadonlyArray<number>) =>
   ChildProgram.start(new URL("./programs/appender.ts", import.meta.url), {
