@@ -7,6 +7,7 @@
 -- that makes chains without forks out of revisions that come at once.
 create function revise_fact(
   _store integer,
+  _tenant text,
   _revises uuid,
   _retract boolean,
   _event_id uuid,
@@ -17,7 +18,6 @@ create function revise_fact(
   _valid_to timestamptz,
   _reason text,
   _actor text,
-  _tenant text,
   _correlation_id text,
   _causation_id text,
   _traceparent text,
@@ -44,12 +44,13 @@ declare
   head_before bigint;
   named fact;
   last fact;
+  closed boolean;
 begin
   select s.head, greatest(clock_timestamp(), s.head_at + interval '1 microsecond') into head_before, at
   from store s where s.id = _store for no key update;
 
-  -- Served by fact_event_id; see append_facts for `+ 0`.
-  if exists (select from fact f where f.event_id = _event_id and f.store + 0 = _store) then
+  -- Served by fact_event_id; see append_fact for `+ 0`.
+  if exists (select from fact f where f.event_id = _event_id and f.store + 0 = _store and f.tenant = _tenant) then
     outcome := 'seen';
     return;
   end if;
@@ -61,7 +62,7 @@ begin
 
   -- Served by fact_chain.
   select * into last from fact f
-  where f.origin = named.origin and f.store + 0 = _store and f.revision > 0
+  where f.origin = coalesce(named.origin, named.position) and f.store + 0 = _store and f.revision > 0
   order by f.revision desc
   limit 1;
   if not found then last := named; end if;
@@ -70,7 +71,7 @@ begin
   last_event_id := last.event_id;
   last_revision := last.revision;
   last_position := last.position;
-  stream := last.stream;
+  select s.id, s.state <> 'open' into stream, closed from stream s where s.number = last.stream;
   if last.revision <> _expected then
     outcome := 'conflict';
     return;
@@ -79,7 +80,7 @@ begin
     outcome := 'retracted';
     return;
   end if;
-  if (select s.state <> 'open' from stream s where s.store = _store and s.id = last.stream) then
+  if closed then
     outcome := 'closed';
     return;
   end if;
@@ -93,20 +94,17 @@ begin
   last_event_id := _event_id;
   last_revision := last.revision + 1;
   last_position := head_before + 1;
-  update stream s set version = s.version + 1 where s.store = _store and s.id = last.stream
-  returning s.version into version;
-  update category c set facts = c.facts + 1 where c.store = _store and c.name = split_part(last.stream, '-', 1);
+  -- Served by fact_version.
+  select f.version + 1 into version from fact f where f.stream = last.stream order by f.version desc limit 1;
   insert into fact (
-    store, position, stream, version, origin, event_id, type, schema_version, data, metadata,
-    correlation_id, causation_id, tenant, actor, traceparent, valid_from, valid_to, recorded_at,
-    revision, revises, retracted, reason
+    store, version, position, stream, event_id, schema_version, revision, recorded_at, valid_from, valid_to, retracted,
+    tenant, type, data, metadata, correlation_id, causation_id, actor, traceparent, origin, revises, reason
   ) values (
-    _store, last_position, last.stream, version, last.origin, _event_id, last.type,
-    coalesce(_schema_version, last.schema_version), coalesce(_data::json, last.data),
-    coalesce(_metadata::jsonb, last.metadata), coalesce(_correlation_id, last.correlation_id),
-    coalesce(_causation_id, last.causation_id), last.tenant, _actor, _traceparent,
-    coalesce(_valid_from, last.valid_from), coalesce(_valid_to, last.valid_to), at,
-    last_revision, first_event_id, retracted, _reason
+    _store, version, last_position, last.stream, _event_id, coalesce(_schema_version, last.schema_version), last_revision,
+    at, coalesce(_valid_from, last.valid_from), coalesce(_valid_to, last.valid_to), retracted, _tenant, last.type,
+    coalesce(_data::json, last.data), coalesce(_metadata::json, last.metadata),
+    coalesce(_correlation_id, last.correlation_id, last.event_id::text), coalesce(_causation_id, last.causation_id),
+    _actor, _traceparent, coalesce(last.origin, last.position), first_event_id, _reason
   );
   update store s set head = last_position, head_at = at where s.id = _store;
 end

@@ -5,13 +5,13 @@
 -- Locks the store's row until the transaction ends, like append_facts, so it is to be the transaction's last statement.
 create function describe_stream(
   _store integer,
+  _tenant text,
   _stream text,
   _state text,
   _metadata text,
   _event_id uuid,
   _type text,
   _reason text,
-  _tenant text,
   _actor text,
   _traceparent text,
   -- written; tombstoned: nothing more can be said of the stream.
@@ -25,44 +25,42 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   about constant text := '$stream-' || _stream;
-  head_before bigint;
+  number bigint;
   place integer;
 begin
-  select s.head, greatest(clock_timestamp(), s.head_at + interval '1 microsecond') into head_before, at
+  select s.head + 1, greatest(clock_timestamp(), s.head_at + interval '1 microsecond') into "position", at
   from store s where s.id = _store for no key update;
 
   -- The same statement again, after its answer was lost.
-  select f.position, f.recorded_at into "position", at
-  from fact f where f.event_id = _event_id and f.store + 0 = _store;
-  if found then
-    outcome := 'written';
+  outcome := 'written';
+  if exists (select from fact f where f.event_id = _event_id and f.store + 0 = _store and f.tenant = _tenant) then
+    select f.position, f.recorded_at into "position", at
+    from fact f where f.event_id = _event_id and f.store + 0 = _store and f.tenant = _tenant;
     return;
   end if;
-  select greatest(clock_timestamp(), s.head_at + interval '1 microsecond') into at from store s where s.id = _store;
-  if (select s.state = 'tombstoned' from stream s where s.store = _store and s.id = _stream) then
+  if (
+    select s.state = 'tombstoned' from stream s where s.store = _store and s.tenant = _tenant and s.id = _stream
+  ) then
     outcome := 'tombstoned';
     return;
   end if;
 
-  outcome := 'written';
-  "position" := head_before + 1;
-  insert into stream as s (store, id, version, state, metadata)
-  values (_store, _stream, 0, coalesce(_state, 'open'), coalesce(_metadata::jsonb, '{}'))
-  on conflict (store, id) do update
+  insert into stream as s (store, tenant, id, state, metadata)
+  values (_store, _tenant, _stream, coalesce(_state, 'open'), coalesce(_metadata::jsonb, '{}'))
+  on conflict (store, tenant, id) do update
   set state = coalesce(_state, s.state), metadata = coalesce(_metadata::jsonb, s.metadata);
-  insert into stream as s (store, id, version) values (_store, about, 1)
-  on conflict (store, id) do update set version = s.version + 1
-  returning s.version into place;
-  insert into category as c (store, name, streams, facts) values (_store, '$stream', 1, 1)
-  on conflict (store, name) do update
-  set streams = c.streams + case when place = 1 then 1 else 0 end, facts = c.facts + 1;
+  select s.number into number from stream s where s.store = _store and s.tenant = _tenant and s.id = about;
+  if number is null then
+    insert into stream as s (store, tenant, id) values (_store, _tenant, about) returning s.number into number;
+  end if;
+  -- Served by fact_version.
+  select coalesce(max(f.version), 0) + 1 into place from fact f where f.stream = number;
   insert into fact (
-    store, position, stream, version, origin, event_id, type, schema_version, data, metadata,
-    correlation_id, tenant, actor, traceparent, valid_from, valid_to, recorded_at
+    store, version, position, stream, event_id, schema_version, recorded_at, valid_from, valid_to, tenant, type, data,
+    metadata, actor, traceparent
   ) values (
-    _store, "position", about, place, "position", _event_id, _type, 1,
-    json_build_object('stream', _stream, 'metadata', _metadata::json, 'reason', _reason), '{}',
-    _event_id::text, _tenant, _actor, _traceparent, at, 'infinity', at
+    _store, place, "position", number, _event_id, 1, at, at, 'infinity', _tenant, _type,
+    json_build_object('stream', _stream, 'metadata', _metadata::json, 'reason', _reason), '{}', _actor, _traceparent
   );
   update store s set head = "position", head_at = at where s.id = _store;
 end

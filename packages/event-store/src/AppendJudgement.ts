@@ -119,4 +119,4 @@ const sameContent = (prepared: PreparedFact, fact: Fact): boolean =>
   (prepared.validFrom === null || prepared.validFrom === fact.validFrom) &&
   (prepared.validTo === null || prepared.validTo === fact.validTo) &&
   sameJson(prepared.data, fact.data) &&
-  sameJson(prepared.metadata, fact.metadata)
+  sameJson(prepared.metadata ?? "{}", fact.metadata)

@@ -79,7 +79,6 @@ export const matches = (query: FactQuery) => {
     (query.validAt === undefined || isValidAt(fact, query.validAt)) &&
     (query.validDuring === undefined ||
       (fact.validFrom < query.validDuring.to && query.validDuring.from < fact.validTo)) &&
-    (query.tenant === undefined || fact.tenant === query.tenant) &&
     (query.stream === undefined || fact.stream === query.stream) &&
     (query.category === undefined || categoryOf(fact.stream) === query.category) &&
     (types === undefined || types.test(fact.type)) &&

@@ -27,6 +27,7 @@
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import type * as Arr from "effect/Array"
 import * as Cache from "effect/Cache"
+import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -37,6 +38,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Belief from "./Belief.ts"
+import { CurrentTenant } from "./CurrentTenant.ts"
 import type { Decider } from "./Decider.ts"
 import type { EventDecodeError } from "./EventDefinition.ts"
 import { EventStore, EventStoreError, type IdempotencyRecord } from "./EventStore.ts"
@@ -53,8 +55,6 @@ import { beginning, type EventId, type Fact, type Position, streamId } from "./F
 export interface CommandOptions<Event> {
   /** Who does it. */
   readonly actor?: string | undefined
-  /** For whom. Default: `default`. */
-  readonly tenant?: string | undefined
   readonly correlationId?: string | undefined
   readonly causationId?: string | undefined
   /** When an event holds in the world. Default: when it is recorded. */
@@ -147,7 +147,7 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
   const store = yield* EventStore
   const scope = yield* Effect.scope
   const snapshots = snapshotsOf(store, decider)
-  const turns = yield* RcMap.make({ lookup: (_id: string) => Semaphore.make(1) })
+  const turns = yield* RcMap.make({ lookup: (_key: Key) => Semaphore.make(1) })
 
   const newFacts = (id: string, version: number) =>
     store.readStream(streamId(decider.category, id), { fromVersion: version + 1, limit: pageSize })
@@ -176,16 +176,22 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
     return { state, version: last?.version ?? 0, position: last?.position ?? beginning }
   })
 
+  // Two tenants may have an aggregate of the same id.
   const known = yield* Cache.make({
     capacity: options.capacity ?? 10_000,
     timeToLive: options.timeToLive ?? "10 minutes",
-    lookup: (id: string) => Effect.flatMap(snapshots.load(id), (start) => catchUp(id, start))
+    lookup: ({ id, tenant }: Key) =>
+      Effect.flatMap(snapshots.load(id), (start) => catchUp(id, start)).pipe(
+        Effect.provideService(CurrentTenant, tenant)
+      )
   })
+  const keyOf = (id: string) => Effect.map(CurrentTenant, (tenant) => new Key({ tenant, id }))
 
   /** Reads what the state in memory has not seen. */
   const refresh = Effect.fnUntraced(function*(id: string) {
-    const current = yield* catchUp(id, yield* Cache.get(known, id))
-    yield* Cache.set(known, id, current)
+    const key = yield* keyOf(id)
+    const current = yield* catchUp(id, yield* Cache.get(known, key))
+    yield* Cache.set(known, key, current)
     return current
   })
 
@@ -207,7 +213,6 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
         })
       ),
       expect: { [stream]: current.version },
-      tenant: options.tenant,
       actor: options.actor,
       idempotency: options.idempotency
     })
@@ -217,7 +222,7 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
       return { ...found, position: appended.position, events: decided.events, duplicate: true }
     }
     const next = { state: decided.state, version: current.version + decided.events.length, position: appended.position }
-    yield* Cache.set(known, id, next)
+    yield* Cache.set(known, yield* keyOf(id), next)
     yield* Effect.forkIn(snapshots.save(id, current.version, next), scope)
     return { ...next, events: decided.events, duplicate: false }
   })
@@ -227,7 +232,7 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
     commands: ReadonlyArray<Command>,
     options: CommandOptions<Event>
   ) {
-    let current = yield* Cache.get(known, id)
+    let current = yield* Cache.get(known, yield* keyOf(id))
     let decided = decide(decider, current.state, commands)
     if (Result.isFailure(decided) || decided.success.events.length === 0) {
       const newest = yield* refresh(id)
@@ -242,7 +247,7 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
   const execute: CommandHandler<State, Command, Event, Error>["execute"] = Effect.fn("CommandHandler.execute")(
     function*(id, commands, commandOptions = {}) {
       yield* Effect.annotateCurrentSpan({ "strata.category": decider.category, "strata.commands": commands.length })
-      const turn = yield* RcMap.get(turns, id)
+      const turn = yield* RcMap.get(turns, yield* keyOf(id))
       return yield* attempt(id, commands, commandOptions).pipe(
         Effect.tapError((error) => isConflict(error) ? refresh(id) : Effect.void),
         Effect.retry({ schedule: options.onConflict ?? decideAgain, while: isConflict }),
@@ -254,6 +259,9 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
 
   return { execute, load: refresh }
 })
+
+/** An aggregate among all tenants'. */
+class Key extends Data.Class<{ readonly tenant: string; readonly id: string }> {}
 
 // ------------------------------------------------------------------------------------------------------ deciding
 

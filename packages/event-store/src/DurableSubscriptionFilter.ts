@@ -26,8 +26,10 @@ export interface Filter {
  * @category predicates
  * @since 0.1.0
  */
-export const matches = ({ category, stream, tenant, types }: Filter): (fact: Fact) => boolean =>
-  Belief.matches({ category, stream, tenant, types })
+export const matches = ({ category, stream, tenant, types }: Filter): (fact: Fact) => boolean => {
+  const fits = Belief.matches({ category, stream, types })
+  return (fact) => (tenant === undefined || fact.tenant === tenant) && fits(fact)
+}
 
 /**
  * The partition of a key, from 0. The same in every process and version: checkpoints depend on it.

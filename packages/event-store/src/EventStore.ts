@@ -60,8 +60,6 @@ export interface Append {
   readonly expect?: { readonly [stream: string]: ExpectedVersion } | undefined
   /** What must not have been recorded since the caller looked. */
   readonly condition?: AppendCondition | undefined
-  /** The tenant the facts belong to. Default: `default`. */
-  readonly tenant?: string | undefined
   /** Who does it. */
   readonly actor?: string | undefined
   /** A client's key for the whole request: kept in the same statement as the facts. */
@@ -255,7 +253,7 @@ export class EventStoreError extends Schema.TaggedError<EventStoreError>()("Even
 // -------------------------------------------------------------------------------------------------------- service
 
 /**
- * A named store.
+ * A named store, asked by the current tenant: see `CurrentTenant`.
  *
  * @category services
  * @since 0.1.0
@@ -296,19 +294,19 @@ export class EventStore extends Context.Service<EventStore, {
       readonly limit?: number | undefined
     }
   ) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
-  /** Facts after a position in log order. Default: at most 1,000. */
+  /** Facts of all tenants after a position, in log order. Default: at most 1,000. */
   readonly readLog: (options: {
     readonly after: Position
     readonly limit?: number | undefined
   }) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
   /** The fact with this id. */
   readonly get: (eventId: EventId) => Effect.Effect<Option.Option<Fact>, EventStoreError>
-  /** The position of the last fact, `0` in an empty store. */
+  /** The position of the last fact of any tenant, `0` in an empty store. */
   readonly head: Effect.Effect<Position, EventStoreError>
   /** The version of a stream's last fact, `0` when there is no such stream. */
   readonly streamVersion: (stream: StreamId) => Effect.Effect<number, EventStoreError>
   /**
-   * Every fact after a position: first those that are there, then each as it is committed, exactly once and in order,
+   * Every fact of all tenants after a position: first those that are there, then each as it is committed, exactly once and in order,
    * in arrays of at most `limit` (default 1,000). Never ends. Wake-ups are hints; the log is read again at
    * least every `pollInterval`.
    */
@@ -319,10 +317,9 @@ export class EventStore extends Context.Service<EventStore, {
   /** Waits until there may be a fact after a position: at once where that is known, at the latest after the poll interval. */
   readonly changed: (after: Position) => Effect.Effect<void>
   /** The answer kept for an idempotency key. */
-  readonly idempotencyRecord: (options: {
-    readonly tenant?: string | undefined
-    readonly key: string
-  }) => Effect.Effect<Option.Option<IdempotencyRecord & { readonly position: Position }>, EventStoreError>
+  readonly idempotencyRecord: (
+    key: string
+  ) => Effect.Effect<Option.Option<IdempotencyRecord & { readonly position: Position }>, EventStoreError>
   /** Which streams there are, and what is said of them. */
   readonly streams: StreamCatalog
   readonly saveSnapshot: (snapshot: Snapshot) => Effect.Effect<void, EventStoreError>

@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { judgeEventIds, judgeKey, refuseOutsideTransaction } from "./AppendJudgement.ts"
 import * as Belief from "./Belief.ts"
+import { CurrentTenant } from "./CurrentTenant.ts"
 import {
   type Append,
   type AppendCondition,
@@ -24,7 +25,7 @@ import {
   type Snapshot,
   VersionConflict
 } from "./EventStore.ts"
-import { beginning, type EventId, type Fact, Position, type StreamId } from "./Fact.ts"
+import { beginning, type Fact, Position, type StreamId } from "./Fact.ts"
 import * as FactPaging from "./FactPaging.ts"
 import type { FactQuery, KnownAt } from "./FactQuery.ts"
 import * as LogHead from "./LogHead.ts"
@@ -48,12 +49,13 @@ export const make = Effect.fnUntraced(function*(
   const name = options.name ?? "default"
   const logHead = LogHead.make("1 second")
   const log: Array<Fact> = []
+  // By tenant and name, like everything a tenant has: see `keyOf`.
   const streams = new Map<string, Array<Fact>>()
-  const byId = new Map<EventId, Fact>()
+  const byId = new Map<string, Fact>()
   const keys = new Map<string, IdempotencyRecord & { readonly position: Position }>()
   const snapshots = new Map<string, Snapshot>()
 
-  const versionOf = (stream: string) => streams.get(stream)?.length ?? 0
+  const versionOf = (tenant: string, stream: string) => streams.get(keyOf(tenant, stream))?.length ?? 0
 
   let lastAt = Timestamp.negativeInfinity
 
@@ -65,9 +67,10 @@ export const make = Effect.fnUntraced(function*(
 
   const store = (fact: Fact): void => {
     log.push(fact)
-    byId.set(fact.eventId, fact)
-    const stream = streams.get(fact.stream)
-    if (stream === undefined) streams.set(fact.stream, [fact])
+    byId.set(keyOf(fact.tenant, fact.eventId), fact)
+    const key = keyOf(fact.tenant, fact.stream)
+    const stream = streams.get(key)
+    if (stream === undefined) streams.set(key, [fact])
     else stream.push(fact)
   }
 
@@ -78,13 +81,13 @@ export const make = Effect.fnUntraced(function*(
         position,
         origin: position,
         stream: prepared.stream,
-        version: versionOf(prepared.stream) + 1,
+        version: versionOf(append.tenant, prepared.stream) + 1,
         eventId: prepared.eventId,
         type: prepared.type,
         schemaVersion: prepared.schemaVersion,
         data: parse(prepared.data),
-        metadata: parseMetadata(prepared.metadata),
-        correlationId: prepared.correlationId,
+        metadata: parseMetadata(prepared.metadata ?? "{}"),
+        correlationId: prepared.correlationId ?? prepared.eventId,
         causationId: prepared.causationId,
         tenant: append.tenant,
         actor: append.actor,
@@ -109,7 +112,7 @@ export const make = Effect.fnUntraced(function*(
   }
 
   const catalog = StreamsMemory.make({
-    ids: () => Array.from(streams.values(), ([first]) => first!.stream),
+    ids: (tenant) => [...streams.values()].flatMap(([first]) => first?.tenant === tenant ? [first.stream] : []),
     versionOf,
     random,
     write: Effect.fnUntraced(function*(said) {
@@ -120,7 +123,7 @@ export const make = Effect.fnUntraced(function*(
         ...said,
         position,
         origin: position,
-        version: versionOf(said.stream) + 1,
+        version: versionOf(said.tenant, said.stream) + 1,
         schemaVersion: 1,
         metadata: {},
         correlationId: said.eventId,
@@ -144,7 +147,7 @@ export const make = Effect.fnUntraced(function*(
     // From here to the write nothing yields, so no other append comes between.
     return yield* Effect.flatMap(
       Effect.suspend(() => {
-        const seen = prepared.facts.flatMap((fact) => byId.get(fact.eventId) ?? [])
+        const seen = prepared.facts.flatMap((fact) => byId.get(keyOf(prepared.tenant, fact.eventId)) ?? [])
         if (seen.length > 0) return judgeEventIds(prepared, seen)
         const key = prepared.idempotency === null
           ? undefined
@@ -155,14 +158,17 @@ export const make = Effect.fnUntraced(function*(
           const after = append.condition?.after ?? beginning
           return refuse(new ConditionFailed({ after, position: blocker.position }))
         }
-        const closed = prepared.slices.find((slice) => slice.count > 0 && catalog.closedAs(slice.stream) !== undefined)
-        const conflict = prepared.slices.find((slice) => !accepts(slice.expected, versionOf(slice.stream)))
+        const { tenant } = prepared
+        const closed = prepared.slices.find((slice) =>
+          slice.count > 0 && catalog.closedAs(tenant, slice.stream) !== undefined
+        )
+        const conflict = prepared.slices.find((slice) => !accepts(slice.expected, versionOf(tenant, slice.stream)))
         if (conflict !== undefined) {
           const { expected, stream } = conflict
-          const reason = new VersionConflict({ stream, expected, actual: versionOf(stream) })
+          const reason = new VersionConflict({ stream, expected, actual: versionOf(tenant, stream) })
           return Exit.fail(new EventStoreError({ reason }))
         }
-        if (closed !== undefined) return refuseClosed(closed.stream)
+        if (closed !== undefined) return refuseClosed(tenant, closed.stream)
         const recordedAt = recordAt(now)
         if (prepared.facts.some(({ validFrom, validTo }) => validTo !== null && validTo <= (validFrom ?? recordedAt))) {
           return refuse(PreparedAppend.endsBeforeRecording)
@@ -173,8 +179,8 @@ export const make = Effect.fnUntraced(function*(
     )
   })
 
-  const refuseClosed = (stream: StreamId) =>
-    refuse(new StreamClosed({ stream, state: catalog.closedAs(stream) ?? "archived" }))
+  const refuseClosed = (tenant: string, stream: StreamId) =>
+    refuse(new StreamClosed({ stream, state: catalog.closedAs(tenant, stream) ?? "archived" }))
 
   const blockerOf = (tenant: string, { after, noneOf }: AppendCondition) =>
     log.find((fact) =>
@@ -189,10 +195,10 @@ export const make = Effect.fnUntraced(function*(
     now: Timestamp.Timestamp
   ): Effect.Effect<Revised, EventStoreError> => {
     const { eventId, expectedRevision, retract, revises, tenant } = revision
-    const named = byId.get(revises)
-    const seen = byId.get(eventId)
+    const named = byId.get(keyOf(tenant, revises))
+    const seen = byId.get(keyOf(tenant, eventId))
     if (seen !== undefined) return PreparedRevision.judge(revision, seen, named)
-    if (named === undefined || named.tenant !== tenant) return refuse(new UnknownFact({ eventId: revises }))
+    if (named === undefined) return refuse(new UnknownFact({ eventId: revises }))
     const last = chainOf(named).at(-1) ?? named
     if (expectedRevision !== null && expectedRevision !== last.revision) {
       return refuse(new RevisionConflict({ eventId: revises, expected: expectedRevision, actual: last.revision }))
@@ -201,14 +207,14 @@ export const make = Effect.fnUntraced(function*(
     if (last.retracted && !restores) {
       return refuse(new FactRetracted({ eventId: revises, retraction: last.eventId, position: last.position }))
     }
-    if (catalog.closedAs(last.stream) !== undefined) return refuseClosed(last.stream)
+    if (catalog.closedAs(tenant, last.stream) !== undefined) return refuseClosed(tenant, last.stream)
     const validFrom = revision.validFrom ?? last.validFrom
     const validTo = revision.validTo ?? last.validTo
     if (validTo <= validFrom) return PreparedRevision.endsTooEarly
     const fact: Fact = {
       ...last,
       position: Position.make(BigInt(log.length + 1)),
-      version: versionOf(last.stream) + 1,
+      version: versionOf(tenant, last.stream) + 1,
       eventId,
       schemaVersion: revision.schemaVersion ?? last.schemaVersion,
       data: revision.data === null ? last.data : parse(revision.data),
@@ -252,9 +258,11 @@ export const make = Effect.fnUntraced(function*(
     const page = yield* FactPaging.make(query)
     const known = page.after?.known ??
       (yield* positionAt(query.knownAt ?? { position: Position.make(BigInt(log.length)) }))
+    const tenant = yield* CurrentTenant
+    const own = log.filter((fact) => fact.tenant === tenant)
     const facts = query.revisions === "all"
-      ? log.filter((fact) => fact.position <= known)
-      : Belief.knownAt(log, known)
+      ? own.filter((fact) => fact.position <= known)
+      : Belief.knownAt(own, known)
     return FactPaging.cut(FactPaging.select(facts.filter(Belief.matches(query)), page), page, known)
   })
 
@@ -265,8 +273,8 @@ export const make = Effect.fnUntraced(function*(
     stream,
     { direction = "forwards", fromVersion, limit = 1000 } = {}
   ) =>
-    Effect.sync(() => {
-      const facts = streams.get(stream) ?? []
+    Effect.map(CurrentTenant, (tenant) => {
+      const facts = streams.get(keyOf(tenant, stream)) ?? []
       return direction === "forwards"
         ? facts.slice(Math.max(fromVersion ?? 1, 1) - 1).slice(0, limit)
         : facts.slice(0, Math.max(fromVersion ?? facts.length, 0)).toReversed().slice(0, limit)
@@ -280,29 +288,33 @@ export const make = Effect.fnUntraced(function*(
     reviseInTransaction: () => refuseOutsideTransaction,
     read,
     history: (eventId) =>
-      Effect.sync(() => {
-        const fact = byId.get(eventId)
+      Effect.map(CurrentTenant, (tenant) => {
+        const fact = byId.get(keyOf(tenant, eventId))
         return fact === undefined ? [] : chainOf(fact)
       }),
     positionAt,
     readStream,
     readLog,
-    get: (eventId) => Effect.sync(() => Option.fromUndefinedOr(byId.get(eventId))),
+    get: (eventId) => Effect.map(CurrentTenant, (tenant) => Option.fromUndefinedOr(byId.get(keyOf(tenant, eventId)))),
     head: Effect.sync(() => log.at(-1)?.position ?? beginning),
-    streamVersion: (stream) => Effect.sync(() => versionOf(stream)),
+    streamVersion: (stream) => Effect.map(CurrentTenant, (tenant) => versionOf(tenant, stream)),
     subscribe: (from) => Subscription.subscribe({ readLog, changed: logHead.changed }, from),
     changed: logHead.changed,
-    idempotencyRecord: ({ key, tenant = "default" }) =>
-      Effect.sync(() => Option.fromUndefinedOr(keys.get(keyOf(tenant, key)))),
+    idempotencyRecord: (key) =>
+      Effect.map(CurrentTenant, (tenant) => Option.fromUndefinedOr(keys.get(keyOf(tenant, key)))),
     streams: catalog,
     saveSnapshot: Effect.fnUntraced(function*(snapshot) {
       const state = parse(yield* PreparedAppend.jsonText(snapshot.state, "state"))
-      const kept = snapshots.get(snapshotKey(snapshot.stream, snapshot.schemaVersion))
+      const key = snapshotKey(yield* CurrentTenant, snapshot.stream, snapshot.schemaVersion)
+      const kept = snapshots.get(key)
       if (kept !== undefined && kept.version >= snapshot.version) return
-      snapshots.set(snapshotKey(snapshot.stream, snapshot.schemaVersion), { ...snapshot, state })
+      snapshots.set(key, { ...snapshot, state })
     }),
     loadSnapshot: (stream, schemaVersion) =>
-      Effect.sync(() => Option.fromUndefinedOr(snapshots.get(snapshotKey(stream, schemaVersion))))
+      Effect.map(
+        CurrentTenant,
+        (tenant) => Option.fromUndefinedOr(snapshots.get(snapshotKey(tenant, stream, schemaVersion)))
+      )
   })
 })
 
@@ -331,7 +343,8 @@ const accepts = (expected: ExpectedVersion, actual: number): boolean => {
 const refuse = (reason: EventStoreError["reason"]) => Effect.fail(new EventStoreError({ reason }))
 
 const keyOf = (tenant: string, key: string) => `${tenant}\0${key}`
-const snapshotKey = (stream: StreamId, schemaVersion: number) => `${stream}\0${schemaVersion}`
+const snapshotKey = (tenant: string, stream: StreamId, schemaVersion: number) =>
+  `${tenant}\0${stream}\0${schemaVersion}`
 
 const parse = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Json))
 const parseMetadata = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Record(Schema.String, Schema.Json)))

@@ -21,6 +21,7 @@ import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import { judgeEventIds, judgeKey, refuseInTransaction, refuseOutsideTransaction } from "./AppendJudgement.ts"
+import { CurrentTenant } from "./CurrentTenant.ts"
 import {
   type Append,
   type Appended,
@@ -87,6 +88,10 @@ export const make = Effect.fnUntraced(function*(
       Effect.mapError((cause) => new EventStoreError({ reason: new StoreUnavailable({ operation, cause }) }))
     )
 
+  /** What the current tenant asks. */
+  const forTenant = <A>(operation: string, statement: (tenant: string) => Effect.Effect<A, SqlError>) =>
+    Effect.flatMap(CurrentTenant, (tenant) => answer(operation, statement(tenant)))
+
   const outside = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
     Effect.updateContext(effect, Context.omit(sql.transactionService))
 
@@ -105,12 +110,14 @@ export const make = Effect.fnUntraced(function*(
 
   const readStream: EventStore["Service"]["readStream"] = Effect.fn("EventStore.readStream")(
     (stream, { direction = "forwards", fromVersion, limit = 1000 } = {}) =>
-      answer("readStream", reads.stream(stream, direction, fromVersion, limit))
+      forTenant("readStream", (tenant) => reads.stream(tenant, stream, direction, fromVersion, limit))
   )
 
-  const factsById = (eventIds: ReadonlyArray<EventId>) => answer("get", reads.byId(eventIds))
+  const factsById = (eventIds: ReadonlyArray<EventId>) => forTenant("get", (tenant) => reads.byId(tenant, eventIds))
 
-  const history = Effect.fn("EventStore.history")((eventId: EventId) => answer("history", reads.history(eventId)))
+  const history = Effect.fn("EventStore.history")((eventId: EventId) =>
+    forTenant("history", (tenant) => reads.history(tenant, eventId))
+  )
 
   // The position of a moment that has passed never changes, so it is worth keeping. It is found outside the caller's
   // transaction, which would hold the store's row until its end.
@@ -132,32 +139,36 @@ export const make = Effect.fnUntraced(function*(
   const read = Effect.fn("EventStore.read")(function*(query: FactQuery) {
     const page = yield* FactPaging.make(query)
     const known = page.after?.known ?? (query.knownAt === undefined ? yield* head : yield* positionAt(query.knownAt))
-    return FactPaging.cut(yield* answer("read", reads.query(query, page, known)), page, known)
+    const found = yield* forTenant("read", (tenant) => reads.query(tenant, query, page, known))
+    return FactPaging.cut(found, page, known)
   })
 
-  // Served by the primary key of stream.
   const streamVersion: EventStore["Service"]["streamVersion"] = (stream) =>
-    answer(
-      "streamVersion",
-      Effect.map(
-        sql<{ version: number }>`select version from stream where store = ${storeId} and id = ${stream}`,
-        (rows) => rows[0]?.version ?? 0
-      )
+    Effect.map(
+      readStream(stream, { direction: "backwards", limit: 1 }),
+      ([last]) => last?.version ?? 0
     )
 
   // Served by the primary key of idempotency_key.
-  const idempotencyRecord: EventStore["Service"]["idempotencyRecord"] = ({ key, tenant = "default" }) =>
-    answer(
-      "idempotencyRecord",
+  const idempotencyRecord: EventStore["Service"]["idempotencyRecord"] = (key) =>
+    forTenant("idempotencyRecord", (tenant) =>
       Effect.map(
         sql<IdempotencyRecord & { readonly position: Position }>`
-          select key, fingerprint, answer, position from idempotency_key
-          where store = ${storeId} and tenant = ${tenant} and key = ${key}`,
+          select k.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
+            select key, fingerprint, answer, position from idempotency_key
+            where store = ${storeId} and tenant = scope.tenant and key = ${key}
+            limit 1
+          ) as k`,
         Arr.head
-      )
-    )
+      ))
 
-  const streams = Streams.make(postgres, { storeId, answer, random, committed: (position) => committed(position) })
+  const streams = Streams.make(postgres, {
+    storeId,
+    answer,
+    forTenant,
+    random,
+    committed: (position) => committed(position)
+  })
 
   const stateOf = (stream: StreamId): Effect.Effect<StreamClosed["state"], EventStoreError> =>
     Effect.map(
@@ -190,7 +201,7 @@ export const make = Effect.fnUntraced(function*(
         )
       case "KeySeen":
         return Effect.flatMap(
-          idempotencyRecord({ tenant: prepared.tenant, key: prepared.idempotency!.key }),
+          idempotencyRecord(prepared.idempotency!.key),
           (record) => judgeKey(prepared, record)
         )
     }
@@ -251,33 +262,31 @@ export const make = Effect.fnUntraced(function*(
   // Locks one row of snapshot, found by its primary key. An older state never replaces a newer one.
   const saveSnapshot: EventStore["Service"]["saveSnapshot"] = Effect.fnUntraced(function*(snapshot) {
     const state = yield* PreparedAppend.jsonText(snapshot.state, "state")
-    yield* answer(
-      "saveSnapshot",
+    yield* forTenant("saveSnapshot", (tenant) =>
       sql`
-        insert into snapshot (store, stream, schema_version, version, position, state)
-        values (
-          ${storeId}, ${snapshot.stream}, ${snapshot.schemaVersion}, ${snapshot.version}, ${
-        Pg.bigint(snapshot.position)
-      },
-          ${Pg.jsonText(state)}
-        )
-        on conflict (store, stream, schema_version) do update
+        insert into snapshot (store, tenant, stream, schema_version, version, position, state)
+        select
+          ${storeId}::integer, scope.tenant, ${snapshot.stream}, ${snapshot.schemaVersion}::integer,
+          ${snapshot.version}::integer, ${Pg.bigint(snapshot.position)}, ${Pg.text(state)}::json
+        from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant)
+        on conflict (store, tenant, stream, schema_version) do update
         set version = excluded.version, position = excluded.position, state = excluded.state
-        where snapshot.version < excluded.version`
-    )
+        where snapshot.version < excluded.version`)
   })
 
   // Served by the primary key of snapshot.
   const loadSnapshot: EventStore["Service"]["loadSnapshot"] = (stream, schemaVersion) =>
-    answer(
-      "loadSnapshot",
+    forTenant("loadSnapshot", (tenant) =>
       Effect.map(
         sql<Snapshot>`
-          select stream, schema_version as "schemaVersion", version, position, state from snapshot
-          where store = ${storeId} and stream = ${stream} and schema_version = ${schemaVersion}`,
+          select s.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
+            select stream, schema_version as "schemaVersion", version, position, state from snapshot
+            where store = ${storeId} and tenant = scope.tenant and stream = ${stream}
+              and schema_version = ${schemaVersion}
+            limit 1
+          ) as s`,
         Arr.head
-      )
-    )
+      ))
 
   // -------------------------------------------------------------------------------------------------- background
 
@@ -286,8 +295,9 @@ export const make = Effect.fnUntraced(function*(
     "forgetKeys",
     Effect.map(
       sql`
+        with scope as materialized (select set_config('strata.all_tenants', 'on', true) as every)
         delete from idempotency_key
-        where (store, tenant, key) in (
+        where (select every from scope) is not null and (store, tenant, key) in (
           select store, tenant, key from idempotency_key
           where store = ${storeId}
             and recorded_at < clock_timestamp() - ${

@@ -54,7 +54,6 @@ export interface FactQuery extends FactFilter {
   readonly validAt?: Timestamp.Timestamp | undefined
   /** Periods that overlap `[from, to)`. Not together with `validAt`. */
   readonly validDuring?: { readonly from: Timestamp.Timestamp; readonly to: Timestamp.Timestamp } | undefined
-  readonly tenant?: string | undefined
   /** Versions in the stream, both ends included. */
   readonly versions?: { readonly from?: number | undefined; readonly to?: number | undefined } | undefined
   /** `belief` (the default): the newest revision of each fact. `all`: every row of the log, retractions too. */

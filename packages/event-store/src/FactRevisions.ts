@@ -44,9 +44,11 @@ export const write = (
         outcome, last_event_id as "lastEventId", last_revision as "lastRevision", last_position as "lastPosition",
         first_event_id as "firstEventId", stream, version, retracted, at
       from revise_fact(
-        ${storeId}::integer, ${Pg.uuid(r.revises)}, ${r.retract}, ${Pg.uuid(r.eventId)}, ${Pg.text(r.data)},
+        ${storeId}::integer, ${Pg.text(r.tenant)}, ${Pg.uuid(r.revises)}, ${r.retract}, ${Pg.uuid(r.eventId)}, ${
+      Pg.text(r.data)
+    },
         ${Pg.int(r.schemaVersion)}, ${Pg.text(r.metadata)}, ${Pg.timestamptz(r.validFrom)},
-        ${Pg.timestamptz(r.validTo)}, ${Pg.text(r.reason)}, ${Pg.text(r.actor)}, ${Pg.text(r.tenant)},
+        ${Pg.timestamptz(r.validTo)}, ${Pg.text(r.reason)}, ${Pg.text(r.actor)},
         ${Pg.text(r.correlationId)}, ${Pg.text(r.causationId)}, ${Pg.text(r.traceparent)},
         ${Pg.int(r.expectedRevision)}
       )`,

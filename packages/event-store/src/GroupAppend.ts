@@ -116,21 +116,48 @@ export const make = Effect.fnUntraced(function*(
   // One statement, whose function locks the store's row until the transaction ends. See migrations/0001_event_store.sql.
   const write = (appends: ReadonlyArray<PreparedAppend>): Effect.Effect<ReadonlyArray<Answer>, SqlError> =>
     Effect.suspend(() => {
+      const [append] = appends
+      if (append !== undefined && appends.length === 1 && isSingle(append)) return writeOne(append)
       const p = parameters(appends)
       return Effect.map(
         postgres.sql<BatchRow>`
           select * from append_facts(
-            ${options.storeId}::integer, ${p.streams},
+            ${options.storeId}::integer, ${Pg.text(p.tenant)}, ${p.streams},
             ${p.sliceAppend}, ${p.sliceStream}, ${p.sliceExpected}, ${p.sliceCount},
-            ${p.keyAppend}, ${p.keyTenant}, ${p.key}, ${p.keyFingerprint}, ${p.keyAnswer}, ${p.keyLast},
-            ${p.factSlice}, ${p.factOrdinal}, ${p.factStream}, ${p.eventId}, ${p.type}, ${p.schemaVersion},
-            ${p.data}, ${p.metadata}, ${p.correlationId}, ${p.causationId}, ${p.tenant}, ${p.actor},
+            ${p.factSlice}, ${p.factOrdinal}, ${p.eventId}, ${p.type}, ${p.schemaVersion},
+            ${p.data}, ${p.metadata}, ${p.correlationId}, ${p.causationId}, ${p.actor},
             ${p.traceparent}, ${p.validFrom}, ${p.validTo},
-            ${p.conditionAfter}, ${p.conditionTenant}, ${p.conditionFilters}
+            ${p.keyAppend}, ${p.key}, ${p.keyFingerprint}, ${p.keyAnswer}, ${p.keyLast},
+            ${p.conditionAfter}, ${p.conditionFilters}
           )`,
         (rows) => answers(appends, rows[0]!)
       )
     })
+
+  /** The same for one fact: half the work where load makes no batches. */
+  const writeOne = (append: PreparedAppend) => {
+    const fact = append.facts[0]!
+    return Effect.map(
+      postgres.sql<SingleRow>`
+        select * from append_fact(
+          ${options.storeId}::integer, ${Pg.text(append.tenant)}, ${Pg.text(fact.stream)},
+          ${Pg.int(expectedCode(append.slices[0]!.expected))}, ${Pg.uuid(fact.eventId)}, ${Pg.text(fact.type)},
+          ${Pg.int(fact.schemaVersion)}, ${Pg.jsonText(fact.data)}, ${Pg.jsonText(fact.metadata ?? "{}")},
+          ${Pg.text(fact.correlationId)}, ${Pg.text(fact.causationId)}, ${Pg.text(append.actor)},
+          ${Pg.text(append.traceparent)}, ${Pg.timestamptz(fact.validFrom)}, ${Pg.timestamptz(fact.validTo)}
+        )`,
+      ([row]) =>
+        answers([append], {
+          outcomes: [row!.outcome],
+          conflicts: [1],
+          actuals: [row!.version],
+          offsets: [row!.position - 1n],
+          bases: [row!.version],
+          blocker: null,
+          at: row!.at
+        })
+    )
+  }
 
   const settle = Effect.fnUntraced(function*(batch: ReadonlyArray<Waiting>, settled: ReadonlyArray<Answer>) {
     let head: Position | undefined
@@ -211,11 +238,19 @@ export const make = Effect.fnUntraced(function*(
 
 // -------------------------------------------------------------------------------------------------------- batches
 
-/**
- * Cuts what was taken into batches within bounds, in which no event id and no key comes twice. An append with a condition
- * is alone in its batch, where no neighbour could match it unseen.
- */
+/** Cuts what was taken into batches. None holds appends of two tenants, since a statement may see the rows of one only. */
 const batches = (taken: ReadonlyArray<Waiting>): ReadonlyArray<ReadonlyArray<Waiting>> => {
+  const first = taken[0]?.append.tenant
+  return taken.every(({ append }) => append.tenant === first)
+    ? batchesOfTenant(taken)
+    : [...Map.groupBy(taken, ({ append }) => append.tenant).values()].flatMap(batchesOfTenant)
+}
+
+/**
+ * Within bounds, with no event id and no key twice. An append with a condition is alone in its batch, where no neighbour
+ * could match it unseen.
+ */
+const batchesOfTenant = (taken: ReadonlyArray<Waiting>): ReadonlyArray<ReadonlyArray<Waiting>> => {
   const result: Array<Array<Waiting>> = []
   let batch: Array<Waiting> = []
   let facts = 0
@@ -225,7 +260,7 @@ const batches = (taken: ReadonlyArray<Waiting>): ReadonlyArray<ReadonlyArray<Wai
   for (const waiting of taken) {
     const { append } = waiting
     const names = append.facts.map((fact): string => fact.eventId)
-    if (append.idempotency !== null) names.push(`${append.tenant}\0${append.idempotency.key}`)
+    if (append.idempotency !== null) names.push(`key ${append.idempotency.key}`)
     facts += append.facts.length
     size += append.size
     const full = facts > bounds.facts || size > bounds.size
@@ -255,6 +290,18 @@ const spanOf = (batch: ReadonlyArray<Waiting>): Tracer.SpanOptionsNoTrace => {
 
 // ---------------------------------------------------------------------------------------------------- one statement
 
+/** True when append_fact can write it: nothing else than one fact of one stream. */
+const isSingle = ({ condition, facts, idempotency, slices }: PreparedAppend): boolean =>
+  facts.length === 1 && slices.length === 1 && condition === null && idempotency === null
+
+/** What append_fact returns. */
+interface SingleRow {
+  readonly outcome: number
+  readonly version: number
+  readonly position: bigint
+  readonly at: Timestamp.Timestamp
+}
+
 /** What append_facts returns. */
 interface BatchRow {
   readonly outcomes: ReadonlyArray<number>
@@ -280,47 +327,47 @@ const parameters = (appends: ReadonlyArray<PreparedAppend>) => {
   for (const [index, append] of appends.entries()) {
     for (const fact of append.facts) facts.push({ fact, slice: firstSlice + fact.slice, append })
     if (append.idempotency !== null) {
-      keys.push({ append: index + 1, tenant: append.tenant, last: facts.length, record: append.idempotency })
+      keys.push({ append: index + 1, last: facts.length, record: append.idempotency })
     }
     firstSlice += append.slices.length
   }
-  const condition = appends[0]?.condition
+  const { condition, tenant } = appends[0]!
   return {
+    tenant,
     streams: Pg.textArray([...streams.keys()]),
     sliceAppend: Pg.intArray(slices.map(({ append }) => append)),
     sliceStream: Pg.intArray(slices.map(({ slice }) => streams.get(slice.stream)!)),
     sliceExpected: Pg.intArray(slices.map(({ slice }) => expectedCode(slice.expected))),
     sliceCount: Pg.intArray(slices.map(({ slice }) => slice.count)),
     keyAppend: Pg.intArray(keys.map(({ append }) => append)),
-    keyTenant: Pg.textArray(keys.map(({ tenant }) => tenant)),
     key: Pg.textArray(keys.map(({ record }) => record.key)),
     keyFingerprint: Pg.textArray(keys.map(({ record }) => record.fingerprint)),
     keyAnswer: Pg.textArray(keys.map(({ record }) => record.answer)),
     keyLast: Pg.intArray(keys.map(({ last }) => last)),
     factSlice: Pg.intArray(facts.map(({ slice }) => slice)),
     factOrdinal: Pg.intArray(facts.map(({ fact }) => fact.ordinal)),
-    factStream: Pg.textArray(facts.map(({ fact }) => fact.stream)),
     eventId: Pg.uuidArray(facts.map(({ fact }) => fact.eventId)),
     type: Pg.textArray(facts.map(({ fact }) => fact.type)),
     schemaVersion: Pg.intArray(facts.map(({ fact }) => fact.schemaVersion)),
     data: Pg.textArray(facts.map(({ fact }) => fact.data)),
-    metadata: Pg.textArray(facts.map(({ fact }) => fact.metadata)),
-    correlationId: Pg.textArray(facts.map(({ fact }) => fact.correlationId)),
-    causationId: Pg.textArray(facts.map(({ fact }) => fact.causationId)),
-    tenant: Pg.textArray(facts.map(({ append }) => append.tenant)),
-    actor: Pg.textArray(facts.map(({ append }) => append.actor)),
-    traceparent: Pg.textArray(facts.map(({ append }) => append.traceparent)),
-    validFrom: Pg.timestamptzArray(facts.map(({ fact }) => fact.validFrom)),
-    validTo: Pg.timestamptzArray(facts.map(({ fact }) => fact.validTo)),
+    metadata: Pg.textArray(unlessNull(facts.map(({ fact }) => fact.metadata))),
+    correlationId: Pg.textArray(unlessNull(facts.map(({ fact }) => fact.correlationId))),
+    causationId: Pg.textArray(unlessNull(facts.map(({ fact }) => fact.causationId))),
+    actor: Pg.textArray(unlessNull(facts.map(({ append }) => append.actor))),
+    traceparent: Pg.textArray(unlessNull(facts.map(({ append }) => append.traceparent))),
+    validFrom: Pg.timestamptzArray(unlessNull(facts.map(({ fact }) => fact.validFrom))),
+    validTo: Pg.timestamptzArray(unlessNull(facts.map(({ fact }) => fact.validTo))),
     conditionAfter: Pg.bigint(condition?.after ?? null),
-    conditionTenant: Pg.text(appends[0]?.tenant ?? null),
     conditionFilters: Pg.jsonText(condition?.filters ?? null)
   }
 }
 
+/** What is null in every fact goes as an empty array, which costs nothing. */
+const unlessNull = <A>(values: ReadonlyArray<A | null>): ReadonlyArray<A | null> =>
+  values.some((value) => value !== null) ? values : []
+
 interface KeyRow {
   readonly append: number
-  readonly tenant: string
   readonly last: number
   readonly record: NonNullable<PreparedAppend["idempotency"]>
 }

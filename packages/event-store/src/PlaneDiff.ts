@@ -25,7 +25,7 @@ import { readAll } from "./PlaneState.ts"
  * @since 0.1.0
  */
 export const diff = Effect.fn("PlaneDiff.diff")(function*(
-  among: Pick<FactQuery, "stream" | "category" | "tenant" | "types">,
+  among: Pick<FactQuery, "stream" | "category" | "types">,
   a: Point,
   b: Point
 ): Effect.fn.Return<ReadonlyArray<Difference>, EventStoreError, EventStore> {
@@ -55,7 +55,7 @@ export const diff = Effect.fn("PlaneDiff.diff")(function*(
 })
 
 const beliefAt = (
-  among: Pick<FactQuery, "stream" | "category" | "tenant" | "types">,
+  among: Pick<FactQuery, "stream" | "category" | "types">,
   { knownAt }: Point
 ): Effect.Effect<ReadonlyMap<Position, Fact>, EventStoreError, EventStore> =>
   Effect.map(readAll({ ...among, knownAt }), (facts) => new Map(facts.map((fact) => [fact.origin, fact])))

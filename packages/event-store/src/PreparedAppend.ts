@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { typePattern } from "./Belief.ts"
+import { CurrentTenant } from "./CurrentTenant.ts"
 import {
   type Append,
   EventStoreError,
@@ -60,8 +61,10 @@ export interface PreparedFact {
   readonly type: string
   readonly schemaVersion: number
   readonly data: string
-  readonly metadata: string
-  readonly correlationId: string
+  /** Null for an empty object. */
+  readonly metadata: string | null
+  /** Null for its own event id. */
+  readonly correlationId: string | null
   readonly causationId: string | null
   readonly validFrom: Timestamp.Timestamp | null
   readonly validTo: Timestamp.Timestamp | null
@@ -98,6 +101,7 @@ export const prepare = Effect.fnUntraced(function*(
   if (problem !== undefined) return yield* new EventStoreError({ reason: problem })
 
   const random = yield* SecureRandom.SecureRandom
+  const tenant = yield* currentTenant
   const traceparent = yield* currentTraceparent
   const slices: Array<Slice> = []
   const sliceByStream = new Map<string, number>()
@@ -116,12 +120,13 @@ export const prepare = Effect.fnUntraced(function*(
   for (const [index, fact] of append.facts.entries()) {
     const data = yield* jsonText(fact.data, `facts[${index}].data`)
     const metadata = fact.metadata === undefined
-      ? "{}"
+      ? null
       : yield* jsonbText(fact.metadata, `facts[${index}].metadata`)
     const eventId = fact.eventId ?? EventId.make(yield* random.uuidV7())
     firstId ??= eventId
     const slice = sliceOf(fact.stream)
-    size += data.length + metadata.length
+    size += data.length + (metadata?.length ?? 0)
+    const correlationId = fact.correlationId ?? firstId
     facts.push({
       slice,
       ordinal: ++slices[slice]!.count,
@@ -131,7 +136,7 @@ export const prepare = Effect.fnUntraced(function*(
       schemaVersion: fact.schemaVersion ?? 1,
       data,
       metadata,
-      correlationId: fact.correlationId ?? firstId,
+      correlationId: correlationId === eventId ? null : correlationId,
       causationId: fact.causationId ?? null,
       validFrom: fact.validFrom ?? null,
       validTo: fact.validTo ?? null
@@ -142,7 +147,7 @@ export const prepare = Effect.fnUntraced(function*(
   return {
     slices,
     facts,
-    tenant: append.tenant ?? "default",
+    tenant,
     actor: append.actor ?? null,
     traceparent,
     condition: append.condition === undefined
@@ -157,6 +162,16 @@ export const prepare = Effect.fnUntraced(function*(
     size
   }
 })
+
+/**
+ * The tenant the fiber runs for.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const currentTenant: Effect.Effect<string, EventStoreError> = Effect.suspend(() =>
+  Effect.filterOrFail(CurrentTenant, isLabel, () => refusal("tenant", labelExpected))
+)
 
 /**
  * The ambient span as W3C trace context, null when there is none.
@@ -226,14 +241,13 @@ const findProblem = (append: Append): InvalidAppend | undefined => {
       return invalid(`expect[${stream}]`, "expected a version is a whole number from 0")
     }
   }
-  const { actor, condition, idempotency, tenant } = append
+  const { actor, condition, idempotency } = append
   if (condition !== undefined) {
     if (condition.after < 0n) return invalid("condition.after", "expected a position")
     const empty = condition.noneOf.findIndex((filter) => Object.values(filter).every((value) => value === undefined))
     if (condition.noneOf.length === 0) return invalid("condition.noneOf", "expected at least one filter")
     if (empty >= 0) return invalid(`condition.noneOf[${empty}]`, "a filter must restrict something")
   }
-  if (tenant !== undefined && !isLabel(tenant)) return invalid("tenant", labelExpected)
   if (actor !== undefined && !isLabel(actor)) return invalid("actor", labelExpected)
   if (idempotency !== undefined && !isLabel(idempotency.key)) return invalid("idempotency.key", labelExpected)
   if (idempotency !== undefined && !isLabel(idempotency.fingerprint)) {

@@ -63,14 +63,14 @@ export const prepare = Effect.fnUntraced(function*(
   revision: Revision
 ): Effect.fn.Return<PreparedRevision, EventStoreError, SecureRandom.SecureRandom> {
   const { isEventId, isLabel, isVersion, labelExpected } = PreparedAppend
-  const { actor, causationId, correlationId, eventId, expectedRevision, metadata, reason, revises, tenant } = revision
+  const { actor, causationId, correlationId, eventId, expectedRevision, metadata, reason, revises } = revision
   if (!isEventId(revises)) return yield* invalid("revises", "expected a UUID in lower case")
   if (eventId !== undefined && !isEventId(eventId)) return yield* invalid("eventId", "expected a UUID in lower case")
   if (!isReason(reason)) {
     return yield* invalid("reason", `expected 1 to ${maxReason} characters, none of them NUL`)
   }
   if (!isLabel(actor)) return yield* invalid("actor", labelExpected)
-  for (const [path, label] of Object.entries({ tenant, correlationId, causationId })) {
+  for (const [path, label] of Object.entries({ correlationId, causationId })) {
     if (label !== undefined && !isLabel(label)) return yield* invalid(path, labelExpected)
   }
   if (expectedRevision !== undefined && !(Number.isInteger(expectedRevision) && expectedRevision >= 0)) {
@@ -99,7 +99,7 @@ export const prepare = Effect.fnUntraced(function*(
     validTo: correction?.validTo ?? null,
     reason,
     actor,
-    tenant: tenant ?? "default",
+    tenant: yield* PreparedAppend.currentTenant,
     correlationId: correlationId ?? null,
     causationId: causationId ?? null,
     traceparent: yield* PreparedAppend.currentTraceparent,
@@ -131,7 +131,7 @@ export const judge = (
   stored: Fact,
   named: Fact | undefined
 ): Effect.Effect<Revised, EventStoreError> => {
-  if (named === undefined || named.tenant !== revision.tenant) {
+  if (named === undefined) {
     return Effect.fail(new EventStoreError({ reason: new UnknownFact({ eventId: revision.revises }) }))
   }
   const same = stored.revision > 0 &&

@@ -31,13 +31,10 @@ export type Change = Saying & {
  * @since 0.1.0
  */
 export const prepare = Effect.fnUntraced(function*(stream: StreamId, change: Change) {
-  const { actor, metadata, reason, state, tenant } = change
+  const { actor, metadata, reason, state } = change
   if (stream.startsWith("$")) return yield* invalid("stream", "a stream of the system cannot be described")
   if (!isReason(reason)) return yield* invalid("reason", `expected 1 to ${maxReason} characters, none of them NUL`)
   if (!PreparedAppend.isLabel(actor)) return yield* invalid("actor", PreparedAppend.labelExpected)
-  if (tenant !== undefined && !PreparedAppend.isLabel(tenant)) {
-    return yield* invalid("tenant", PreparedAppend.labelExpected)
-  }
   const random = yield* SecureRandom.SecureRandom
   return {
     eventId: EventId.make(yield* random.uuidV7()),
@@ -46,7 +43,7 @@ export const prepare = Effect.fnUntraced(function*(stream: StreamId, change: Cha
     metadata: metadata === undefined ? null : yield* PreparedAppend.jsonbText(metadata, "metadata"),
     reason,
     actor,
-    tenant: tenant ?? "default",
+    tenant: yield* PreparedAppend.currentTenant,
     traceparent: yield* PreparedAppend.currentTraceparent
   }
 })

@@ -26,7 +26,6 @@ import { EventId, Position, type StreamId } from "./Fact.ts"
  * - `reason`, `actor`: why, and who says so
  * - `eventId`: a new UUIDv7; a revision sent again with the same id and content is answered with the first result
  * - `correlationId`, `causationId`, `metadata`: those of the revision before
- * - `tenant`: `default`; a fact of another tenant is unknown
  * - `expectedRevision`: refuse unless the chain ends with this number
  *
  * @category models
@@ -40,7 +39,6 @@ interface RevisionFields {
   readonly metadata?: { readonly [key: string]: Schema.Json } | undefined
   readonly correlationId?: string | undefined
   readonly causationId?: string | undefined
-  readonly tenant?: string | undefined
   readonly expectedRevision?: number | undefined
 }
 

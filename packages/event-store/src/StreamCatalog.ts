@@ -62,8 +62,6 @@ export interface CategoryInfo {
 export interface Saying {
   readonly actor: string
   readonly reason: string
-  /** Default: `default`. */
-  readonly tenant?: string | undefined
 }
 
 /**
@@ -102,7 +100,7 @@ export class StreamClosed extends Schema.TaggedError<StreamClosed>()("StreamClos
 // -------------------------------------------------------------------------------------------------------- service
 
 /**
- * The streams of a store.
+ * The current tenant's streams of a store.
  *
  * @category models
  * @since 0.1.0

@@ -7,6 +7,7 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
+import { CurrentTenant } from "./CurrentTenant.ts"
 import { EventStoreError } from "./EventStore.ts"
 import { categoryOf, type EventId, type Position, type StreamId, streamId } from "./Fact.ts"
 import * as PreparedSaying from "./PreparedSaying.ts"
@@ -35,20 +36,28 @@ export interface Said {
  * @since 0.1.0
  */
 export const make = (options: {
-  readonly ids: () => Iterable<StreamId>
-  readonly versionOf: (stream: StreamId) => number
+  readonly ids: (tenant: string) => Iterable<StreamId>
+  readonly versionOf: (tenant: string, stream: StreamId) => number
   readonly write: (said: Said) => Effect.Effect<Position>
   readonly random: SecureRandom.SecureRandom["Service"]
-}): StreamCatalog & { readonly closedAs: (stream: StreamId) => StreamClosed["state"] | undefined } => {
-  const told = new Map<StreamId, Pick<StreamInfo, "state" | "metadata">>()
+}): StreamCatalog & { readonly closedAs: (tenant: string, stream: StreamId) => StreamClosed["state"] | undefined } => {
+  const told = new Map<string, Map<StreamId, Pick<StreamInfo, "state" | "metadata">>>()
+  const toldOf = (tenant: string) => {
+    const known = told.get(tenant) ?? new Map<StreamId, Pick<StreamInfo, "state" | "metadata">>()
+    told.set(tenant, known)
+    return known
+  }
 
-  const infoOf = (stream: StreamId): StreamInfo => ({
+  const infoOf = (tenant: string, stream: StreamId): StreamInfo => ({
     stream,
-    version: options.versionOf(stream),
-    state: told.get(stream)?.state ?? "open",
-    metadata: told.get(stream)?.metadata ?? {}
+    version: options.versionOf(tenant, stream),
+    state: toldOf(tenant).get(stream)?.state ?? "open",
+    metadata: toldOf(tenant).get(stream)?.metadata ?? {}
   })
-  const all = () => [...new Set([...options.ids(), ...told.keys()])].toSorted(inByteOrder).map(infoOf)
+  const all = (tenant: string) =>
+    [...new Set([...options.ids(tenant), ...toldOf(tenant).keys()])]
+      .toSorted(inByteOrder)
+      .map((stream) => infoOf(tenant, stream))
 
   const say = Effect.fnUntraced(function*(stream: StreamId, change: PreparedSaying.Change) {
     const said = yield* Effect.provideService(
@@ -56,7 +65,7 @@ export const make = (options: {
       SecureRandom.SecureRandom,
       options.random
     )
-    const before = infoOf(stream)
+    const before = infoOf(said.tenant, stream)
     if (before.state === "tombstoned") {
       return yield* new EventStoreError({ reason: new StreamClosed({ stream, state: "tombstoned" }) })
     }
@@ -71,18 +80,19 @@ export const make = (options: {
       actor,
       traceparent
     })
-    told.set(stream, { state: change.state ?? before.state, metadata: change.metadata ?? before.metadata })
+    toldOf(tenant).set(stream, { state: change.state ?? before.state, metadata: change.metadata ?? before.metadata })
     return position
   })
 
   return {
     get: (stream) =>
-      Effect.sync(() =>
-        options.versionOf(stream) === 0 && !told.has(stream) ? Option.none() : Option.some(infoOf(stream))
-      ),
+      Effect.map(CurrentTenant, (tenant) =>
+        options.versionOf(tenant, stream) === 0 && !toldOf(tenant).has(stream)
+          ? Option.none()
+          : Option.some(infoOf(tenant, stream))),
     list: Effect.fnUntraced(function*(asked = {}) {
       const { after, category, limit, states } = yield* PreparedSaying.listing(asked)
-      return all()
+      return all(yield* CurrentTenant)
         .filter((info) =>
           (category === undefined || categoryOf(info.stream) === category) &&
           (after === undefined || inByteOrder(after, info.stream) < 0) &&
@@ -90,14 +100,14 @@ export const make = (options: {
         )
         .slice(0, limit)
     }),
-    categories: Effect.sync(() => {
+    categories: Effect.map(CurrentTenant, (tenant) => {
       const counts = new Map<string, { streams: bigint; facts: bigint }>()
-      for (const stream of options.ids()) {
+      for (const stream of options.ids(tenant)) {
         const category = categoryOf(stream)
         const count = counts.get(category) ?? { streams: 0n, facts: 0n }
         counts.set(category, {
           streams: count.streams + 1n,
-          facts: count.facts + BigInt(options.versionOf(stream))
+          facts: count.facts + BigInt(options.versionOf(tenant, stream))
         })
       }
       return [...counts].map(([category, count]) => ({ category, ...count })).toSorted((a, b) =>
@@ -106,8 +116,8 @@ export const make = (options: {
     }),
     setMetadata: (stream, metadata, saying) => say(stream, { ...saying, metadata }),
     setState: (stream, state, saying) => say(stream, { ...saying, state }),
-    closedAs: (stream) => {
-      const { state } = infoOf(stream)
+    closedAs: (tenant, stream) => {
+      const { state } = infoOf(tenant, stream)
       return state === "open" ? undefined : state
     }
   }

@@ -24,6 +24,10 @@ import { type CategoryInfo, type StreamCatalog, StreamClosed, type StreamInfo } 
 export interface Options {
   readonly storeId: number
   readonly answer: <A>(operation: string, statement: Effect.Effect<A, SqlError>) => Effect.Effect<A, EventStoreError>
+  readonly forTenant: <A>(
+    operation: string,
+    statement: (tenant: string) => Effect.Effect<A, SqlError>
+  ) => Effect.Effect<A, EventStoreError>
   readonly random: SecureRandom.SecureRandom["Service"]
   readonly committed: (position: Position) => Effect.Effect<void>
 }
@@ -36,42 +40,55 @@ export interface Options {
  */
 export const make = (
   { inTransaction, sql }: Postgres["Service"],
-  { answer, committed, random, storeId }: Options
+  { answer, committed, forTenant, random, storeId }: Options
 ): StreamCatalog => {
-  // Served by the primary key of stream.
+  /** What is told of a stream; its version by fact_version. */
+  const columns = sql.literal(`
+    s.id as stream, s.state, s.metadata,
+    coalesce((select f.version from fact f where f.stream = s.number order by f.version desc limit 1), 0) as version`)
+
+  // Served by stream_id.
   const get: StreamCatalog["get"] = (stream) =>
-    answer(
-      "streams.get",
+    forTenant("streams.get", (tenant) =>
       Effect.map(
         sql<StreamInfo>`
-          select id as stream, version, state, metadata from stream
-          where store = ${storeId} and id = ${stream}`,
+          select found.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
+            select ${columns} from stream s
+            where s.store = ${storeId} and s.tenant = scope.tenant and s.id = ${stream}
+            limit 1
+          ) as found`,
         Arr.head
-      )
-    )
+      ))
 
-  // Served by the primary key of stream: the ids of a category stand between `<category>-` and `<category>.`, the next byte.
+  // Served by stream_id: the ids of a category stand between `<category>-` and `<category>.`, the next byte.
   // What is no category stands before ids as well, up to their second `-`: hence the comparison.
   const list: StreamCatalog["list"] = Effect.fn("StreamCatalog.list")(function*(options = {}) {
     const { after, category, limit, states } = yield* PreparedSaying.listing(options)
     const within = category === undefined
       ? sql`true`
-      : sql`id >= ${`${category}-`} and id < ${`${category}.`} and split_part(id, '-', 1) = ${category}`
-    return yield* answer(
-      "streams.list",
+      : sql`s.id >= ${`${category}-`} and s.id < ${`${category}.`} and split_part(s.id, '-', 1) = ${category}`
+    return yield* forTenant("streams.list", (tenant) =>
       sql<StreamInfo>`
-        select id as stream, version, state, metadata from stream
-        where store = ${storeId} and ${within} and id > ${after ?? ""} and state = any(${Pg.textArray(states)})
-        order by id
-        limit ${limit}`
-    )
+        select found.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
+          select ${columns} from stream s
+          where s.store = ${storeId} and s.tenant = scope.tenant and ${within} and s.id > ${after ?? ""}
+            and s.state = any(${Pg.textArray(states)})
+          order by s.id
+          limit ${limit}
+        ) as found`)
   })
 
-  // One row per category, by primary key.
-  const categories = answer(
-    "streams.categories",
-    sql<CategoryInfo>`select name as category, streams, facts from category where store = ${storeId} order by name`
-  )
+  const categories = forTenant("streams.categories", (tenant) =>
+    sql<CategoryInfo>`
+      select found.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
+        select split_part(s.id, '-', 1) as category, count(distinct s.number) as streams, count(*) as facts
+        from stream s
+        join fact f on f.stream = s.number
+        where s.store = ${storeId} and s.tenant = scope.tenant
+        group by category
+        order by category
+        limit all
+      ) as found`)
 
   const say = Effect.fnUntraced(function*(stream: StreamId, change: PreparedSaying.Change) {
     if (yield* inTransaction) return yield* refuseInTransaction
@@ -80,8 +97,10 @@ export const make = (
       "streams.set",
       sql<{ readonly outcome: "written" | "tombstoned"; readonly position: Position }>`
         select outcome, "position" from describe_stream(
-          ${storeId}::integer, ${Pg.text(stream)}, ${Pg.text(s.state)}, ${Pg.text(s.metadata)}, ${Pg.uuid(s.eventId)},
-          ${Pg.text(s.type)}, ${Pg.text(s.reason)}, ${Pg.text(s.tenant)}, ${Pg.text(s.actor)}, ${Pg.text(s.traceparent)}
+          ${storeId}::integer, ${Pg.text(s.tenant)}, ${Pg.text(stream)}, ${Pg.text(s.state)}, ${Pg.text(s.metadata)}, ${
+        Pg.uuid(s.eventId)
+      },
+          ${Pg.text(s.type)}, ${Pg.text(s.reason)}, ${Pg.text(s.actor)}, ${Pg.text(s.traceparent)}
         )`
     )
     if (row!.outcome === "tombstoned") {

@@ -1,6 +1,7 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, layer } from "@effect/vitest"
 import { assertInstanceOf, deepStrictEqual } from "@effect/vitest/utils"
+import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import * as DurableSubscription from "@strata/event-store/DurableSubscription"
 import * as Checkpoints from "@strata/event-store/DurableSubscriptionCheckpoints"
 import { PartitionFenced } from "@strata/event-store/DurableSubscriptionError"
@@ -70,12 +71,11 @@ const eventually = <A, E, R>(effect: Effect.Effect<A, E, R>, holds: (value: A) =
 const soon = (name: string, count: number, timeout?: number) =>
   eventually(handledBy(name), (positions) => positions.length >= count, timeout)
 
-const append = Effect.fnUntraced(function*(facts: ReadonlyArray<Partial<Fact.NewFact>>, tenant?: string) {
+const append = Effect.fnUntraced(function*(facts: ReadonlyArray<Partial<Fact.NewFact>>, tenant = "default") {
   const store = yield* EventStore
   const { facts: appended } = yield* store.append({
-    tenant,
     facts: facts.map((fact) => ({ stream: Fact.streamId("order", "1"), type: "Placed", data: null, ...fact }))
-  })
+  }).pipe(Effect.provideService(CurrentTenant, tenant))
   return appended.map(({ position }) => Number(position))
 })
 

@@ -63,7 +63,7 @@ const untilWaiting = Effect.fnUntraced(function*(count: number) {
   const { sql } = yield* Postgres.Postgres
   yield* sql<{ readonly waiting: bigint }>`
     select count(*) as waiting from pg_stat_activity
-    where datname = current_database() and wait_event_type = 'Lock' and query like '%append_facts%'
+    where datname = current_database() and wait_event_type = 'Lock' and query like '%append_fact%'
   `.pipe(Effect.repeat({ until: (rows) => rows[0]!.waiting === BigInt(count) }))
 })
 

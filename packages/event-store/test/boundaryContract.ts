@@ -3,6 +3,7 @@
  */
 import type * as Vitest from "@effect/vitest"
 import { deepStrictEqual } from "@effect/vitest/utils"
+import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import type { EventStore, EventStoreError } from "@strata/event-store/EventStore"
 import * as Fact from "@strata/event-store/Fact"
 import type { FactFilter } from "@strata/event-store/FactQuery"
@@ -21,14 +22,14 @@ const tagged = (type: string, metadata: { readonly [key: string]: Schema.Json } 
 })
 
 /** Asks whether an append with this condition would be refused, and by the fact at which position. */
-const blocker = (store: Store, noneOf: ReadonlyArray<FactFilter>, after = 0n, tenant?: string) =>
+const blocker = (store: Store, noneOf: ReadonlyArray<FactFilter>, after = 0n, tenant = "default") =>
   store.append({
     facts: [{ stream: Fact.streamId("try", "1"), type: "tried", data: null }],
     // Nothing is written either way: this version is never there.
     expect: { [Fact.streamId("never", "1")]: 1 },
-    condition: { after: Fact.Position.make(after), noneOf },
-    tenant
+    condition: { after: Fact.Position.make(after), noneOf }
   }).pipe(
+    Effect.provideService(CurrentTenant, tenant),
     Effect.flip,
     Effect.map(({ reason }) =>
       reason._tag === "ConditionFailed"
@@ -92,7 +93,7 @@ export const boundaryContract = <R>(
       const store = yield* open
       const match = [{ types: ["match"] }]
       yield* store.append({ facts: [{ ...tagged("match"), eventId: id(1) }] })
-      yield* store.append({ facts: [tagged("match")], tenant: "acme" })
+      yield* store.append({ facts: [tagged("match")] }).pipe(Effect.provideService(CurrentTenant, "acme"))
       deepStrictEqual(yield* blocker(store, match, 1n), null)
       deepStrictEqual(yield* blocker(store, match, 1n, "acme"), 2)
       yield* store.revise({ _tag: "Retraction", revises: id(1), reason: "never happened", actor: "ada" })

@@ -4,6 +4,7 @@
 import { assert } from "@effect/vitest"
 import type * as Vitest from "@effect/vitest"
 import { assertNone, deepStrictEqual } from "@effect/vitest/utils"
+import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import { type EventStore, type EventStoreError } from "@strata/event-store/EventStore"
 import * as Fact from "@strata/event-store/Fact"
 import * as Timestamp from "@strata/postgres/Timestamp"
@@ -70,10 +71,9 @@ export const eventStoreContract = <R>(
           },
           { stream: a, type: "Bare", data: 7, eventId: id(2) }
         ],
-        tenant: "acme",
         actor: "ada"
-      })
-      const [full, bare] = yield* store.readStream(a)
+      }).pipe(Effect.provideService(CurrentTenant, "acme"))
+      const [full, bare] = yield* store.readStream(a).pipe(Effect.provideService(CurrentTenant, "acme"))
       const { traceparent: _, ...known } = full!
       deepStrictEqual(known, {
         position: Fact.Position.make(1n),
@@ -99,7 +99,7 @@ export const eventStoreContract = <R>(
       })
       deepStrictEqual([bare!.data, bare!.schemaVersion, bare!.metadata, bare!.correlationId], [7, 1, {}, id(1)])
       deepStrictEqual([bare!.validFrom, bare!.validTo], [recordedAt, Timestamp.infinity])
-      deepStrictEqual(yield* store.get(id(2)), Option.some(bare!))
+      deepStrictEqual(yield* store.get(id(2)).pipe(Effect.provideService(CurrentTenant, "acme")), Option.some(bare!))
       assertNone(yield* store.get(id(3)))
     }))
 
@@ -191,12 +191,14 @@ export const eventStoreContract = <R>(
         ["request-1", "abc", { status: 201 }, "1"]
       )
       deepStrictEqual(
-        yield* store.idempotencyRecord({ key: "request-1" }),
+        yield* store.idempotencyRecord("request-1"),
         Option.some({ ...idempotency, position: Fact.Position.make(1n) })
       )
-      assertNone(yield* store.idempotencyRecord({ tenant: "acme", key: "request-1" }))
-      yield* store.append({ facts: [deposited(a, 2)], tenant: "acme", idempotency })
-      deepStrictEqual(cents(yield* store.readStream(a)), [1, 2])
+      const acme = Effect.provideService(CurrentTenant, "acme")
+      assertNone(yield* acme(store.idempotencyRecord("request-1")))
+      yield* acme(store.append({ facts: [deposited(a, 2)], idempotency }))
+      deepStrictEqual(cents(yield* store.readStream(a)), [1])
+      deepStrictEqual(cents(yield* acme(store.readStream(a))), [2])
     }))
 
   it.effect("an append that can never succeed names its field and writes nothing", () =>
@@ -220,7 +222,7 @@ export const eventStoreContract = <R>(
       deepStrictEqual(yield* path([{ ...one, metadata: { bad: "\0" } }]), "facts[0].metadata")
       deepStrictEqual(yield* path([{ ...one, metadata: { bad: "\ud800" } }]), "facts[0].metadata")
       deepStrictEqual(yield* path([{ ...one, eventId: id(1) }, { ...one, eventId: id(1) }]), "facts[1].eventId")
-      deepStrictEqual(yield* path([one], { tenant: "" }), "tenant")
+      deepStrictEqual(yield* path([one]).pipe(Effect.provideService(CurrentTenant, "")), "tenant")
       deepStrictEqual(yield* path([one], { expect: { [a]: -1 } }), `expect[${a}]`)
       deepStrictEqual(yield* path([one], { idempotency: { key: "", fingerprint: "f", answer: 1 } }), "idempotency.key")
       deepStrictEqual(yield* store.head, Fact.beginning)

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import { Authorization, RoleCheck } from "@strata/http-api/Authorization"
 import * as Principal from "@strata/http-api/Principal"
 import { Forbidden, Unauthorized } from "@strata/http-api/Problem"
@@ -94,7 +95,7 @@ export const authorizationLayer: Layer.Layer<Authorization, never, Authenticator
 )
 
 /**
- * Refuses principals without the endpoint's role.
+ * Refuses principals without the endpoint's role, and lets the others act for their own tenant only.
  *
  * @category layers
  * @since 0.1.0
@@ -108,6 +109,6 @@ export const roleCheckLayer: Layer.Layer<RoleCheck> = Layer.succeed(
       return yield* new Forbidden({ detail: `${principal.subject} lacks the role ${role}` })
     }
     yield* Effect.annotateCurrentSpan({ "enduser.id": principal.subject, "strata.tenant": principal.tenant })
-    return yield* handler
+    return yield* Effect.provideService(handler, CurrentTenant, principal.tenant)
   })
 )

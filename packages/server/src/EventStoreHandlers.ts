@@ -58,12 +58,8 @@ export const layer = HttpApiBuilder.group(
     return handlers.handleAll({
       append: Effect.fnUntraced(function*({ headers, params, payload }) {
         yield* find(params)
-        const { subject, tenant } = yield* CurrentPrincipal
+        const { subject } = yield* CurrentPrincipal
         const { data, stream } = yield* contentOf(payload)
-        const [first] = yield* StoredEvents.answered(store.readStream(stream, { limit: 1 }))
-        if (first !== undefined && first.tenant !== tenant) {
-          return yield* new NotFound({ detail: `There is no stream ${stream}` })
-        }
         const { causationId, correlationId, eventType, expectedVersion, metadata, validFrom, validTo } = payload
         const eventId = payload.eventId ?? Fact.EventId.make(SecureRandom.uuidV7Unsafe())
         const fact = {
@@ -85,7 +81,6 @@ export const layer = HttpApiBuilder.group(
               store.append({
                 facts: [fact],
                 expect: expectedVersion === undefined ? undefined : { [stream]: expectedVersion },
-                tenant,
                 actor: subject,
                 idempotency: record?.({ eventId })
               }),

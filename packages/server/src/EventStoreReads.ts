@@ -10,7 +10,7 @@ import * as PlaneDiff from "@strata/event-store/PlaneDiff"
 import type { EventDiff, EventList, StoredEvent } from "@strata/http-api/EventStoreApi"
 import type * as EventStoreQuery from "@strata/http-api/EventStoreQuery"
 import { defaultLimit } from "@strata/http-api/Paging"
-import { CurrentPrincipal } from "@strata/http-api/Principal"
+import { type CurrentPrincipal } from "@strata/http-api/Principal"
 import { type BadRequest, NotFound, RuleViolated } from "@strata/http-api/Problem"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
@@ -64,11 +64,10 @@ export const make = Effect.gen(function*() {
 
   const log = Effect.fnUntraced(function*(query: Question) {
     const { limit = defaultLimit, offset = 0 } = query
-    const { tenant } = yield* CurrentPrincipal
     if (query.cursor !== undefined && offset > 0) {
       return yield* Refusals.mistake("query.offset", "Not together with a cursor")
     }
-    const question = yield* questionOf(query, tenant)
+    const question = yield* questionOf(query)
     const parameter = (field: string) => parameterOf(query, field)
     const skipped = offset === 0 ? undefined : yield* StoredEvents.asked(skip(question, offset), parameter)
     const page = skipped?.next === null
@@ -114,8 +113,7 @@ export const make = Effect.gen(function*() {
     // What is recorded between the two reads is later than the moment answered for.
     const head = yield* StoredEvents.answered(store.head)
     const read = yield* StoredEvents.answered(store.readStream(id, { direction, fromVersion, limit: limit + 1 }))
-    const { tenant } = yield* CurrentPrincipal
-    const known = read.filter((fact) => fact.tenant === tenant && fact.position <= head)
+    const known = read.filter((fact) => fact.position <= head)
     if (known.length === 0) return yield* noStream(id)
     const facts = known.slice(0, limit)
     const last = facts.at(-1)
@@ -124,10 +122,8 @@ export const make = Effect.gen(function*() {
   })
 
   const diff = Effect.fnUntraced(function*(id: Fact.StreamId, query: { readonly a: Point; readonly b: Point }) {
-    const { tenant } = yield* CurrentPrincipal
-    const [first] = yield* StoredEvents.answered(store.readStream(id, { limit: 1 }))
-    if (first === undefined || first.tenant !== tenant) return yield* noStream(id)
     const rows = yield* StoredEvents.answered(store.streamVersion(id))
+    if (rows === 0) return yield* noStream(id)
     if (rows > maxCompared) {
       return yield* new RuleViolated({
         rule: "StreamTooLong",
@@ -147,7 +143,7 @@ export const make = Effect.gen(function*() {
     const a = yield* settle("a")
     const b = yield* settle("b")
     const differences = yield* StoredEvents.answered(
-      Effect.provideService(PlaneDiff.diff({ stream: id, tenant }, a.point, b.point), EventStore, store)
+      Effect.provideService(PlaneDiff.diff({ stream: id }, a.point, b.point), EventStore, store)
     )
     const answer: EventDiff = {
       streamId: id,
@@ -172,8 +168,7 @@ export const make = Effect.gen(function*() {
 // ------------------------------------------------------------------------------------------------------- questions
 
 const questionOf = Effect.fnUntraced(function*(
-  query: Question,
-  tenant: string
+  query: Question
 ): Effect.fn.Return<FactQuery, BadRequest> {
   const { causationId, correlationId, maxVersion, minVersion, revisions, sort = "position" } = query
   if (minVersion !== undefined && maxVersion !== undefined && maxVersion < minVersion) {
@@ -182,7 +177,6 @@ const questionOf = Effect.fnUntraced(function*(
   const from = query.fromTime ?? query.from
   const to = query.toTime ?? query.to
   return {
-    tenant,
     stream: query.streamId ?? query.aggregateId,
     category: query.category,
     types: query.eventType?.flatMap((types) => types.split(",")),

@@ -68,7 +68,7 @@ export const make = Effect.gen(function*() {
       rule: "IdempotencyKeyReused",
       detail: `The idempotency key ${key} was used for another request`
     })
-    if (Option.isSome(yield* store.idempotencyRecord({ tenant, key }))) return yield* reused
+    if (Option.isSome(yield* store.idempotencyRecord(key))) return yield* reused
     const eventId = yield* eventIdOf(tenant, key)
     const { duplicate } = yield* plain({ ...revision, eventId }).pipe(
       Effect.catchIf(isTaken, () => Effect.fail(reused))
@@ -96,7 +96,7 @@ export const make = Effect.gen(function*() {
     const { correctionReason, payload: content, ...changes } = payload
     const reason = correctionReason ?? payload.reason
     if (reason === undefined) return yield* Refusals.mistake("body.correctionReason", "Expected the reason")
-    const { subject, tenant } = yield* CurrentPrincipal
+    const { subject } = yield* CurrentPrincipal
     const correction = {
       ...changes,
       _tag: "Correction",
@@ -104,8 +104,7 @@ export const make = Effect.gen(function*() {
       data: payload.eventData === undefined ? content : payload.eventData,
       validTo: payload.validTo === null ? Timestamp.infinity : payload.validTo,
       reason,
-      actor: subject,
-      tenant
+      actor: subject
     } as const
     return yield* revise(correction, headers["idempotency-key"], {
       data: content === undefined ? "eventData" : "payload",
@@ -114,8 +113,8 @@ export const make = Effect.gen(function*() {
   })
 
   const retract = Effect.fnUntraced(function*({ headers, params, payload }: Asked<typeof RetractEvent.Type>) {
-    const { subject, tenant } = yield* CurrentPrincipal
-    const retraction = { ...payload, _tag: "Retraction", revises: params.id, actor: subject, tenant } as const
+    const { subject } = yield* CurrentPrincipal
+    const retraction = { ...payload, _tag: "Retraction", revises: params.id, actor: subject } as const
     return yield* revise(retraction, headers["idempotency-key"])
   })
 

@@ -58,12 +58,11 @@ export const make = Effect.gen(function*() {
   return Effect.fnUntraced(function*<Kept, A, E, R>(write: Write<Kept, A, E, R>) {
     const { key } = write
     if (key === undefined) return yield* Effect.uninterruptible(write.run(undefined))
-    const { tenant } = yield* CurrentPrincipal
     const print = yield* fingerprint
     const decode = Schema.decodeUnknownEffect(write.kept)
 
     const first = Effect.gen(function*() {
-      const record = yield* store.idempotencyRecord({ tenant, key }).pipe(Effect.orDie)
+      const record = yield* store.idempotencyRecord(key).pipe(Effect.orDie)
       if (Option.isNone(record)) return Option.none<A>()
       if (record.value.fingerprint !== print) {
         return yield* new RuleViolated({

@@ -105,8 +105,14 @@ layer(layerServer(), { excludeTestServices: true })("the event store over HTTP",
       const other = { key: keys.other }
       assert.strictEqual((yield* send("GET", `${s}/events/${mine.json.eventId}`, other)).status, 404)
       assert.strictEqual((yield* send("GET", `${s}/streams/account-5`, other)).status, 404)
-      assert.strictEqual((yield* send("POST", `${s}/events`, { ...other, body: opened("account-5") })).status, 404)
       assert.strictEqual((yield* send("GET", `${s}/events`, other)).json.eventCount, 0)
+      const theirs = yield* send("POST", `${s}/events`, {
+        ...other,
+        body: { ...opened("account-5"), expectedVersion: 0 }
+      })
+      assert.deepStrictEqual([theirs.status, theirs.json.version], [201, 1])
+      const ofMine = yield* send("GET", `${s}/streams/account-5`)
+      assert.deepStrictEqual(ofMine.json.events.map(({ eventId }: { eventId: string }) => eventId), [mine.json.eventId])
     }))
 
   it.effect("what is wrong is refused with its place", () =>

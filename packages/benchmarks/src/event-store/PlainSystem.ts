@@ -58,9 +58,25 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
     Effect.provide(NodeServices.layer),
     Effect.mapError(failure("Making the tables"))
   )
-  yield* sql`create sequence plain_position owned by fact.position`.pipe(
-    Effect.mapError(failure("Making the sequence"))
-  )
+  yield* Effect.forEach(
+    [
+      sql`create sequence plain_position owned by fact.position`,
+      // The upsert needs a row that holds the version; otherwise like Strata's stream.
+      sql`create table plain_stream (
+      number bigint generated always as identity primary key, id text collate "C" not null unique, version integer not null
+    ) with (fillfactor = 80)`
+    ],
+    (statement) => statement,
+    { discard: true }
+  ).pipe(Effect.mapError(failure("Making the tables")))
+
+  // Single inserts look at no stream: its number is made up.
+  const numbers = new Map<string, bigint>()
+  const numberOf = (stream: string): bigint => {
+    const number = numbers.get(stream) ?? 1_000_000_000n + BigInt(numbers.size)
+    numbers.set(stream, number)
+    return number
+  }
 
   // One statement, one round trip: the streams are locked and checked by the upsert, the facts follow from it.
   const appendMany: PlainSystem["appendMany"] = (slices) =>
@@ -76,31 +92,31 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
             ${Pg.intArray(slices.map(({ facts }) => facts.length))}
           ) as s(stream, expected, added)
         ), written as (
-          insert into stream (store, id, version)
-          select 1, slice.stream, slice.expected + slice.added from slice
-          on conflict (store, id) do update set version = excluded.version
-          where stream.version = (select expected from slice where slice.stream = excluded.id)
-          returning id
+          insert into plain_stream (id, version)
+          select slice.stream, slice.expected + slice.added from slice
+          on conflict (id) do update set version = excluded.version
+          where plain_stream.version = (select expected from slice where slice.stream = excluded.id)
+          returning id, number
         )
         insert into fact (
-          store, position, origin, stream, version, event_id, type, schema_version, data, metadata,
-          correlation_id, tenant, valid_from, valid_to, recorded_at
+          store, version, position, stream, event_id, schema_version, recorded_at, valid_from, valid_to, tenant, type,
+          data, metadata
         )
         select
-          1, nextval('plain_position'), currval('plain_position'), stream, version, id, ${Workload.type}, 1, data::json,
-          metadata::jsonb, id::text, 'default', now(), 'infinity', now()
+          1, version, nextval('plain_position'), number, id, 1, now(), now(), 'infinity', 'default', ${Workload.type},
+          data::json, metadata::json
         from (
-          select f.*, slice.expected + f.place as version
+          select f.stream, f.id, f.data, f.metadata, written.number, f.nth, slice.expected + f.place as version
           from unnest(
             ${Pg.textArray(facts.map(({ stream }) => stream))},
             ${Pg.intArray(facts.map(({ index }) => index + 1))},
             ${Pg.uuidArray(ids)},
             ${Pg.textArray(facts.map(({ data }) => Workload.toJson(data)))},
             ${Pg.textArray(metadata)}
-          ) with ordinality as f(stream, place, id, data, metadata, number)
+          ) with ordinality as f(stream, place, id, data, metadata, nth)
           join slice using (stream)
           join written on written.id = f.stream
-          order by f.number
+          order by f.nth
         )
         returning position`.pipe(
         Effect.mapError(failure("Plain append")),
@@ -117,15 +133,15 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
       const id = Crypto.randomUUID()
       return sql`
         insert into fact (
-          store, position, origin, stream, version, event_id, type, schema_version, data, metadata,
-          correlation_id, tenant, valid_from, valid_to, recorded_at
+          store, version, position, stream, event_id, schema_version, recorded_at, valid_from, valid_to, tenant, type,
+          data, metadata
         )
         values (
-          1, nextval('plain_position'), currval('plain_position'), ${stream}, ${Pg.int(version + 1)}, ${
+          1, ${Pg.int(version + 1)}, nextval('plain_position'), ${Pg.bigint(numberOf(stream))}, ${
         Pg.uuid(id)
-      }, ${Workload.type}, 1,
-          ${Pg.jsonText(Workload.toJson(data))}, ${Pg.jsonText(Workload.toJson(Workload.metadata))},
-          ${id}, 'default', now(), 'infinity', now()
+      }, 1, now(),
+          now(), 'infinity', 'default', ${Workload.type}, ${Pg.jsonText(Workload.toJson(data))},
+          ${Pg.jsonText(Workload.toJson(Workload.metadata))}
         )
         returning position`
     }).pipe(Effect.asVoid, Effect.mapError(failure("Plain insert")))
@@ -141,7 +157,7 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
     readStream: (stream, length) =>
       sql<Fact>`
         select ${columns(sql)} from fact
-        where store = 1 and stream = ${stream} and version >= 1
+        where stream = (select number from plain_stream where id = ${stream}) and version >= 1
         order by version
         limit 1000`.pipe(
         Effect.mapError(failure("Plain read")),
@@ -169,7 +185,7 @@ export const catchUp = Effect.fnUntraced(function*(sql: PgClient.PgClient, until
   let position = 0n
   while (position < until) {
     const facts = yield* sql<Fact>`
-      select ${columns(sql)} from fact
+      select ${columns(sql)}, (select id from stream where number = fact.stream) as stream from fact
       where store = 1 and position > ${Pg.bigint(position)}
       order by position
       limit 1000`.pipe(Effect.mapError(failure("Plain catch-up")))
@@ -184,6 +200,6 @@ export const catchUp = Effect.fnUntraced(function*(sql: PgClient.PgClient, until
 /** Those of Strata's model. */
 const columns = (sql: PgClient.PgClient) =>
   sql.literal(`
-    position, stream, version, origin, event_id as "eventId", type, schema_version as "schemaVersion", data, metadata,
+    position, version, origin, event_id as "eventId", type, schema_version as "schemaVersion", data, metadata,
     correlation_id as "correlationId", causation_id as "causationId", tenant, actor, traceparent,
     valid_from as "validFrom", valid_to as "validTo", recorded_at as "recordedAt", revision, revises, retracted, reason`)

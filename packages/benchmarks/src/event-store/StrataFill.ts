@@ -40,23 +40,24 @@ export const fill = Effect.fnUntraced(function*(sql: PgClient.PgClient, facts: n
   for (let block = 0; block * blockSize < facts; block++) {
     // The rows that append_facts would write for 100 appends of 100 facts. Nobody else writes.
     yield* sql`
+      with streams as (
+        insert into stream (store, tenant, id)
+        select store.id, 'default', format('orders%s-filled-%s', number % 32, number)
+        from store, generate_series(${Pg.int(block * length)}, ${Pg.int(block * length + length - 1)}) as number
+        returning number, id
+      ), numbered as (
+        select number, row_number() over (order by number) - 1 as nth from streams
+      )
       insert into fact (
-        store, position, origin, stream, version, event_id, type, schema_version, data, metadata,
-        correlation_id, tenant, valid_from, valid_to, recorded_at
+        store, version, position, stream, event_id, schema_version, recorded_at, valid_from, valid_to, tenant, type, data,
+        metadata
       )
       select
-        store.id, store.head + n + 1, store.head + n + 1, format('orders%s-filled-%s', s.number % 32, s.number), n / 100 + 1, id.id,
-        ${Workload.type}, 1, ${Pg.jsonText(data)}::json, ${Pg.jsonText(metadata)}::jsonb, id.id::text, 'default',
-        clock_timestamp(), 'infinity', clock_timestamp()
-      from
-        store,
-        generate_series(0, ${Pg.int(blockSize - 1)}) as n,
-        lateral (select ${Pg.int(block * length)} + n % 100 as number) as s,
-        lateral (select uuidv7() as id where n is not null) as id`
-    yield* sql`
-      insert into stream (store, id, version)
-      select store.id, format('orders%s-filled-%s', number % 32, number), ${Pg.int(length)}
-      from store, generate_series(${Pg.int(block * length)}, ${Pg.int(block * length + length - 1)}) as number`
+        store.id, n / 100 + 1, store.head + n + 1, s.number, uuidv7(), 1, clock_timestamp(), clock_timestamp(), 'infinity',
+        'default', ${Workload.type}, ${Pg.jsonText(data)}::json, ${Pg.jsonText(metadata)}::json
+      from store, generate_series(0, ${Pg.int(blockSize - 1)}) as n
+      join numbered as s on s.nth = n % 100
+      order by n`
     yield* sql`update store set head = head + ${Pg.int(blockSize)}, head_at = clock_timestamp()`
   }
   yield* sql`analyze`

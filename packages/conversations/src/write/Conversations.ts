@@ -27,6 +27,7 @@
  * @since 0.1.0
  */
 import * as CommandHandler from "@strata/event-store/CommandHandler"
+import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import type { EventDecodeError } from "@strata/event-store/EventDefinition"
 import { type EventStore, EventStoreError, type IdempotencyRecord } from "@strata/event-store/EventStore"
 import type { Position } from "@strata/event-store/Fact"
@@ -268,19 +269,18 @@ const make = Effect.fnUntraced(function*(options: Options) {
   ) {
     const { actor, causationId, correlationId, idempotency, tenant = defaultTenant } = call
     yield* Effect.annotateCurrentSpan({ "conversation.id": conversationId, "conversation.tenant": tenant })
-    const id = Identity.aggregateId(tenant, conversationId)
-    return yield* handler.execute(id, commands, {
+    return yield* handler.execute(conversationId, commands, {
       actor,
       causationId,
       correlationId,
-      tenant,
       validFrom: happenedAt,
-      eventId: (event) => Identity.eventId(id, event),
+      eventId: (event) => Identity.eventId(conversationId, event),
       idempotency: idempotency?.({ conversationId, messageId: lastMessageId(commands) })
     }).pipe(
       // Somebody else sends the same message right now: what they stored answers this call, or refuses it.
-      Effect.tapError((error) => isEventIdTaken(error) ? handler.load(id) : Effect.void),
-      Effect.retry({ while: isEventIdTaken, times: 3 })
+      Effect.tapError((error) => isEventIdTaken(error) ? handler.load(conversationId) : Effect.void),
+      Effect.retry({ while: isEventIdTaken, times: 3 }),
+      Effect.provideService(CurrentTenant, tenant)
     )
   })
 

@@ -5,7 +5,6 @@
  */
 import { EventId } from "@strata/event-store/Fact"
 import * as Crypto from "node:crypto"
-import { type ConversationId, defaultTenant, type Tenant } from "../domain/Conversation.ts"
 import type { ConversationEvent } from "../domain/ConversationEvent.ts"
 
 /**
@@ -17,30 +16,18 @@ import type { ConversationEvent } from "../domain/ConversationEvent.ts"
 export const sha256 = (text: string): string => Crypto.hash("sha256", text, "hex")
 
 /**
- * The aggregate's id in the store: the conversation's own for the default tenant, behind `@<tenant>/` for any other.
- * No two conversations share one: a tenant holds no `/`, and ids that begin with `@` are moved out of the way.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const aggregateId = (tenant: Tenant, conversationId: ConversationId): string => {
-  if (tenant !== defaultTenant) return `@${tenant}/${conversationId}`
-  return conversationId.startsWith("@") ? `@/${conversationId}` : conversationId
-}
-
-/**
  * The id of an event that happens once by its nature: a conversation starts once, a message is sent once. It is a UUID
- * of version 8 (RFC 9562), made from the SHA-256 of what it names. Other events get a new id.
+ * of version 8 (RFC 9562), made from the SHA-256 of what it names. Other events get a new id. Ids are a tenant's own.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const eventId = (aggregateId: string, event: ConversationEvent): EventId | undefined => {
+export const eventId = (conversationId: string, event: ConversationEvent): EventId | undefined => {
   switch (event._tag) {
     case "ConversationStarted":
-      return uuidOf(`${aggregateId}\0started`)
+      return uuidOf(`${conversationId}\0started`)
     case "MessageSent":
-      return uuidOf(`${aggregateId}\0sent\0${event.messageId}`)
+      return uuidOf(`${conversationId}\0sent\0${event.messageId}`)
     default:
       return undefined
   }

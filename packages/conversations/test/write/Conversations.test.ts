@@ -136,7 +136,7 @@ describe("Conversations", () => {
         answer: { messageId: answer.messageId ?? null }
       })
       const sent = yield* conversations.send({ conversationId, senderId: ada, content: "hello" }, { idempotency })
-      const record = yield* store.idempotencyRecord({ key: "key-1" })
+      const record = yield* store.idempotencyRecord("key-1")
       assert.deepStrictEqual(
         Option.map(record, ({ answer, position }) => ({ answer, position })),
         Option.some({ answer: { messageId: sent.messageId }, position: sent.position })
