@@ -82,9 +82,13 @@ export const make = Effect.fnUntraced(function*(
   const retry = options.retry ?? defaultRetry
   const { sql } = postgres
 
+  // Not in a transaction: it is aborted by then and would only hide the reason for which `transact` does all of it again.
   const answer = <A>(operation: string, statement: Effect.Effect<A, SqlError>): Effect.Effect<A, EventStoreError> =>
     statement.pipe(
-      Effect.retry({ schedule: retry, while: GroupAppend.isRepeatable }),
+      Effect.retry({
+        schedule: retry,
+        while: (error) => Effect.map(postgres.inTransaction, (within) => !within && GroupAppend.isRepeatable(error))
+      }),
       Effect.mapError((cause) => new EventStoreError({ reason: new StoreUnavailable({ operation, cause }) }))
     )
 

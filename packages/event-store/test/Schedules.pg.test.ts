@@ -182,6 +182,45 @@ layer(Database, { excludeTestServices: true })("schedules that lose or reorder f
       deepStrictEqual((yield* Fiber.join(accepted)).position, 1n)
     }))
 
+  it.effect("a transaction that waited too long for the log is done again, be it for a fact or for a revision of one", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const { facts } = yield* store.append({ facts: [fact(1)] })
+      const revision = {
+        _tag: "Retraction",
+        revises: facts[0]!.eventId,
+        reason: "never happened",
+        actor: "ada"
+      } as const
+      const url = yield* PostgresTest.url
+      const hasty = yield* Layer.build(
+        Postgres.layer({ url, applicationName: "hasty", lockTimeout: "20 millis", transactionAttempts: 20 })
+      )
+      const writings = {
+        append: (store: Store) => Effect.asVoid(store.appendInTransaction({ facts: [fact(2)] })),
+        revise: (store: Store) => Effect.asVoid(store.reviseInTransaction(revision))
+      }
+      for (const [name, write] of Object.entries(writings)) {
+        const held = yield* holding(store.name, [fact(3)])
+        let runs = 0
+        const again = yield* Latch.make()
+        const writing = yield* Effect.gen(function*() {
+          const other = yield* EventStorePostgres.make({ name: store.name })
+          const { transact } = yield* Postgres.Postgres
+          yield* transact(Effect.gen(function*() {
+            if (++runs === 2) yield* again.open
+            yield* write(other)
+          }))
+        }).pipe(Effect.provideContext(hasty), Effect.forkChild({ startImmediately: true }))
+        yield* Effect.raceFirst(again.await, Fiber.join(writing))
+        yield* held.commit
+        yield* Fiber.join(writing)
+        assert.isAbove(runs, 1, name)
+      }
+      const log = yield* store.readLog({ after: Fact.beginning })
+      deepStrictEqual(log.map(({ data, revision }) => [data, revision]), [[1, 0], [3, 0], [2, 0], [3, 0], [1, 1]])
+    }))
+
   it.effect("rows and facts of one transaction are seen together or not at all, and fail together", () =>
     Effect.gen(function*() {
       const store = yield* open
