@@ -8,6 +8,7 @@ import { Postgres } from "@strata/postgres/Postgres"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import type { TransactionError } from "@strata/postgres/TransactionError"
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 
 /** Days since the epoch; none is the moment of recording, or no end. */
@@ -117,7 +118,7 @@ const written = (result: Appended | Revised): Answer => ({
   duplicate: result.duplicate
 })
 
-/** Asks, and takes a refusal for an answer; whatever else fails is a defect. */
+/** Asks, and takes a refusal for an answer. Fails when it is not known what became of it: asking again is safe then. */
 export const ask = Effect.fnUntraced(function*(asked: Asked) {
   const store = yield* EventStore
   const { transact } = yield* Postgres
@@ -131,24 +132,29 @@ export const ask = Effect.fnUntraced(function*(asked: Asked) {
   return yield* Effect.matchEffect(asking, {
     onSuccess: (result) => Effect.succeed(written(result)),
     onFailure: (error) => {
-      const refusal = refusalOf(error)
-      return refusal === undefined ? Effect.die(error) : Effect.succeed<Answer>({ _tag: "Refused", reason: refusal })
+      const reason = refusalOf(error)
+      return reason === undefined ? Effect.fail(error) : Effect.succeed<Answer>({ _tag: "Refused", reason })
     }
   })
 })
 
 /** The store's reason, be it the failure itself or what a transaction was refused for. */
 const refusalOf = (error: EventStoreError | TransactionError): EventStoreError["reason"] | undefined => {
-  if (error instanceof EventStoreError) return error.reason
+  if (error instanceof EventStoreError) return error.reason._tag === "StoreUnavailable" ? undefined : error.reason
   const { reason } = error
-  return reason._tag === "CommitRefused" && reason.cause instanceof EventStoreError ? reason.cause.reason : undefined
+  return reason._tag === "CommitRefused" && reason.cause instanceof EventStoreError
+    ? refusalOf(reason.cause)
+    : undefined
 }
 
-/** Asks, between two looks at the head. */
-export const attempt = Effect.fnUntraced(function*(asked: Asked) {
+/** Asks, between two looks at the head, and again for as long as `patience` says when there is no answer. */
+export const attempt = Effect.fnUntraced(function*(
+  asked: Asked,
+  patience: Schedule.Schedule<unknown> = Schedule.recurs(0)
+) {
   const store = yield* EventStore
   const from = yield* store.head
-  const answer = yield* ask(asked)
+  const answer = yield* Effect.retry(ask(asked), patience)
   const to = yield* store.head
   return { asked, from, to, answer }
 })
