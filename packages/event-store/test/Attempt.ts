@@ -1,6 +1,7 @@
 /**
  * What writers ask of a store, and what they were answered: values that pass between processes.
  */
+import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import { type Append, type Appended, EventStore, EventStoreError } from "@strata/event-store/EventStore"
 import * as Fact from "@strata/event-store/Fact"
 import type { Revised, Revision } from "@strata/event-store/Revision"
@@ -65,8 +66,14 @@ export const Answer = Schema.Union([
 ])
 export type Answer = typeof Answer.Type
 
-/** `from` was the head before it was asked, `to` after it was answered. */
-export const Attempt = Schema.Struct({ asked: Asked, from: Fact.Position, to: Fact.Position, answer: Answer })
+/** `from` was the head before it was asked for the tenant, `to` after it was answered. */
+export const Attempt = Schema.Struct({
+  tenant: Schema.String,
+  asked: Asked,
+  from: Fact.Position,
+  to: Fact.Position,
+  answer: Answer
+})
 export type Attempt = typeof Attempt.Type
 
 export const AskedLine = Schema.fromJsonString(Schema.toCodecJson(Asked))
@@ -153,8 +160,9 @@ export const attempt = Effect.fnUntraced(function*(
   patience: Schedule.Schedule<unknown> = Schedule.recurs(0)
 ) {
   const store = yield* EventStore
+  const tenant = yield* CurrentTenant
   const from = yield* store.head
   const answer = yield* Effect.retry(ask(asked), patience)
   const to = yield* store.head
-  return { asked, from, to, answer }
+  return { tenant, asked, from, to, answer }
 })

@@ -1,6 +1,7 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, layer } from "@effect/vitest"
 import { deepStrictEqual } from "@effect/vitest/utils"
+import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import { migrations } from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import * as Fact from "@strata/event-store/Fact"
@@ -46,7 +47,7 @@ const everyKind = [
   "InvalidAppend"
 ]
 
-layer(Services, { excludeTestServices: true })("8 writers in 2 processes", (it) => {
+layer(Services, { excludeTestServices: true })("8 writers of 2 tenants in 2 processes", (it) => {
   it.effect("leave a log that explains every answer they got", () =>
     Effect.gen(function*() {
       const seed = yield* Config.String("STRATA_TEST_SEED").pipe(Config.withDefault("1"))
@@ -86,19 +87,27 @@ layer(Services, { excludeTestServices: true })("8 writers in 2 processes", (it) 
       deepStrictEqual(written.toSorted((a, b) => Number(a - b)), log.map(({ position }) => position))
 
       // What is kept beside the log says what the log says, and so do reads.
-      deepStrictEqual(
-        (yield* store.streams.list()).map(({ stream, version }) => [stream, version]),
-        Arr.dedupe(log.map(({ stream }) => stream)).toSorted().map((stream) => [
-          stream,
-          log.filter((fact) => fact.stream === stream).length
-        ])
-      )
-      for (const place of [log.length / 4, log.length / 2, log.length].map(Math.floor)) {
-        const { facts } = yield* store.read({
-          knownAt: { position: Fact.Position.make(BigInt(place)) },
-          limit: 1000
-        })
-        deepStrictEqual(facts.map(({ position }) => position), believedAt(log, place).map(({ position }) => position))
+      for (const tenant of ["default", "acme"]) {
+        yield* Effect.gen(function*() {
+          const mine = log.filter((fact) => fact.tenant === tenant)
+          deepStrictEqual(
+            (yield* store.streams.list()).map(({ stream, version }) => [stream, version]),
+            Arr.dedupe(mine.map(({ stream }) => stream)).toSorted().map((stream) => [
+              stream,
+              mine.filter((fact) => fact.stream === stream).length
+            ])
+          )
+          for (const place of [log.length / 4, log.length / 2, log.length].map(Math.floor)) {
+            const { facts } = yield* store.read({
+              knownAt: { position: Fact.Position.make(BigInt(place)) },
+              limit: 1000
+            })
+            deepStrictEqual(
+              facts.map(({ position }) => position),
+              believedAt(log, tenant, place).map(({ position }) => position)
+            )
+          }
+        }).pipe(Effect.provideService(CurrentTenant, tenant))
       }
 
       // The run meant something: others came between question and answer, and every kind of answer was given.

@@ -24,8 +24,8 @@ type Reason = EventStoreError["reason"]
 // ---------------------------------------------------------------------------------------------------------- order
 
 /**
- * Positions are 1..n without holes, versions are 1..n in each stream, recorded times never decrease, no id comes twice, no
- * period ends before it begins, and the revisions of each fact are one chain 1..n in its stream.
+ * Positions are 1..n without holes, versions are 1..n in each stream of a tenant, recorded times never decrease, no id of
+ * a tenant comes twice, no period ends before it begins, and the revisions of each fact are one chain 1..n in its stream.
  */
 export const assertInOrder = (log: Log) => {
   const versions = new Map<string, number>()
@@ -33,29 +33,37 @@ export const assertInOrder = (log: Log) => {
   const ids = new Set<string>()
   let recordedAt = log[0]?.recordedAt ?? 0n
   for (const [index, fact] of log.entries()) {
+    const stream = `${fact.tenant}/${fact.stream}`
+    const id = `${fact.tenant}/${fact.eventId}`
     assert.strictEqual(fact.position, BigInt(index + 1))
-    assert.strictEqual(fact.version, (versions.get(fact.stream) ?? 0) + 1, fact.stream)
+    assert.strictEqual(fact.version, (versions.get(stream) ?? 0) + 1, stream)
     assert.isTrue(fact.recordedAt >= recordedAt, `recorded before the fact before: ${fact.position}`)
-    assert.isFalse(ids.has(fact.eventId), `twice: ${fact.eventId}`)
+    assert.isFalse(ids.has(id), `twice: ${id}`)
     assert.isTrue(fact.validFrom < fact.validTo, `ends before it begins: ${fact.eventId}`)
     const before = chains.get(fact.origin)
     assert.strictEqual(fact.origin, before?.origin ?? fact.position, `begins no chain: ${fact.eventId}`)
     assert.strictEqual(fact.revision, before === undefined ? 0 : before.revision + 1, `forks: ${fact.eventId}`)
     assert.strictEqual(fact.revises, before === undefined ? null : log[Number(fact.origin) - 1]!.eventId)
-    assert.isTrue(before === undefined || before.stream === fact.stream, `leaves its stream: ${fact.eventId}`)
-    versions.set(fact.stream, fact.version)
+    assert.isTrue(
+      before === undefined || before.stream === fact.stream && before.tenant === fact.tenant,
+      `leaves its stream: ${fact.eventId}`
+    )
+    versions.set(stream, fact.version)
     chains.set(fact.origin, fact)
-    ids.add(fact.eventId)
+    ids.add(id)
     recordedAt = fact.recordedAt
   }
 }
 
 // ---------------------------------------------------------------------------------------------------- explanation
 
-/** True when the log, as it was at some place between the question and the answer, gives this answer. */
-export const explains = (log: Log, { answer, asked, from, to }: Attempt): boolean =>
+/**
+ * True when the log, as it was at some place between the question and the answer, gives this answer. Of what is there, a
+ * tenant is answered by its own facts.
+ */
+export const explains = (log: Log, { answer, asked, from, tenant, to }: Attempt): boolean =>
   Arr.range(Number(from), Number(to)).some((place) => {
-    const before = log.slice(0, place)
+    const before = log.slice(0, place).filter((fact) => fact.tenant === tenant)
     const reasons = reasonsAgainst(before, asked)
     if (answer._tag === "Refused") return reasons.some((reason) => Equal.equals(reason, answer.reason))
     const there = before.filter((fact) => idsOf(asked).includes(fact.eventId))
@@ -64,21 +72,21 @@ export const explains = (log: Log, { answer, asked, from, to }: Attempt): boolea
       answer.duplicate === there.length > 0 &&
       Equal.equals(
         facts.map(shown),
-        answer.duplicate ? there.map(shown) : additions(before, asked, answer.recordedAt)
+        answer.duplicate ? there.map(shown) : additions(before, asked, place, answer.recordedAt)
       ) &&
       Equal.equals(facts.map(placeOf), answer.places) &&
-      facts.every((fact) => fact.recordedAt === answer.recordedAt)
+      facts.every((fact) => fact.tenant === tenant && fact.recordedAt === answer.recordedAt)
   })
 
-/** What was believed once the log went so far: the newest revision of each fact, but for those retracted. */
-export const believedAt = (log: Log, place: number): Log => {
-  const known = log.slice(0, place)
+/** What a tenant believed once the log went so far: the newest revision of each fact, but for those retracted. */
+export const believedAt = (log: Log, tenant: string, place: number): Log => {
+  const known = log.slice(0, place).filter((fact) => fact.tenant === tenant)
   return known.filter((fact) =>
     !fact.retracted && !known.some((newer) => newer.origin === fact.origin && newer.revision > fact.revision)
   )
 }
 
-/** What speaks against a request where the log ends here: nothing when it is to be written, or was before. */
+/** What speaks against a request where the tenant's log ends here: nothing when it is to be written, or was before. */
 const reasonsAgainst = (log: Log, asked: Asked): ReadonlyArray<Reason> => {
   const there = log.filter((fact) => idsOf(asked).includes(fact.eventId))
   if (there.length > 0) {
@@ -129,11 +137,11 @@ const reasonsAgainstRevision = (log: Log, asked: AskedRevision): ReadonlyArray<R
 
 const endsTooEarly = new InvalidAppend({ path: "validTo", message: "validTo must be later than validFrom" })
 
-/** The facts that a request adds where the log ends here. */
-const additions = (log: Log, asked: Asked, recordedAt: Timestamp.Timestamp): ReadonlyArray<Shown> => {
+/** The facts that a request adds after a place, where the tenant's log ends. */
+const additions = (log: Log, asked: Asked, place: number, recordedAt: Timestamp.Timestamp): ReadonlyArray<Shown> => {
   if (asked._tag === "Append") {
     return asked.facts.map(({ eventId, n, seat, stream, type, validFrom, validTo }, index) => {
-      const position = Position.make(BigInt(log.length + index + 1))
+      const position = Position.make(BigInt(place + index + 1))
       const inStream = [...log, ...asked.facts.slice(0, index)].filter((fact) => fact.stream === stream)
       return {
         position,
@@ -157,7 +165,7 @@ const additions = (log: Log, asked: Asked, recordedAt: Timestamp.Timestamp): Rea
   return [{
     ...shown(last),
     ...periodAfter(last, asked),
-    position: Position.make(BigInt(log.length + 1)),
+    position: Position.make(BigInt(place + 1)),
     eventId: asked.eventId,
     version: log.filter((fact) => fact.stream === last.stream).length + 1,
     data: asked.n === null ? last.data : { n: asked.n },
@@ -169,8 +177,9 @@ const additions = (log: Log, asked: Asked, recordedAt: Timestamp.Timestamp): Rea
 
 /** True when what is there under the ids of a request is that request. */
 const isRepeated = (log: Log, there: Log, asked: Asked): boolean => {
-  const before = log.slice(0, Number(there[0]!.position) - 1)
-  return Equal.equals(there.map(shown), additions(before, asked, there[0]!.recordedAt))
+  const { position, recordedAt } = there[0]!
+  const before = log.filter((fact) => fact.position < position)
+  return Equal.equals(there.map(shown), additions(before, asked, Number(position) - 1, recordedAt))
 }
 
 const idsOf = (asked: Asked): ReadonlyArray<EventId> =>

@@ -10,7 +10,7 @@ import type { Asked } from "./Attempt.ts"
 
 // Few streams and seats, so that writers meet.
 const streams = ["counter-1", "counter-2", "meter-1", "meter-2"].map((id) => Fact.StreamId.make(id))
-const seats = 6
+const seats = 2
 
 const chance = (part: number) => Effect.map(Random.next, (n) => n < part)
 const below = (end: number) => Random.nextIntBetween(0, end, { halfOpen: true })
@@ -18,11 +18,14 @@ const below = (end: number) => Random.nextIntBetween(0, end, { halfOpen: true })
 const maybe = <A, E, R>(part: number, value: Effect.Effect<A, E, R>) =>
   Effect.flatMap(chance(part), (yes) => yes ? value : Effect.succeed(null))
 
-/** The next thing to ask. `writer` is part of the ids of what it writes. */
+/** Half of the writers ask for one tenant, half for another. */
+export const tenantOf = (writer: number): string => writer % 2 === 0 ? "acme" : "default"
+
+/** The next thing to ask. Writers of two tenants give the same ids to what they write. */
 export const make = (writer: number) => {
   let count = 0
   const nextId = () => {
-    const ids = [writer, ++count].map((n) => n.toString(16))
+    const ids = [Math.ceil(writer / 2), ++count].map((n) => n.toString(16))
     return Fact.EventId.make(`00000000-0000-7000-8${ids[0]!.padStart(3, "0")}-${ids[1]!.padStart(12, "0")}`)
   }
   const asked: Array<Asked> = []
@@ -109,7 +112,7 @@ export const make = (writer: number) => {
   return Effect.gen(function*() {
     const draw = yield* Random.next
     if (draw < 0.1 && asked.length > 0) return yield* again
-    const next = yield* draw < 0.4 ? append : draw < 0.55 ? take : revise
+    const next = yield* draw < 0.35 ? append : draw < 0.6 ? take : revise
     asked.push(next)
     return next
   })

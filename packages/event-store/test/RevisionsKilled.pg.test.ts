@@ -1,6 +1,7 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, layer } from "@effect/vitest"
 import { deepStrictEqual } from "@effect/vitest/utils"
+import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import { EventStore } from "@strata/event-store/EventStore"
 import { migrations } from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
@@ -31,6 +32,8 @@ const Services = Layer.mergeAll(
 )
 
 const show = Schema.encodeSync(AttemptLine)
+const decodeAttempt = Schema.decodeEffect(AttemptLine)
+const decodeAsked = Schema.decodeEffect(AskedLine)
 
 /** Every answer is explained by the log, and every fact of the log is one that somebody was told of, once. */
 const assertExplained = Effect.fnUntraced(function*(attempts: ReadonlyArray<Attempt>) {
@@ -39,7 +42,7 @@ const assertExplained = Effect.fnUntraced(function*(attempts: ReadonlyArray<Atte
   assertInOrder(log)
   deepStrictEqual(attempts.filter((each) => !explains(log, each)).map((each) => show(each)), [])
   const told = attempts.flatMap(({ answer }) => answer._tag === "Written" ? answer.places : [])
-  deepStrictEqual(new Set(told.map(({ eventId }) => eventId)), new Set(log.map(({ eventId }) => eventId)))
+  deepStrictEqual(new Set(told.map(({ position }) => position)), new Set(log.map(({ position }) => position)))
   return log
 })
 
@@ -69,16 +72,27 @@ layer(Services, { excludeTestServices: true })("a writer's process that is kille
         yield* Effect.raceFirst(enough, Fiber.join(reading))
         yield* child.kill9
         yield* Fiber.join(reading)
-        const linesOf = (word: string) =>
-          lines.filter((line) => line.startsWith(word)).map((line) => line.slice(word.length))
-        const told = yield* Effect.forEach(linesOf("told "), (line) => Schema.decodeEffect(AttemptLine)(line))
-        const asked = yield* Effect.forEach(linesOf("ask "), (line) => Schema.decodeEffect(AskedLine)(line))
-        const untold = asked.slice(0)
-        for (const { asked } of told) untold.splice(untold.findIndex((each) => sameIds(each, asked)), 1)
-        assert.isAtMost(untold.length, 4)
+        const told: Array<Attempt> = []
+        const untold = new Map<string, { readonly tenant: string; readonly asked: Asked }>()
+        for (const line of lines) {
+          const [, tenant = "", json = ""] = /^ask (\S+) (.*)$/.exec(line) ?? []
+          if (json !== "") {
+            const asked = yield* decodeAsked(json)
+            untold.set(nameOf(tenant, asked), { tenant, asked })
+          } else if (line.startsWith("told ")) {
+            const attempt = yield* decodeAttempt(line.slice(5))
+            untold.delete(nameOf(attempt.tenant, attempt.asked))
+            told.push(attempt)
+          }
+        }
+        assert.isAtMost(untold.size, 4)
         const again = yield* Effect.forEach(
-          untold,
-          (each) => Effect.map(attempt(each), (found) => ({ ...found, from: Fact.beginning }))
+          untold.values(),
+          ({ asked, tenant }) =>
+            Effect.map(
+              Effect.provideService(attempt(asked), CurrentTenant, tenant),
+              (found) => ({ ...found, from: Fact.beginning })
+            )
         )
         yield* assertExplained([...told, ...again])
         assert.isAbove(revisions(told).length, 50)
@@ -87,8 +101,8 @@ layer(Services, { excludeTestServices: true })("a writer's process that is kille
   )
 })
 
-const sameIds = (a: Asked, b: Asked) => idOf(a) === idOf(b)
-const idOf = (asked: Asked) => asked._tag === "Append" ? asked.facts[0]!.eventId : asked.eventId
+const nameOf = (tenant: string, asked: Asked) =>
+  `${tenant} ${asked._tag === "Append" ? asked.facts[0]!.eventId : asked.eventId}`
 
 layer(Services, { excludeTestServices: true })("a server that is killed while it revises", (it) => {
   it.effect(
@@ -111,7 +125,11 @@ layer(Services, { excludeTestServices: true })("a server that is killed while it
             return Effect.gen(function*() {
               while (writing.on) attempts.push(yield* attempt(yield* next, patience))
             })
-          }).pipe(Random.withSeed(`${writer}`), Effect.provideContext(writer % 2 === 0 ? one : two))
+          }).pipe(
+            Random.withSeed(`${writer}`),
+            Effect.provideService(CurrentTenant, RandomWriter.tenantOf(writer)),
+            Effect.provideContext(writer <= 4 ? one : two)
+          )
         const writers = yield* Effect.forkChild(
           Effect.forEach(Arr.range(1, 8), write, { concurrency: "unbounded", discard: true })
         )

@@ -2,10 +2,11 @@
  * A process with several writers that ask a store for this and that at the same time.
  *
  * Arguments: store, seed, number of the first writer, writers, attempts of each. Prints `ready`, waits for a line, prints
- * `ask <JSON>` before each attempt and `told <JSON>` after it, and `done`.
+ * `ask <tenant> <JSON>` before each attempt and `told <JSON>` after it, and `done`.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeStdio from "@effect/platform-node/NodeStdio"
+import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import { EventStore } from "@strata/event-store/EventStore"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import * as Postgres from "@strata/postgres/Postgres"
@@ -29,11 +30,12 @@ const attemptLine = Schema.encodeSync(Attempt.AttemptLine)
 const write = (writer: number) =>
   Effect.suspend(() => {
     const next = RandomWriter.make(writer)
+    const tenant = RandomWriter.tenantOf(writer)
     return Effect.gen(function*() {
       const asked = yield* next
-      yield* print(`ask ${askedLine(asked)}`)
+      yield* print(`ask ${tenant} ${askedLine(asked)}`)
       yield* print(`told ${attemptLine(yield* Attempt.attempt(asked))}`)
-    }).pipe(Effect.repeat({ times: Number(attempts) - 1 }))
+    }).pipe(Effect.repeat({ times: Number(attempts) - 1 }), Effect.provideService(CurrentTenant, tenant))
   }).pipe(Random.withSeed(`${seed}/${writer}`))
 
 const program = Effect.gen(function*() {
