@@ -64,6 +64,20 @@ describe("EventDefinition", () => {
       )
     }))
 
+  it.effect("a version newer than the code's is refused with the fact, its event and the newest version known", () =>
+    Effect.gen(function*() {
+      const fact = yield* stored("Deposited", 4, { cents: 200, currency: "EUR", note: "from the future" })
+      const error = Result.getOrThrow(Result.flip(events.decode(fact)))
+      deepStrictEqual(
+        [error._tag, error.problem, error.type, error.schemaVersion, error.eventId, error.position],
+        ["EventDecodeError", "newer version", "Deposited", 4, fact.eventId, 1n]
+      )
+      deepStrictEqual(
+        error.message,
+        `Fact 1 (Deposited version 4, event ${fact.eventId}): newer version, the newest known one is 3`
+      )
+    }))
+
   it("a version without its upcasts cannot be defined", () => {
     throws(() => EventDefinition.make("Moved", { version: 2, fields: {} }))
   })
