@@ -31,13 +31,16 @@ export type Change = Saying & {
  * @since 0.1.0
  */
 export const prepare = Effect.fnUntraced(function*(stream: StreamId, change: Change) {
-  const { actor, metadata, reason, state } = change
+  const { actor, eventId, metadata, reason, state } = change
   if (stream.startsWith("$")) return yield* invalid("stream", "a stream of the system cannot be described")
   if (!isReason(reason)) return yield* invalid("reason", `expected 1 to ${maxReason} characters, none of them NUL`)
   if (!PreparedAppend.isLabel(actor)) return yield* invalid("actor", PreparedAppend.labelExpected)
+  if (eventId !== undefined && !PreparedAppend.isEventId(eventId)) {
+    return yield* invalid("eventId", "expected a UUID in lower case")
+  }
   const random = yield* SecureRandom.SecureRandom
   return {
-    eventId: EventId.make(yield* random.uuidV7()),
+    eventId: eventId ?? EventId.make(yield* random.uuidV7()),
     type: state === undefined ? "$stream.metadata" : `$stream.${state}`,
     state: state ?? null,
     metadata: metadata === undefined ? null : yield* PreparedAppend.jsonbText(metadata, "metadata"),

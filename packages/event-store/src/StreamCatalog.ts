@@ -15,7 +15,7 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { EventStoreError } from "./EventStore.ts"
-import type { Position, StreamId } from "./Fact.ts"
+import type { EventId, Position, StreamId } from "./Fact.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
 
@@ -62,6 +62,8 @@ export interface CategoryInfo {
 export interface Saying {
   readonly actor: string
   readonly reason: string
+  /** Of the fact that tells it. Said again under the same id, it is said once. Default: a new UUIDv7. */
+  readonly eventId?: EventId | undefined
 }
 
 /**

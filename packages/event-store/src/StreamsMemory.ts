@@ -42,6 +42,8 @@ export const make = (options: {
   readonly random: SecureRandom.SecureRandom["Service"]
 }): StreamCatalog & { readonly closedAs: (tenant: string, stream: StreamId) => StreamClosed["state"] | undefined } => {
   const told = new Map<string, Map<StreamId, Pick<StreamInfo, "state" | "metadata">>>()
+  /** Where what was said is, by tenant and event id. */
+  const positions = new Map<string, Position>()
   const toldOf = (tenant: string) => {
     const known = told.get(tenant) ?? new Map<StreamId, Pick<StreamInfo, "state" | "metadata">>()
     told.set(tenant, known)
@@ -65,8 +67,11 @@ export const make = (options: {
       SecureRandom.SecureRandom,
       options.random
     )
-    const before = infoOf(said.tenant, stream)
-    if (before.state === "tombstoned") {
+    const key = `${said.tenant}\0${said.eventId}`
+    const before = positions.get(key)
+    if (before !== undefined) return before
+    const known = infoOf(said.tenant, stream)
+    if (known.state === "tombstoned") {
       return yield* new EventStoreError({ reason: new StreamClosed({ stream, state: "tombstoned" }) })
     }
     const { actor, eventId, reason, tenant, traceparent, type } = said
@@ -80,7 +85,8 @@ export const make = (options: {
       actor,
       traceparent
     })
-    toldOf(tenant).set(stream, { state: change.state ?? before.state, metadata: change.metadata ?? before.metadata })
+    positions.set(key, position)
+    toldOf(tenant).set(stream, { state: change.state ?? known.state, metadata: change.metadata ?? known.metadata })
     return position
   })
 

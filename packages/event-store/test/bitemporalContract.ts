@@ -415,6 +415,17 @@ export const bitemporalContract = <R>(
       deepStrictEqual((yield* reason(store.streams.list({ limit: 0 })))._tag, "InvalidQuery")
     }))
 
+  it.effect("what is said again under the same id is said once", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const saying = { actor: "ada", reason: "audit", eventId: id(1) }
+      const first = yield* store.streams.setState(account, "archived", saying)
+      yield* store.streams.setState(account, "open", { actor: "ada", reason: "over" })
+      deepStrictEqual(yield* store.streams.setState(account, "archived", saying), first)
+      deepStrictEqual((yield* store.readStream(Fact.streamId("$stream", account))).length, 2)
+      deepStrictEqual(Option.map(yield* store.streams.get(account), ({ state }) => state), Option.some("open"))
+    }))
+
   it.effect("an archived stream takes no facts until it is reopened, a tombstoned one never", () =>
     Effect.gen(function*() {
       const store = yield* open
