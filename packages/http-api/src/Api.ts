@@ -12,6 +12,7 @@ import { EventStoreApi } from "./EventStoreApi.ts"
 import { readable } from "./OpenApiDocument.ts"
 import { ProjectionsApi } from "./ProjectionsApi.ts"
 import { Requests } from "./Requests.ts"
+import { StreamsApi } from "./StreamsApi.ts"
 import { SystemApi } from "./SystemApi.ts"
 
 /**
@@ -21,14 +22,15 @@ import { SystemApi } from "./SystemApi.ts"
  * @since 0.1.0
  */
 export class Api extends HttpApi.make("strata")
-  .add(SystemApi, ConversationsApi, AnalyticsApi, EventStoreApi, ProjectionsApi)
+  .add(SystemApi, ConversationsApi, AnalyticsApi, EventStoreApi, StreamsApi, ProjectionsApi)
   .middleware(Requests)
   .annotate(HttpApi.ParseOptions, { errors: "all" })
+  .annotate(HttpApi.QueryParseOptions, { errors: "all", onExcessProperty: "error" })
   .annotateMerge(OpenApi.annotations({
     title: "Strata",
     version: "0.1.0",
     description: "Event-sourced messaging. Positions are text, times are ISO-8601 in UTC with microseconds. "
-      + "Errors are problems (RFC 9457). A write answers with `Strata-Position`; a read waits for a position given as "
+      + "Errors are problems (RFC 9457). A query parameter that an endpoint does not have is refused. A write answers with `Strata-Position`; a read waits for a position given as "
       + "`minPosition`. A write repeated under its `Idempotency-Key` gets the first answer.",
     license: { name: "MIT" },
     transform: readable

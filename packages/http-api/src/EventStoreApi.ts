@@ -20,11 +20,12 @@ import * as Schema from "effect/Schema"
 import { Authorization, RoleCheck } from "./Authorization.ts"
 import * as Consistency from "./Consistency.ts"
 import * as EventStoreQuery from "./EventStoreQuery.ts"
+import { AppendBatch, AppendEvent, CorrectEvent, RetractEvent } from "./EventStoreWrites.ts"
 import * as IdempotencyKey from "./IdempotencyKey.ts"
 import * as Paging from "./Paging.ts"
 import { RequiredRole } from "./Principal.ts"
 import { Conflict, NotFound, RuleViolated } from "./Problem.ts"
-import { Json, JsonObject, label } from "./Text.ts"
+import { label } from "./Text.ts"
 
 const event = {
   id: Fact.EventId,
@@ -59,7 +60,13 @@ const event = {
 export const StoredEvent = Schema.Struct(event).annotate({ identifier: "StoredEvent" })
 export type StoredEvent = typeof StoredEvent.Type
 
-const moment = {
+/**
+ * The moment an answer is for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const moment = {
   knownAt: Schema.NullOr(Timestamp.Timestamp).annotate({
     description: "The moment it answers for; null before the first fact of the store"
   }),
@@ -111,77 +118,39 @@ export const EventDiff = Schema.Struct({
 export type EventDiff = typeof EventDiff.Type
 
 /**
- * A fact to append. `streamId` or `aggregateId` names the stream, `eventData` or `payload` is the content.
+ * Where a store is.
  *
  * @category models
  * @since 0.1.0
  */
-export const AppendEvent = Schema.Struct({
-  streamId: Schema.optionalKey(EventStoreQuery.StreamId),
-  aggregateId: Schema.optionalKey(EventStoreQuery.StreamId),
-  eventType: label(),
-  eventData: Schema.optionalKey(Json),
-  payload: Schema.optionalKey(Json),
-  eventId: Schema.optionalKey(Fact.EventId),
-  validFrom: Schema.optionalKey(Timestamp.Timestamp),
-  validTo: Schema.optionalKey(Timestamp.Timestamp),
-  expectedVersion: Schema.optionalKey(
-    Schema.Union([
-      Schema.Literals(["any", "noStream", "streamExists"]),
-      Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 2_147_483_647 }))
-    ])
-  ),
-  correlationId: Schema.optionalKey(label()),
-  causationId: Schema.optionalKey(label()),
-  metadata: Schema.optionalKey(JsonObject)
-}).annotate({ identifier: "AppendEvent" })
-
-const Reason = label(10_000).annotate({ description: "Why. Kept for ever" })
-
-const ofRevision = {
-  eventId: Schema.optionalKey(
-    Fact.EventId.annotate({ description: "Of the revision. Not together with an Idempotency-Key, which stands for it" })
-  ),
-  expectedRevision: Schema.optionalKey(
-    Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 2_147_483_646 })).annotate({
-      description: "Refuse unless the chain ends with this revision; 0 is the first fact"
-    })
-  ),
-  correlationId: Schema.optionalKey(label()),
-  causationId: Schema.optionalKey(label()),
-  metadata: Schema.optionalKey(JsonObject)
-}
-
-/**
- * How a fact should have been. What is not given stays as it was; content or validity must be. `eventData` or `payload` is
- * the content, `correctionReason` or `reason` the reason. `validTo: null` opens the end.
- *
- * @category models
- * @since 0.1.0
- */
-export const CorrectEvent = Schema.Struct({
-  eventData: Schema.optionalKey(Json),
-  payload: Schema.optionalKey(Json),
-  validFrom: Schema.optionalKey(Timestamp.Timestamp),
-  validTo: Schema.optionalKey(Schema.NullOr(Timestamp.Timestamp)),
-  correctionReason: Schema.optionalKey(Reason),
-  reason: Schema.optionalKey(Reason),
-  ...ofRevision
-}).annotate({ identifier: "CorrectEvent" })
-
-/**
- * That a fact never held, or, for a retraction, that it did.
- *
- * @category models
- * @since 0.1.0
- */
-export const RetractEvent = Schema.Struct({ reason: Reason, ...ofRevision }).annotate({ identifier: "RetractEvent" })
-
-const place = { setup: label(128), store: label(128) }
+export const place = { setup: label(128), store: label(128) }
 
 const written = <Duplicate extends boolean>(duplicate: Duplicate, status: number, identifier: string) =>
   HttpApiSchema.WithHeaders(
     Schema.Struct({ ...event, duplicate: Schema.Literal(duplicate) }).annotate({ identifier, httpApiStatus: status }),
+    Consistency.answerHeaders
+  )
+
+/**
+ * A message of the feed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const FeedEvent = Schema.Struct({
+  id: Consistency.Position.annotate({ description: "The event's position" }),
+  event: Schema.Literal("message"),
+  data: Schema.fromJsonString(StoredEvent)
+}).annotate({ identifier: "FeedEvent" })
+export type FeedEvent = typeof FeedEvent.Type
+
+const writtenBatch = <Duplicate extends boolean>(duplicate: Duplicate, status: number, identifier: string) =>
+  HttpApiSchema.WithHeaders(
+    Schema.Struct({
+      events: Schema.Array(StoredEvent),
+      eventCount: Schema.Int,
+      duplicate: Schema.Literal(duplicate)
+    }).annotate({ identifier, httpApiStatus: status }),
     Consistency.answerHeaders
   )
 
@@ -205,6 +174,29 @@ const reads = HttpApiGroup.make("eventStores").add(
     summary: "Ask for events",
     description: "What was known at `knownAt` to hold at `validAt`, or at some moment of [`fromTime`, `toTime`). A "
       + "filter looks at the revision that is believed. All pages of an answer are for the moment of the first one."
+  })),
+  HttpApiEndpoint.get("feed", "/events/stream", {
+    params: place,
+    query: {
+      after: Schema.optionalKey(
+        Consistency.Position.annotate({ description: "Events after this position; 0 for all. Default: the last one" })
+      ),
+      ...EventStoreQuery.filter,
+      ...Consistency.query
+    },
+    headers: {
+      "last-event-id": Schema.optionalKey(
+        Consistency.Position.annotate({ description: "Goes before `after`: an EventSource that reconnects sends it" })
+      ),
+      ...Consistency.headers
+    },
+    success: HttpApiSchema.StreamSse({ events: FeedEvent }),
+    error: NotFound
+  }).annotateMerge(OpenApi.annotations({
+    summary: "Follow the log",
+    description: "Server-Sent Events: every row after a position, in the order recorded, first what is there and then "
+      + "each as it is recorded. The id of a message is the position of its event. A quiet stream gives signs of life: "
+      + "comments that move the last event id past what the filter left out. It ends when the server stops."
   })),
   HttpApiEndpoint.get("event", "/events/:id", {
     params: ofEvent,
@@ -274,7 +266,20 @@ export class EventStoreApi extends reads.add(
     .annotateMerge(OpenApi.annotations({
       summary: "Append an event",
       description: "The same `eventId` with the same content is stored once. Event types of the messaging "
-        + "application are written through its own endpoints."
+        + "application are written through its own endpoints. A `condition` that an event meets is a conflict that "
+        + "tells the `blockingPosition`."
+    })),
+  HttpApiEndpoint.post("appendBatch", "/events/batch", {
+    params: place,
+    payload: AppendBatch,
+    ...write,
+    success: [writtenBatch(false, 201, "BatchWritten"), writtenBatch(true, 200, "BatchWrittenBefore")]
+  })
+    .annotate(RequiredRole, "operator")
+    .annotateMerge(OpenApi.annotations({
+      summary: "Append events at once",
+      description: "All of them, in the order given and next to each other in the log, or none; over one stream or "
+        + "several. Sent again with the same event ids and content they are stored once."
     })),
   HttpApiEndpoint.post("correct", "/events/:id/corrections", { params: ofEvent, payload: CorrectEvent, ...write })
     .annotate(RequiredRole, "corrector")

@@ -13,7 +13,7 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaTransformation from "effect/SchemaTransformation"
 import * as Consistency from "./Consistency.ts"
 import * as Paging from "./Paging.ts"
-import { label, Text } from "./Text.ts"
+import { JsonObject, label, Text } from "./Text.ts"
 
 /**
  * The id of a stream, `<category>-<id>`.
@@ -118,13 +118,29 @@ const EventTypes = Text.check(
 )
 
 /**
- * The query parameters of a question. `streamId` and `aggregateId` are the same, and so are `fromTime` and `from`,
- * `toTime` and `to`.
+ * Top-level metadata that must be equal, as a JSON object.
  *
  * @category schemas
  * @since 0.1.0
  */
-export const query = {
+export const Metadata = Text.check(Schema.isMaxLength(8_192)).pipe(
+  Schema.decodeTo(
+    Schema.fromJsonString(JsonObject.check(Schema.isMinProperties(1), Schema.isMaxProperties(16)))
+  ),
+  Schema.annotateEncoded({
+    identifier: "MetadataFilter",
+    description: "Top-level metadata that must be equal, 1 to 16 of them, as a JSON object",
+    examples: ["{\"region\":\"eu\"}"]
+  })
+)
+
+/**
+ * Query parameters that say which events, whatever the time axes say. `streamId` and `aggregateId` are the same.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const filter = {
   streamId: Schema.optionalKey(StreamId),
   aggregateId: Schema.optionalKey(StreamId),
   category: Schema.optionalKey(label()),
@@ -135,6 +151,17 @@ export const query = {
   ),
   correlationId: Schema.optionalKey(label()),
   causationId: Schema.optionalKey(label()),
+  metadata: Schema.optionalKey(Metadata)
+}
+
+/**
+ * The query parameters of a question. `fromTime` and `from` are the same, and so are `toTime` and `to`.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const query = {
+  ...filter,
   knownAt: Schema.optionalKey(KnownAt),
   validAt: Schema.optionalKey(Timestamp.Timestamp),
   fromTime: Schema.optionalKey(Timestamp.Timestamp.annotate({ description: "Valid at some moment from this one on" })),

@@ -28,7 +28,8 @@ import * as HttpApiError from "effect/http-api/HttpApiError"
 import * as Schema from "effect/Schema"
 
 /**
- * One thing that is wrong with a request. `path` names the part and the field: `body.content`, `query.limit`.
+ * One thing that is wrong with a request. `path` names the part and the field: `body.content`, `query.limit`,
+ * `body.events[3].eventType`.
  *
  * @category models
  * @since 0.1.0
@@ -120,8 +121,9 @@ export class MethodNotAllowed extends HttpApiError.Problem<MethodNotAllowed>()(
 
 /**
  * Another writer was faster, or an id is taken. `actualVersion` is the version the stream is at, where a version
- * was expected, `actualRevision` the revision an event is at, where one was. `retraction` is the event id of the
- * retraction of what was to be corrected: it is what to retract to have the event back.
+ * was expected, `actualRevision` the revision an event is at, where one was. `blockingPosition` is the position of the
+ * first event that a condition forbids. `retraction` is the event id of the retraction of what was to be corrected: it is
+ * what to retract to have the event back.
  *
  * @category errors
  * @since 0.1.0
@@ -133,6 +135,7 @@ export class Conflict extends HttpApiError.Problem<Conflict>()(
     ...members,
     actualVersion: Schema.optionalKey(Schema.Int),
     actualRevision: Schema.optionalKey(Schema.Int),
+    blockingPosition: Schema.optionalKey(Schema.String),
     retraction: Schema.optionalKey(Schema.String)
   },
   { identifier: "Conflict" }

@@ -22,7 +22,7 @@ export const layer = HttpApiBuilder.group(
   "analytics",
   Effect.fnUntraced(function*(handlers) {
     const queries = yield* ConversationQueries
-    const waitForPosition = yield* Reads.make
+    const waitForPosition = yield* Reads.make()
     const tenant = Effect.map(CurrentPrincipal, (principal) => Tenant.make(principal.tenant))
 
     return handlers.handleAll({

@@ -5,7 +5,7 @@
  */
 import { EventStore } from "@strata/event-store/EventStore"
 import type * as Fact from "@strata/event-store/Fact"
-import type { FactPage, FactQuery, KnownAt, Point } from "@strata/event-store/FactQuery"
+import type { FactFilter, FactPage, FactQuery, KnownAt, Point } from "@strata/event-store/FactQuery"
 import * as PlaneDiff from "@strata/event-store/PlaneDiff"
 import type { EventDiff, EventList, StoredEvent } from "@strata/http-api/EventStoreApi"
 import type * as EventStoreQuery from "@strata/http-api/EventStoreQuery"
@@ -25,6 +25,14 @@ import * as StoredEvents from "./StoredEvents.ts"
  * @since 0.1.0
  */
 export type Question = Schema.Struct.Type<typeof EventStoreQuery.query>
+
+/**
+ * The part of it that says which events, whatever the time axes say.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Filter = Schema.Struct.Type<typeof EventStoreQuery.filter>
 
 /**
  * The parameters of a page.
@@ -167,21 +175,32 @@ export const make = Effect.gen(function*() {
 
 // ------------------------------------------------------------------------------------------------------- questions
 
+/**
+ * The filter that is asked for.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const filterOf = (query: Filter): FactFilter => ({
+  stream: query.streamId ?? query.aggregateId,
+  category: query.category,
+  types: query.eventType?.flatMap((types) => types.split(",")),
+  correlationId: query.correlationId,
+  causationId: query.causationId,
+  metadata: query.metadata
+})
+
 const questionOf = Effect.fnUntraced(function*(
   query: Question
 ): Effect.fn.Return<FactQuery, BadRequest> {
-  const { causationId, correlationId, maxVersion, minVersion, revisions, sort = "position" } = query
+  const { maxVersion, minVersion, revisions, sort = "position" } = query
   if (minVersion !== undefined && maxVersion !== undefined && maxVersion < minVersion) {
     return yield* Refusals.mistake("query.maxVersion", "Expected at least minVersion")
   }
   const from = query.fromTime ?? query.from
   const to = query.toTime ?? query.to
   return {
-    stream: query.streamId ?? query.aggregateId,
-    category: query.category,
-    types: query.eventType?.flatMap((types) => types.split(",")),
-    correlationId,
-    causationId,
+    ...filterOf(query),
     knownAt: query.knownAt,
     validAt: query.validAt,
     validDuring: from === undefined && to === undefined

@@ -10,16 +10,16 @@
  * @since 0.1.0
  */
 import { EventStore, type EventStoreError } from "@strata/event-store/EventStore"
-import * as Fact from "@strata/event-store/Fact"
+import type * as Fact from "@strata/event-store/Fact"
 import type { Revision } from "@strata/event-store/Revision"
-import type { CorrectEvent, RetractEvent } from "@strata/http-api/EventStoreApi"
+import type { CorrectEvent, RetractEvent } from "@strata/http-api/EventStoreWrites"
 import { CurrentPrincipal } from "@strata/http-api/Principal"
-import { RuleViolated } from "@strata/http-api/Problem"
 import * as Timestamp from "@strata/postgres/Timestamp"
-import * as Digest from "effect/crypto/Digest"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Option from "effect/Option"
+import * as Idempotency from "./Idempotency.ts"
+import * as KeyedEventId from "./KeyedEventId.ts"
 import * as Refusals from "./Refusals.ts"
 import * as StoredEvents from "./StoredEvents.ts"
 
@@ -44,18 +44,7 @@ export interface Asked<Payload> {
 export const make = Effect.gen(function*() {
   const store = yield* EventStore
   const own = yield* StoredEvents.make
-  const { digestHex } = yield* Digest.Digest
-
-  /** A UUID of version 8 (RFC 9562): 122 bits of a hash. */
-  const eventIdOf = Effect.fnUntraced(function*(tenant: string, key: string) {
-    const text = `revision ${tenant.length}:${tenant}${key}`
-    const hex = yield* digestHex(Digest.sha256, new TextEncoder().encode(text))
-    const variant = "89ab"[Number.parseInt(hex.slice(16, 17), 16) % 4]
-    return Fact.EventId.make(
-      [hex.slice(0, 8), hex.slice(8, 12), `8${hex.slice(13, 16)}`, `${variant}${hex.slice(17, 20)}`, hex.slice(20, 32)]
-        .join("-")
-    )
-  })
+  const eventIdOf = yield* KeyedEventId.make
 
   const plain = Effect.fnUntraced(function*(revision: Revision) {
     const revised = yield* Effect.uninterruptible(store.revise(revision))
@@ -64,10 +53,7 @@ export const make = Effect.gen(function*() {
 
   const keyed = Effect.fnUntraced(function*(revision: Revision, key: string) {
     const { tenant } = yield* CurrentPrincipal
-    const reused = new RuleViolated({
-      rule: "IdempotencyKeyReused",
-      detail: `The idempotency key ${key} was used for another request`
-    })
+    const reused = Idempotency.keyReused(key)
     if (Option.isSome(yield* store.idempotencyRecord(key))) return yield* reused
     const eventId = yield* eventIdOf(tenant, key)
     const { duplicate } = yield* plain({ ...revision, eventId }).pipe(

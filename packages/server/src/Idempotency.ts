@@ -5,7 +5,8 @@
  *
  * The record holds a fingerprint of the request (method, path, caller and body) and the part of the answer that is made
  * before the append; the position is the record's own. So a server killed between the commit and the answer still
- * gives the first answer when it is asked again. A write that led to no fact keeps nothing and is decided anew.
+ * gives the first answer when it is asked again. A write that led to no fact keeps nothing and is decided anew. Revisions
+ * and what is said of streams keep no record: the ids of their facts stand for their keys, see `KeyedEventId`.
  *
  * @since 0.1.0
  */
@@ -18,6 +19,7 @@ import * as Effect from "effect/Effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as KeyedEventId from "./KeyedEventId.ts"
 
 /**
  * A write that may carry a key.
@@ -36,6 +38,18 @@ export interface Write<Kept, A, E, R> {
 }
 
 /**
+ * The refusal of another request under a key that was used.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const keyReused = (key: string): RuleViolated =>
+  new RuleViolated({
+    rule: "IdempotencyKeyReused",
+    detail: `The idempotency key ${key} was used for another request`
+  })
+
+/**
  * Makes the function that carries writes out once per key.
  *
  * @category constructors
@@ -43,6 +57,7 @@ export interface Write<Kept, A, E, R> {
  */
 export const make = Effect.gen(function*() {
   const store = yield* EventStore
+  const eventIdOf = yield* KeyedEventId.make
   const { digestHex } = yield* Digest.Digest
 
   const fingerprint = Effect.gen(function*() {
@@ -61,15 +76,14 @@ export const make = Effect.gen(function*() {
     const print = yield* fingerprint
     const decode = Schema.decodeUnknownEffect(write.kept)
 
+    const { tenant } = yield* CurrentPrincipal
     const first = Effect.gen(function*() {
       const record = yield* store.idempotencyRecord(key).pipe(Effect.orDie)
-      if (Option.isNone(record)) return Option.none<A>()
-      if (record.value.fingerprint !== print) {
-        return yield* new RuleViolated({
-          rule: "IdempotencyKeyReused",
-          detail: `The idempotency key ${key} was used for another request`
-        })
+      if (Option.isNone(record)) {
+        const revision = yield* Effect.flatMap(eventIdOf(tenant, key), store.get).pipe(Effect.orDie)
+        return Option.isSome(revision) ? yield* keyReused(key) : Option.none<A>()
       }
+      if (record.value.fingerprint !== print) return yield* keyReused(key)
       const kept = yield* Effect.orDie(decode(record.value.answer))
       return Option.some(write.replay(kept, record.value.position))
     })

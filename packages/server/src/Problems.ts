@@ -14,7 +14,6 @@ import * as Effect from "effect/Effect"
 import * as Hex from "effect/encoding/Hex"
 import * as HttpApi from "effect/http-api/HttpApi"
 import { HttpApiSchemaError } from "effect/http-api/HttpApiError"
-import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
 import * as HttpBody from "effect/http/HttpBody"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerError from "effect/http/HttpServerError"
@@ -27,6 +26,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
+import type { unhandled } from "effect/Types"
 import { isUtf8 } from "node:buffer"
 import { databaseUnavailable, isUnavailableCause } from "./Unavailable.ts"
 
@@ -56,16 +56,36 @@ const refuseOtherEncodings = Effect.gen(function*() {
 })
 
 /**
- * Answers requests that do not decode with 400 and the place of each mistake.
+ * Answers requests that do not decode with 400 and the place of each mistake, query parameters among them that the
+ * endpoint does not have.
  *
  * @category layers
  * @since 0.1.0
  */
-export const requestsLayer: Layer.Layer<Requests> = HttpApiMiddleware.layerSchemaErrorTransform(
+export const requestsLayer: Layer.Layer<Requests> = Layer.succeed(
   Requests,
-  (error) =>
-    error.kind === "Body" || error.kind === "ResponseHeaders" ? Effect.die(error) : Effect.fail(unreadable(error))
+  (handler, { endpoint }) =>
+    Effect.andThen(
+      endpoint.query === undefined ? refuseParameters : Effect.void,
+      Effect.catch(
+        handler,
+        (error): Effect.Effect<never, Problem.BadRequest | unhandled> =>
+          HttpApiSchemaError.is(error) ? refuseUnreadable(error) : Effect.fail(error)
+      )
+    )
 )
+
+/** Answers that do not encode are defects. */
+const refuseUnreadable = (error: HttpApiSchemaError): Effect.Effect<never, Problem.BadRequest> =>
+  error.kind === "Body" || error.kind === "ResponseHeaders" ? Effect.die(error) : Effect.fail(unreadable(error))
+
+/** A query is read by the schema of its endpoint; one without a schema has none to refuse anything. */
+const refuseParameters = Effect.gen(function*() {
+  const names = Object.keys(yield* HttpServerRequest.ParsedSearchParams).slice(0, maxErrors)
+  if (names.length === 0) return
+  const errors = names.map((name) => ({ path: `query.${name}`, message: noParameter }))
+  return yield* new Problem.BadRequest({ detail: `${errors[0]?.path}: ${noParameter}`, errors })
+})
 
 /**
  * Answers the methods that a path of the contract does not take: 405 with `Allow`, and `OPTIONS` with 204.
@@ -107,7 +127,12 @@ const methodsByPath = (): Map<string, Set<string>> => {
   return byPath
 }
 
-const formatIssue = SchemaIssue.makeFormatterStandardSchemaV1()
+const noParameter = "The endpoint has no such parameter"
+
+/** Only queries are refused for what they have too much. */
+const formatIssue = SchemaIssue.makeFormatterStandardSchemaV1({
+  leafHook: (issue) => issue._tag === "UnexpectedKey" ? noParameter : SchemaIssue.defaultLeafHook(issue)
+})
 
 /** Where a part of a request is, as the field errors name it. */
 const parts: Record<string, string> = { Params: "path", Query: "query", Headers: "headers", Payload: "body" }
@@ -117,7 +142,7 @@ const maxErrors = 50
 
 const unreadable = (error: HttpApiSchemaError): Problem.BadRequest => {
   const errors = formatIssue(error.cause.issue).issues.slice(0, maxErrors).map(({ message, path }) => ({
-    path: [parts[error.kind] ?? error.kind, ...(path ?? []).map(segmentOf)].join("."),
+    path: `${parts[error.kind] ?? error.kind}${(path ?? []).map(segmentOf).join("")}`,
     message
   }))
   const first = errors[0]
@@ -127,8 +152,10 @@ const unreadable = (error: HttpApiSchemaError): Problem.BadRequest => {
   })
 }
 
-const segmentOf = (segment: PropertyKey | { readonly key: PropertyKey }): string =>
-  String(typeof segment === "object" ? segment.key : segment)
+const segmentOf = (segment: PropertyKey | { readonly key: PropertyKey }): string => {
+  const key = typeof segment === "object" ? segment.key : segment
+  return typeof key === "number" ? `[${key}]` : `.${String(key)}`
+}
 
 /** The answer to a request that ended in a cause. */
 const answer = <E>(cause: Cause.Cause<E>) => {

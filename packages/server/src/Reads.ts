@@ -22,18 +22,18 @@ export interface Asked {
 }
 
 /**
- * Makes the function that waits.
+ * Makes the function that waits for the projections of these names. Default: all.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = Effect.gen(function*() {
+export const make = Effect.fnUntraced(function*(names?: ReadonlyArray<string>) {
   const projections = yield* Projections
   const { minPositionTimeout } = yield* ServerConfig
   return Effect.fn("Reads.waitForPosition")(function*(asked: Asked) {
     const position = larger(asked.query.minPosition, asked.headers["strata-min-position"])
     if (position === undefined) return
-    yield* projections.waitFor({ position, timeout: minPositionTimeout }).pipe(
+    yield* projections.waitFor({ position, projections: names, timeout: minPositionTimeout }).pipe(
       Effect.catchTag(
         "ProjectionBehind",
         (behind) => new ServiceUnavailable({ detail: behind.message, retryAfter: 1 })

@@ -47,13 +47,15 @@ export const ofConversation = (reason: Reason): NotFound | Conflict | RuleViolat
  */
 export const ofEventStore = (
   error: EventStoreError,
-  place: (field: string) => string = inAppend
+  place: (field: string) => string = () => "body"
 ): NotFound | Conflict | BadRequest | RuleViolated | ServiceUnavailable => {
   const { message, reason } = error
   const rule: string = reason._tag
   switch (reason._tag) {
     case "VersionConflict":
       return new Conflict({ detail: message, actualVersion: reason.actual })
+    case "ConditionFailed":
+      return new Conflict({ detail: message, blockingPosition: String(reason.position) })
     case "EventIdTaken":
       return new Conflict({ detail: message })
     case "IdempotencyKeyUsed":
@@ -72,10 +74,6 @@ export const ofEventStore = (
       return new RuleViolated({ rule, detail: message })
   }
 }
-
-/** An append over HTTP brings one fact. */
-const inAppend = (field: string): string =>
-  field.replace(/^facts\[0\]/, "body").replace(/^body\.data\b/, "body.eventData")
 
 /**
  * Answers what a command may fail with. A history that cannot be read is a defect.

@@ -11,9 +11,12 @@
  */
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as ConversationsMigrations from "@strata/conversations/ConversationsMigrations"
+import * as ConversationDecider from "@strata/conversations/domain/ConversationDecider"
+import { ConversationState } from "@strata/conversations/domain/ConversationState"
 import { ConversationProjections } from "@strata/conversations/read/ConversationProjections"
 import * as ConversationQueries from "@strata/conversations/read/ConversationQueries"
 import * as Conversations from "@strata/conversations/write/Conversations"
+import { EventStore } from "@strata/event-store/EventStore"
 import * as EventStoreMigrations from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import { Api } from "@strata/http-api/Api"
@@ -21,6 +24,7 @@ import * as EmbeddedPostgres from "@strata/postgres/EmbeddedPostgres"
 import * as Migrations from "@strata/postgres/Migrations"
 import * as Postgres from "@strata/postgres/Postgres"
 import * as PostgresConfig from "@strata/postgres/PostgresConfig"
+import * as CategoryCounts from "@strata/projections/CategoryCounts"
 import * as Projections from "@strata/projections/Projections"
 import * as ProjectionsMigrations from "@strata/projections/ProjectionsMigrations"
 import * as Digest from "effect/crypto/Digest"
@@ -46,6 +50,9 @@ import * as Problems from "./Problems.ts"
 import * as ProjectionsHandlers from "./ProjectionsHandlers.ts"
 import * as RequestLog from "./RequestLog.ts"
 import { ServerConfig } from "./ServerConfig.ts"
+import { Shutdown } from "./Shutdown.ts"
+import * as StreamsHandlers from "./StreamsHandlers.ts"
+import { folded, StreamStates } from "./StreamStates.ts"
 import * as SystemHandlers from "./SystemHandlers.ts"
 import { version } from "./Version.ts"
 
@@ -77,6 +84,7 @@ export const routes = Layer.mergeAll(
     ConversationsHandlers.layer,
     AnalyticsHandlers.layer,
     EventStoreHandlers.layer,
+    StreamsHandlers.layer,
     ProjectionsHandlers.layer
   ]),
   Layer.provide([
@@ -99,11 +107,13 @@ const untraced = /^\/(?:health|metrics|api\/v1\/health)/
  * @category layers
  * @since 0.1.0
  */
-export const serve = Layer.unwrap(Effect.gen(function*() {
-  const app = yield* HttpRouter.toHttpEffect(routes)
-  return HttpServer.serve(Problems.complete(app), RequestLog.middleware)
-})).pipe(
+export const serve = Shutdown.atRelease.pipe(
+  Layer.provideMerge(Layer.unwrap(Effect.gen(function*() {
+    const app = yield* HttpRouter.toHttpEffect(routes)
+    return HttpServer.serve(Problems.complete(app), RequestLog.middleware)
+  }))),
   Layer.provide([
+    Shutdown.layer,
     Layer.succeed(HttpRouter.RouterConfig, routerConfig),
     Layer.succeed(HttpMiddleware.TracerDisabledWhen, (request) => untraced.test(request.url)),
     Layer.unwrap(
@@ -115,6 +125,14 @@ export const serve = Layer.unwrap(Effect.gen(function*() {
 /** An append is tried again for less time than a client waits: a repeated request does the same. */
 const appendRetry = Schedule.exponential("50 millis").pipe(Schedule.jittered, Schedule.upTo({ duration: "1 second" }))
 
+/** The read models of the application, and what the store holds. */
+const projections = Layer.unwrap(
+  Effect.map(EventStore, ({ name }) => Projections.layer([...ConversationProjections, CategoryCounts.make(name)]))
+)
+
+/** The deciders of the application. */
+const states = StreamStates.layer([folded(ConversationDecider.make(), ConversationState)])
+
 /**
  * Event store, projections, conversations and health on the database in scope, which is migrated first.
  *
@@ -122,8 +140,8 @@ const appendRetry = Schedule.exponential("50 millis").pipe(Schedule.jittered, Sc
  * @since 0.1.0
  */
 export const domain = Health.Health.layer().pipe(
-  Layer.provideMerge([Conversations.layer(), ConversationQueries.layer]),
-  Layer.provideMerge(Projections.layer(ConversationProjections)),
+  Layer.provideMerge([Conversations.layer(), ConversationQueries.layer, states]),
+  Layer.provideMerge(projections),
   Layer.provideMerge(EventStorePostgres.layer({ retry: appendRetry })),
   Layer.provideMerge(Migrations.layer(migrations))
 )

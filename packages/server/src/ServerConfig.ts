@@ -46,6 +46,8 @@ export interface Settings {
   readonly maxBodySize: ByteSize.ByteSize
   /** `STRATA_MIN_POSITION_TIMEOUT`: how long a read waits for the position it asks for. Default: 5 seconds. */
   readonly minPositionTimeout: Duration.Duration
+  /** `STRATA_HEARTBEAT_INTERVAL`: how long a stream of events is quiet before it gives a sign of life. Default: 15 seconds. */
+  readonly heartbeatInterval: Duration.Duration
   /** `OTEL_EXPORTER_OTLP_ENDPOINT`: where telemetry is sent. Default: nowhere. */
   readonly telemetry: boolean
 }
@@ -89,6 +91,7 @@ export const config: Config.Config<Settings> = Config.all({
   shutdownTimeout: duration("STRATA_SHUTDOWN_TIMEOUT", "20 seconds"),
   maxBodySize: Config.ByteSize("STRATA_MAX_BODY_SIZE").pipe(Config.withDefault(ByteSize.fromInputUnsafe("1 MiB"))),
   minPositionTimeout: duration("STRATA_MIN_POSITION_TIMEOUT", "5 seconds"),
+  heartbeatInterval: duration("STRATA_HEARTBEAT_INTERVAL", "15 seconds"),
   telemetry: Config.option(Config.NonEmptyString("OTEL_EXPORTER_OTLP_ENDPOINT")).pipe(Config.map(Option.isSome))
 })
 

@@ -58,6 +58,20 @@ export const written = (fact: Fact.Fact, duplicate: boolean) => {
 }
 
 /**
+ * The answer to a write of facts at once.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const writtenBatch = (facts: ReadonlyArray<Fact.Fact>, position: Fact.Position, duplicate: boolean) => {
+  const headers = { "strata-position": position }
+  const body = { events: facts.map(shown), eventCount: facts.length }
+  return duplicate
+    ? HttpApiSchema.withHeaders({ body: { ...body, duplicate: true as const }, headers })
+    : HttpApiSchema.withHeaders({ body: { ...body, duplicate: false as const }, headers })
+}
+
+/**
  * A list answer.
  *
  * @category conversions
@@ -82,19 +96,33 @@ export const listed = (
  * @category guards
  * @since 0.1.0
  */
-export const refuseReserved = (fact: Pick<Fact.Fact, "type" | "stream">): Effect.Effect<void, RuleViolated> => {
-  const owner = fact.stream.startsWith("$") || fact.type.startsWith("$")
-    ? "the store itself"
-    : ConversationEvents.has(fact) || Fact.categoryOf(fact.stream) === "conversation"
-    ? "the messaging application"
-    : undefined
-  return owner === undefined ? Effect.void : Effect.fail(
-    new RuleViolated({
-      rule: "ReservedEvent",
-      detail: `${fact.type} in ${fact.stream} belongs to ${owner}: use its endpoints`
-    })
+export const refuseReserved = (fact: Pick<Fact.Fact, "type" | "stream">): Effect.Effect<void, RuleViolated> =>
+  refuse(
+    fact.type.startsWith("$") ? theStore : ConversationEvents.has(fact) ? theApplication : ownerOf(fact.stream),
+    `${fact.type} in ${fact.stream}`
   )
-}
+
+/**
+ * The same for a stream.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const refuseReservedStream = (stream: Fact.StreamId): Effect.Effect<void, RuleViolated> =>
+  refuse(ownerOf(stream), stream)
+
+const theStore = "the store itself"
+const theApplication = "the messaging application"
+
+const ownerOf = (stream: Fact.StreamId): string | undefined =>
+  stream.startsWith("$") ? theStore : Fact.categoryOf(stream) === "conversation" ? theApplication : undefined
+
+const refuse = (owner: string | undefined, what: string): Effect.Effect<void, RuleViolated> =>
+  owner === undefined
+    ? Effect.void
+    : Effect.fail(
+      new RuleViolated({ rule: "ReservedEvent", detail: `${what} belongs to ${owner}: use its endpoints` })
+    )
 
 /**
  * A read of the store; that it is away is for the problem layer to say.
@@ -125,6 +153,15 @@ export const asked = <A, R>(
   )
 
 /**
+ * The stream that tells what was said of a stream. It may be longer than ids of streams that are written to by hand.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const aboutStream = (stream: Fact.StreamId): Fact.StreamId =>
+  Fact.StreamId.make(`$stream-${stream}`, { disableChecks: true })
+
+/**
  * Makes what reads only the caller's own facts, and names moments.
  *
  * @category constructors
@@ -144,6 +181,12 @@ export const make = Effect.gen(function*() {
     return facts.length > 0 ? facts : yield* unknown(id)
   })
 
+  /** The last `count` facts up to a position: those of one append stand next to each other. */
+  const upTo = Effect.fnUntraced(function*(position: Fact.Position, count: number) {
+    const after = Fact.Position.make(position - BigInt(count))
+    return yield* answered(store.readLog({ after, limit: count }))
+  })
+
   /** A position as the moment it is. A time that was asked about is that moment, though nothing was recorded at it. */
   const moment = Effect.fnUntraced(function*(position: Fact.Position, knownAt?: KnownAt) {
     if (knownAt !== undefined && "time" in knownAt) return { knownAt: knownAt.time, knownAtPosition: position }
@@ -153,7 +196,7 @@ export const make = Effect.gen(function*() {
     return { knownAt: last?.recordedAt ?? null, knownAtPosition: position }
   })
 
-  return { fact, chain, moment }
+  return { fact, chain, upTo, moment }
 })
 
 const unknown = (id: Fact.EventId) => new NotFound({ detail: `There is no event ${id}`, reason: "unknown" })

@@ -73,6 +73,27 @@ layer(layerServer(), { excludeTestServices: true })("questions on two time axes 
       assert.deepStrictEqual(yield* ask(`${q}&minPosition=${belief.position}`), [2, 3, 10])
     }))
 
+  it.effect("metadata must be equal, key by key, whatever else there is", () =>
+    Effect.gen(function*() {
+      const first = yield* append("meta-1", 1, { metadata: { region: "eu", tags: ["a", { b: 1 }], n: 1.5 } })
+      yield* append("meta-1", 2, { metadata: { region: "us", tags: [] } })
+      yield* append("meta-2", 3, { metadata: { region: "eu" } })
+      yield* append("meta-2", 4)
+      const by = (metadata: unknown, more = "") => {
+        const text = typeof metadata === "string" ? metadata : JSON.stringify(metadata)
+        return ask(`category=meta&metadata=${encodeURIComponent(text)}${more}`)
+      }
+      assert.deepStrictEqual(yield* by({ region: "eu" }), [1, 3])
+      assert.deepStrictEqual(yield* by({ region: "eu", n: 1.5 }), [1])
+      assert.deepStrictEqual(yield* by({ tags: ["a", { b: 1 }] }), [1])
+      assert.deepStrictEqual(yield* by({ tags: [{ b: 1 }, "a"] }), [])
+      assert.deepStrictEqual(yield* by("{\"n\": 15e-1}", "&streamId=meta-1"), [1])
+      assert.deepStrictEqual(yield* by({ region: null }), [])
+      yield* correct(first.eventId, 10, { metadata: { region: "asia" } })
+      assert.deepStrictEqual(yield* by({ region: "eu" }), [3])
+      assert.deepStrictEqual(yield* by({ region: "eu" }, "&revisions=all"), [1, 3])
+    }))
+
   it.effect("valid at a moment and valid during a period: a period ends before its end", () =>
     Effect.gen(function*() {
       yield* append("valid-1", 1, { validFrom: day(5), validTo: day(10) })
@@ -226,7 +247,7 @@ layer(layerServer(), { excludeTestServices: true })("questions on two time axes 
       const { eventStores } = yield* Client.make({ baseUrl: url, apiKey: Redacted.make(keys.corrector) })
       const place = { setup: "default", store: "default" }
       const streamId = Fact.streamId("client", "1")
-      const first = yield* append(streamId, 1)
+      const first = yield* append(streamId, 1, { metadata: { till: 3 } })
       const revised = yield* eventStores.correct({
         params: { ...place, id: first.eventId },
         headers: {},
@@ -238,6 +259,7 @@ layer(layerServer(), { excludeTestServices: true })("questions on two time axes 
         query: {
           streamId,
           eventType: ["price.*", "price"],
+          metadata: { till: 3 },
           knownAt: { position: revised.headers["strata-position"] },
           sort: "validity,desc"
         }
@@ -267,10 +289,15 @@ layer(layerServer(), { excludeTestServices: true })("questions on two time axes 
         [`/events?validAt=${day(1)}&fromTime=${day(1)}`, "fromTime"],
         ["/events?minVersion=3&maxVersion=2", "maxVersion"],
         ["/events?minVersion=0", "minVersion"],
-        ["/events?eventType=", "eventType.0"],
-        ["/events?eventType=a,,b", "eventType.0"],
+        ["/events?eventType=", "eventType[0]"],
+        ["/events?eventType=a,,b", "eventType[0]"],
         ["/events?streamId=nocategory", "streamId"],
         ["/events?correlationId=%00", "correlationId"],
+        ["/events?metadata=region", "metadata"],
+        ["/events?metadata=[1]", "metadata"],
+        ["/events?metadata={}", "metadata"],
+        ["/events?metadata={%22a%22:%22%5Cu0000%22}", "metadata"],
+        [`/events?metadata={${Array.from({ length: 17 }, (_, n) => `%22${n}%22:1`).join()}}`, "metadata"],
         ["/events?sort=name", "sort"],
         ["/events?revisions=some", "revisions"],
         ["/events?limit=501", "limit"],

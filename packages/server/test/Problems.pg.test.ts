@@ -1,4 +1,5 @@
 import { assert, layer } from "@effect/vitest"
+import { openApi } from "@strata/http-api/Api"
 import * as Effect from "effect/Effect"
 import type * as HttpMethod from "effect/http/HttpMethod"
 import * as NodeNet from "node:net"
@@ -68,9 +69,9 @@ const bad: ReadonlyArray<Bad> = [
     c,
     { participants: [{ userId: 7, role: "CUSTOMER" }] },
     400,
-    "body.participants.0.userId"
+    "body.participants[0].userId"
   ),
-  post("an unknown role", c, { participants: [{ userId: "a", role: "KING" }] }, 400, "body.participants.0.role"),
+  post("an unknown role", c, { participants: [{ userId: "a", role: "KING" }] }, 400, "body.participants[0].role"),
   post("an empty id", c, { ...conversation("x"), conversationId: "" }, 400, "body.conversationId"),
   post(
     "an id that is too long",
@@ -232,6 +233,33 @@ layer(layerServer(), { excludeTestServices: true })("problems", (it) => {
         if (issue !== undefined) wrong.push(`${one.name}: ${issue} ${answer.text.slice(0, 300)}`)
       }
       assert.deepStrictEqual(wrong, [])
+    }))
+
+  it.effect("a query parameter that an endpoint does not have is refused by every endpoint, and named", () =>
+    Effect.gen(function*() {
+      const { send } = yield* TestServer
+      const wrong: Array<string> = []
+      for (const [path, item] of Object.entries(openApi().paths)) {
+        const id = path.includes("/events/") ? "018f2c5e-0000-7000-8000-000000000001" : "account-1"
+        for (const method of ["GET", "POST", "PUT", "PATCH", "DELETE"] as const) {
+          if (item[method.toLowerCase() as "get"] === undefined) continue
+          const asked = { headers: { traceparent }, ...(method === "GET" ? {} : { body: {} }) }
+          const answer = yield* send(method, `${path.replaceAll(/\{\w+\}/g, id)}?limti=3&x[]=1`, asked)
+          const named = answer.json?.errors?.map((error: { path: string }) => error.path).join() ?? ""
+          if (answer.status !== 400 || !named.startsWith("query.limti,query.x[]")) {
+            wrong.push(`${method} ${path} ${answer.status} ${named}`)
+          }
+        }
+      }
+      assert.deepStrictEqual(wrong, [])
+      const problem = yield* send("GET", `${c}?participant=ada&partcipant=bob`, { headers: { traceparent } })
+      assertProblem(problem, 400, c)
+      assert.deepStrictEqual(problem.json.errors, [
+        { path: "query.partcipant", message: "The endpoint has no such parameter" }
+      ])
+      const bare = yield* send("GET", "/health/live?a=1&b=2", { headers: { traceparent } })
+      assertProblem(bare, 400, "/health/live")
+      assert.deepStrictEqual(bare.json.errors.map((error: { path: string }) => error.path), ["query.a", "query.b"])
     }))
 
   it.effect("the rule that was violated is named", () =>

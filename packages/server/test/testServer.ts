@@ -53,6 +53,7 @@ export const settings: Settings = {
   shutdownTimeout: Duration.seconds(5),
   maxBodySize: ByteSize.fromInputUnsafe("1 MiB"),
   minPositionTimeout: Duration.millis(300),
+  heartbeatInterval: Duration.seconds(15),
   telemetry: false
 }
 
