@@ -111,7 +111,7 @@ export interface StreamCatalog {
   /** None when there are neither facts nor anything said of it. */
   readonly get: (stream: StreamId) => Effect.Effect<Option.Option<StreamInfo>, EventStoreError>
   readonly list: (options?: ListStreams) => Effect.Effect<ReadonlyArray<StreamInfo>, EventStoreError>
-  /** Every category by name. The counts are kept, not counted. */
+  /** Every category by name. Counts all of the tenant's facts: `CategoryCounts` of `@strata/projections` keeps them counted. */
   readonly categories: Effect.Effect<ReadonlyArray<CategoryInfo>, EventStoreError>
   /** Replaces the metadata; a stream need not have facts yet. */
   readonly setMetadata: (

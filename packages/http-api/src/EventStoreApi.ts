@@ -195,8 +195,10 @@ const reads = HttpApiGroup.make("eventStores").add(
   }).annotateMerge(OpenApi.annotations({
     summary: "Follow the log",
     description: "Server-Sent Events: every row after a position, in the order recorded, first what is there and then "
-      + "each as it is recorded. The id of a message is the position of its event. A quiet stream gives signs of life: "
-      + "comments that move the last event id past what the filter left out. It ends when the server stops."
+      + "each as it is recorded. `after=0` begins with the first event, without `after` the feed begins with what comes "
+      + "next; the header `Last-Event-ID` goes before it. The id of a message is the position of its event. A quiet feed "
+      + "gives signs of life: comments that move the last event id past what the filter left out. It ends when the "
+      + "server stops."
   })),
   HttpApiEndpoint.get("event", "/events/:id", {
     params: ofEvent,

@@ -1,6 +1,6 @@
 /**
  * Makes the generated OpenAPI document readable: components have the names of their schemas, query parameters the types
- * their text stands for, and times say what they are.
+ * their text stands for, times say what they are, and there is nothing that only Effect's own client understands.
  *
  * @since 0.1.0
  */
@@ -17,6 +17,9 @@ import type * as Schema from "effect/Schema"
 export const readable = (document: Schema.JsonObject): Schema.JsonObject => rewrite(document, namesOf(document))
 
 const prefix = "#/components/schemas/"
+
+/** How Effect's own client reads a stream that breaks off, which no other one does. */
+const ofEffect = "x-effect-stream"
 
 const timestamp = {
   type: "string",
@@ -54,7 +57,7 @@ const isJsonObject = (value: Schema.Json | undefined): value is Schema.JsonObjec
 
 const rewrite = (value: Schema.JsonObject, names: ReadonlyMap<string, string>): Schema.JsonObject =>
   Object.fromEntries(
-    Object.entries(value).map(([key, inner]) => {
+    Object.entries(value).filter(([key]) => key !== ofEffect).map(([key, inner]) => {
       const name = names.get(key) ?? key
       if (key === "TimestampEncoded") return [name, timestamp]
       if (key === "$ref" && typeof inner === "string" && inner.startsWith(prefix)) {

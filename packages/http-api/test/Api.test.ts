@@ -8,8 +8,8 @@ import { fileURLToPath } from "node:url"
 const committed = fileURLToPath(new URL("../openapi.json", import.meta.url))
 
 const operations = () =>
-  Object.entries(openApi().paths).flatMap(([path, { get, post }]) =>
-    [get, post].flatMap((operation) => operation === undefined ? [] : [{ path, ...operation }])
+  Object.entries(openApi().paths).flatMap(([path, { get, post, put }]) =>
+    [get, post, put].flatMap((operation) => operation === undefined ? [] : [{ path, ...operation }])
   )
 
 describe("the contract", () => {
