@@ -128,8 +128,11 @@ create function append_fact(
 set enable_seqscan = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
+set strata.tenant = ''
 as $$
 declare
+  -- Only this tenant's rows are there until the function returns and the caller's scope is back; see 0005_tenants.sql.
+  scope constant text := set_config('strata.tenant', _tenant, true);
   found_stream bigint;
   closed boolean;
   seen boolean;
@@ -225,8 +228,10 @@ create function append_facts(
 set enable_seqscan = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
+set strata.tenant = ''
 as $$
 declare
+  scope constant text := set_config('strata.tenant', _tenant, true);
   slices constant integer := cardinality(_slice_append);
   appends constant integer := _slice_append[slices];
   head_before bigint;

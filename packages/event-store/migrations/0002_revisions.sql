@@ -39,8 +39,10 @@ create function revise_fact(
 set enable_seqscan = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
+set strata.tenant = ''
 as $$
 declare
+  scope constant text := set_config('strata.tenant', _tenant, true);
   head_before bigint;
   named fact;
   last fact;
@@ -118,6 +120,9 @@ $$;
 create function position_at(_store integer, _time timestamptz) returns bigint language plpgsql
 set enable_seqscan = off
 set enable_bitmapscan = off
+-- Recorded times belong to the log, which all tenants share.
+set strata.tenant = ''
+set strata.all_tenants = 'on'
 as $$
 declare
   last_at timestamptz;

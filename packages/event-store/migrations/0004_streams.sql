@@ -22,8 +22,10 @@ create function describe_stream(
 set enable_seqscan = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
+set strata.tenant = ''
 as $$
 declare
+  scope constant text := set_config('strata.tenant', _tenant, true);
   about constant text := '$stream-' || _stream;
   number bigint;
   place integer;

@@ -4,7 +4,8 @@
  * **Details**
  *
  * Every statement names whose rows it may see before it looks at any: `set_config` comes first because the rest is lateral
- * to it, and lasts until the transaction ends. Row-level security compares with it; see migrations/0005_tenants.sql.
+ * to it, and lasts until the transaction ends or the next statement names another scope. Row-level security compares
+ * with it; see migrations/0005_tenants.sql.
  *
  * @since 0.1.0
  */
@@ -42,7 +43,9 @@ export const make = (sql: Sql, storeId: number) => {
   // Served by the primary key of fact; at most `limit` rows, each with one look at its stream.
   const log = (after: Position, limit: number) =>
     facts(sql`
-      select f.* from (select set_config('strata.all_tenants', 'on', true)) as scope(every), lateral (
+      select f.* from (
+        select set_config('strata.tenant', '', true), set_config('strata.all_tenants', 'on', true)
+      ) as scope(tenant, every), lateral (
         select ${columns}, ${streamId} from fact
         where store = ${storeId} and position > ${Pg.bigint(after)} and scope.every is not null
         order by position
