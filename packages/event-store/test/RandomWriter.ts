@@ -21,8 +21,12 @@ const maybe = <A, E, R>(part: number, value: Effect.Effect<A, E, R>) =>
 /** Half of the writers ask for one tenant, half for another. */
 export const tenantOf = (writer: number): string => writer % 2 === 0 ? "acme" : "default"
 
+/** How many of a hundred questions are appends, and takings of a seat; the others are revisions. */
+export const evenly = { appends: 35, takings: 25 }
+export const mostlyRevisions = { appends: 10, takings: 5 }
+
 /** The next thing to ask. Writers of two tenants give the same ids to what they write. */
-export const make = (writer: number) => {
+export const make = (writer: number, { appends, takings } = evenly) => {
   let count = 0
   const nextId = () => {
     const ids = [Math.ceil(writer / 2), ++count].map((n) => n.toString(16))
@@ -110,9 +114,9 @@ export const make = (writer: number) => {
   })
 
   return Effect.gen(function*() {
-    const draw = yield* Random.next
-    if (draw < 0.1 && asked.length > 0) return yield* again
-    const next = yield* draw < 0.35 ? append : draw < 0.6 ? take : revise
+    if (asked.length > 0 && (yield* chance(0.1))) return yield* again
+    const draw = yield* below(100)
+    const next = yield* draw < appends ? append : draw < appends + takings ? take : revise
     asked.push(next)
     return next
   })

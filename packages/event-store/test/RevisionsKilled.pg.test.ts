@@ -109,7 +109,8 @@ layer(Services, { excludeTestServices: true })("a server that is killed while it
     "loses no revision that was acknowledged, writes none twice, and forks no chain",
     () =>
       Effect.gen(function*() {
-        const server = yield* PrivatePostgres.make()
+        // Nobody but a commit itself writes to the disk what was committed.
+        const server = yield* PrivatePostgres.make({ settings: { wal_writer_delay: "10s" } })
         const patience = Schedule.max([Schedule.spaced("20 millis"), Schedule.during("30 seconds")])
         /** Pools and stores as of two processes. */
         const opened = EventStorePostgres.layer({ retry: patience }).pipe(
@@ -121,7 +122,7 @@ layer(Services, { excludeTestServices: true })("a server that is killed while it
         const writing = { on: true }
         const write = (writer: number) =>
           Effect.suspend(() => {
-            const next = RandomWriter.make(writer)
+            const next = RandomWriter.make(writer, RandomWriter.mostlyRevisions)
             return Effect.gen(function*() {
               while (writing.on) attempts.push(yield* attempt(yield* next, patience))
             })
