@@ -12,6 +12,7 @@ import type * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
 import type * as Path from "effect/Path"
 import * as Predicate from "effect/Predicate"
+import type { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 
@@ -124,7 +125,7 @@ export interface Suite {
   readonly open: (options: {
     /** Less data, shorter rounds. */
     readonly quick: boolean
-  }) => Effect.Effect<OpenSuite, BenchmarkError, FileSystem.FileSystem | Path.Path | Scope.Scope>
+  }) => Effect.Effect<OpenSuite, BenchmarkError, ChildProcessSpawner | FileSystem.FileSystem | Path.Path | Scope.Scope>
 }
 
 // --------------------------------------------------------------------------------------------------------- errors

@@ -13,6 +13,7 @@ import * as Schema from "effect/Schema"
 import { judgeEventIds, judgeKey, refuseOutsideTransaction } from "./AppendJudgement.ts"
 import * as Belief from "./Belief.ts"
 import { CurrentTenant } from "./CurrentTenant.ts"
+import * as EventIds from "./EventIds.ts"
 import {
   type Append,
   type AppendCondition,
@@ -142,7 +143,7 @@ export const make = Effect.fnUntraced(function*(
   })
 
   const append = Effect.fn("EventStore.append")(function*(append: Append) {
-    const prepared = yield* Effect.provideService(PreparedAppend.prepare(append), SecureRandom.SecureRandom, random)
+    const prepared = yield* PreparedAppend.prepare(append, random)
     const now = yield* Timestamp.now
     // From here to the write nothing yields, so no other append comes between.
     return yield* Effect.flatMap(
@@ -325,7 +326,7 @@ export const make = Effect.fnUntraced(function*(
  * @since 0.1.0
  */
 export const layer = (options?: { readonly name?: string | undefined }): Layer.Layer<EventStore> =>
-  Layer.effect(EventStore, make(options)).pipe(Layer.provide(SecureRandom.layerWebCrypto))
+  Layer.effect(EventStore, make(options)).pipe(Layer.provide(EventIds.layerRandom))
 
 const accepts = (expected: ExpectedVersion, actual: number): boolean => {
   switch (expected) {

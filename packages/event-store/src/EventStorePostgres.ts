@@ -21,7 +21,9 @@ import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import { judgeEventIds, judgeKey, refuseInTransaction, refuseOutsideTransaction } from "./AppendJudgement.ts"
+import * as AppendStatement from "./AppendStatement.ts"
 import { CurrentTenant } from "./CurrentTenant.ts"
+import * as EventIds from "./EventIds.ts"
 import {
   type Append,
   type Appended,
@@ -41,6 +43,7 @@ import * as LogHead from "./LogHead.ts"
 import * as PreparedAppend from "./PreparedAppend.ts"
 import * as PreparedRevision from "./PreparedRevision.ts"
 import type { Revision } from "./Revision.ts"
+import * as Spans from "./Spans.ts"
 import { StreamClosed } from "./StreamCatalog.ts"
 import * as Streams from "./StreamsPostgres.ts"
 import * as Subscription from "./Subscription.ts"
@@ -87,7 +90,7 @@ export const make = Effect.fnUntraced(function*(
     statement.pipe(
       Effect.retry({
         schedule: retry,
-        while: (error) => Effect.map(postgres.inTransaction, (within) => !within && GroupAppend.isRepeatable(error))
+        while: (error) => Effect.map(postgres.inTransaction, (within) => !within && AppendStatement.isRepeatable(error))
       }),
       Effect.mapError((cause) => new EventStoreError({ reason: new StoreUnavailable({ operation, cause }) }))
     )
@@ -188,7 +191,7 @@ export const make = Effect.fnUntraced(function*(
   /** Something of the append was there before: the stored content tells whether it is the same append again. */
   const judge = (
     prepared: PreparedAppend.PreparedAppend,
-    outcome: GroupAppend.Outcome
+    outcome: AppendStatement.Outcome
   ): Effect.Effect<Appended, EventStoreError> => {
     switch (outcome._tag) {
       case "Written":
@@ -211,15 +214,18 @@ export const make = Effect.fnUntraced(function*(
     }
   }
 
-  const prepare = (append: Append) =>
-    Effect.provideService(PreparedAppend.prepare(append), SecureRandom.SecureRandom, random)
-
-  const append = Effect.fn("EventStore.append")(function*(append: Append) {
-    if (yield* postgres.inTransaction) return yield* refuseInTransaction
-    const prepared = yield* prepare(append)
-    yield* Effect.annotateCurrentSpan({ "strata.store": name, "strata.facts": prepared.facts.length })
-    return yield* judge(prepared, yield* group.append(prepared))
-  })
+  const append = (append: Append) =>
+    Spans.traced(
+      Effect.flatMap(postgres.inTransaction, (inTransaction) =>
+        inTransaction
+          ? refuseInTransaction
+          : Effect.flatMap(
+            PreparedAppend.prepare(append, random),
+            (prepared) => Effect.flatMap(group.append(prepared), (outcome) => judge(prepared, outcome))
+          )),
+      "EventStore.append",
+      () => ({ attributes: { "strata.store": name, "strata.facts": append.facts.length } })
+    )
 
   const prepareRevision = (revision: Revision) =>
     Effect.provideService(PreparedRevision.prepare(revision), SecureRandom.SecureRandom, random)
@@ -257,7 +263,7 @@ export const make = Effect.fnUntraced(function*(
 
   const appendInTransaction = Effect.fn("EventStore.appendInTransaction")(function*(append: Append) {
     if (!(yield* postgres.inTransaction)) return yield* refuseOutsideTransaction
-    const prepared = yield* prepare(append)
+    const prepared = yield* PreparedAppend.prepare(append, random)
     return yield* atCommit(Effect.flatMap(group.write(prepared), (outcome) => judge(prepared, outcome)))
   })
 
@@ -359,7 +365,7 @@ export const make = Effect.fnUntraced(function*(
  * @since 0.1.0
  */
 export const layer = (options?: Options): Layer.Layer<EventStore, EventStoreError, Postgres> =>
-  Layer.effect(EventStore, make(options)).pipe(Layer.provide(SecureRandom.layerWebCrypto))
+  Layer.effect(EventStore, make(options)).pipe(Layer.provide(EventIds.layerRandom))
 
 // Found by its unique name; made when it is not there.
 const openStore = Effect.fnUntraced(function*(sql: Postgres["Service"]["sql"], name: string) {

@@ -4,10 +4,13 @@
  * @since 0.1.0
  */
 import type * as Timestamp from "@strata/postgres/Timestamp"
-import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Arr from "effect/Array"
+import * as Context from "effect/Context"
+import type * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as Tracer from "effect/Tracer"
 import { typePattern } from "./Belief.ts"
 import { CurrentTenant } from "./CurrentTenant.ts"
 import {
@@ -94,15 +97,38 @@ export interface PreparedAppend {
  * @category constructors
  * @since 0.1.0
  */
-export const prepare = Effect.fnUntraced(function*(
-  append: Append
-): Effect.fn.Return<PreparedAppend, EventStoreError, SecureRandom.SecureRandom> {
-  const problem = findProblem(append)
-  if (problem !== undefined) return yield* new EventStoreError({ reason: problem })
+export const prepare = (
+  append: Append,
+  random: SecureRandom.SecureRandom["Service"]
+): Effect.Effect<PreparedAppend, EventStoreError> =>
+  Effect.withFiber((fiber) => {
+    const tenant = Context.get(fiber.context, CurrentTenant)
+    const problem = isLabel(tenant) ? findProblem(append) : invalid("tenant", labelExpected)
+    if (problem !== undefined) return Effect.fail(new EventStoreError({ reason: problem }))
+    const traceparent = traceparentOf(Context.getOrUndefined(fiber.context, Tracer.ParentSpan))
+    return Effect.flatMap(
+      newEventIds(append, random),
+      (eventIds) => Effect.fromResult(fill(append, eventIds, tenant, traceparent))
+    )
+  })
 
-  const random = yield* SecureRandom.SecureRandom
-  const tenant = yield* currentTenant
-  const traceparent = yield* currentTraceparent
+/** One for each fact that brings none. */
+const newEventIds = (
+  { facts }: Append,
+  random: SecureRandom.SecureRandom["Service"]
+): Effect.Effect<ReadonlyArray<string>> => {
+  const missing = facts.filter(({ eventId }) => eventId === undefined)
+  return missing.length === 1
+    ? Effect.map(random.uuidV7(), Arr.of)
+    : Effect.forEach(missing, () => random.uuidV7())
+}
+
+const fill = (
+  append: Append,
+  eventIds: ReadonlyArray<string>,
+  tenant: string,
+  traceparent: string | null
+): Result.Result<PreparedAppend, EventStoreError> => {
   const slices: Array<Slice> = []
   const sliceByStream = new Map<string, number>()
   const sliceOf = (stream: StreamId): number => {
@@ -116,17 +142,18 @@ export const prepare = Effect.fnUntraced(function*(
 
   const facts: Array<PreparedFact> = []
   let size = 0
+  let nextId = 0
   let firstId: EventId | undefined
   for (const [index, fact] of append.facts.entries()) {
-    const data = yield* jsonText(fact.data, `facts[${index}].data`)
-    const metadata = fact.metadata === undefined
-      ? null
-      : yield* jsonbText(fact.metadata, `facts[${index}].metadata`)
-    const eventId = fact.eventId ?? EventId.make(yield* random.uuidV7())
+    const data = toJson(fact.data, `facts[${index}].data`)
+    if (Result.isFailure(data)) return Result.fail(data.failure)
+    const metadata = fact.metadata === undefined ? undefined : toJsonb(fact.metadata, `facts[${index}].metadata`)
+    if (metadata !== undefined && Result.isFailure(metadata)) return Result.fail(metadata.failure)
+    const eventId = fact.eventId ?? EventId.make(eventIds[nextId++]!, { disableChecks: true })
     firstId ??= eventId
-    const slice = sliceOf(fact.stream)
-    size += data.length + (metadata?.length ?? 0)
     const correlationId = fact.correlationId ?? firstId
+    const slice = sliceOf(fact.stream)
+    size += data.success.length + (metadata?.success.length ?? 0)
     facts.push({
       slice,
       ordinal: ++slices[slice]!.count,
@@ -134,8 +161,8 @@ export const prepare = Effect.fnUntraced(function*(
       eventId,
       type: fact.type,
       schemaVersion: fact.schemaVersion ?? 1,
-      data,
-      metadata,
+      data: data.success,
+      metadata: metadata?.success ?? null,
       correlationId: correlationId === eventId ? null : correlationId,
       causationId: fact.causationId ?? null,
       validFrom: fact.validFrom ?? null,
@@ -144,24 +171,24 @@ export const prepare = Effect.fnUntraced(function*(
   }
   for (const stream of Object.keys(append.expect ?? {})) sliceOf(StreamId.make(stream))
 
-  return {
+  const { condition, idempotency } = append
+  const filters = condition === undefined ? undefined : toJsonb(condition.noneOf.map(toFilterRow), "condition")
+  if (filters !== undefined && Result.isFailure(filters)) return Result.fail(filters.failure)
+  const answer = idempotency === undefined ? undefined : toJson(idempotency.answer, "idempotency.answer")
+  if (answer !== undefined && Result.isFailure(answer)) return Result.fail(answer.failure)
+  return Result.succeed({
     slices,
     facts,
     tenant,
     actor: append.actor ?? null,
     traceparent,
-    condition: append.condition === undefined
+    condition: condition === undefined || filters === undefined
       ? null
-      : {
-        after: append.condition.after,
-        filters: yield* jsonbText(append.condition.noneOf.map(toFilterRow), "condition")
-      },
-    idempotency: append.idempotency === undefined
-      ? null
-      : { ...append.idempotency, answer: yield* jsonText(append.idempotency.answer, "idempotency.answer") },
+      : { after: condition.after, filters: filters.success },
+    idempotency: idempotency === undefined || answer === undefined ? null : { ...idempotency, answer: answer.success },
     size
-  }
-})
+  })
+}
 
 /**
  * The tenant the fiber runs for.
@@ -179,10 +206,12 @@ export const currentTenant: Effect.Effect<string, EventStoreError> = Effect.susp
  * @category getters
  * @since 0.1.0
  */
-export const currentTraceparent: Effect.Effect<string | null> = Effect.match(Effect.currentSpan, {
-  onFailure: () => null,
-  onSuccess: (span) => `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
-})
+export const currentTraceparent: Effect.Effect<string | null> = Effect.withFiberSucceed((fiber) =>
+  traceparentOf(Context.getOrUndefined(fiber.context, Tracer.ParentSpan))
+)
+
+const traceparentOf = (span: Tracer.AnySpan | undefined): string | null =>
+  span === undefined ? null : `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
 
 /** A filter as append_facts reads it. */
 const toFilterRow = (filter: FactFilter) => ({
@@ -312,17 +341,16 @@ const encodeJson = Schema.encodeUnknownResult(Schema.fromJsonString(Schema.Unkno
  * @category formatting
  * @since 0.1.0
  */
-export const jsonText = (value: unknown, path: string): Effect.Effect<string, EventStoreError> => {
-  const text = encodeJson(value)
-  if (Result.isFailure(text) || text.success === undefined) return Effect.fail(refusal(path, "not JSON"))
-  if (text.success.length > limits.json) {
-    return Effect.fail(refusal(path, `longer than ${limits.json} characters as JSON`))
-  }
-  return Effect.succeed(text.success)
-}
+export const jsonText = (value: unknown, path: string): Effect.Effect<string, EventStoreError> =>
+  Effect.fromResult(toJson(value, path))
 
-/** What `jsonb` cannot hold and `JSON.stringify` writes as an escape: NUL and lone surrogates. */
-const notInJsonb = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/
+const toJson = (value: unknown, path: string): Result.Result<string, EventStoreError> => {
+  const text = encodeJson(value)
+  if (Result.isFailure(text) || text.success === undefined) return Result.fail(refusal(path, "not JSON"))
+  return text.success.length > limits.json
+    ? Result.fail(refusal(path, `longer than ${limits.json} characters as JSON`))
+    : Result.succeed(text.success)
+}
 
 /**
  * A value as JSON text that `jsonb` can hold.
@@ -331,10 +359,16 @@ const notInJsonb = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/
  * @since 0.1.0
  */
 export const jsonbText = (value: unknown, path: string): Effect.Effect<string, EventStoreError> =>
-  Effect.filterOrFail(
-    jsonText(value, path),
-    (text) => !notInJsonb.test(text),
+  Effect.fromResult(toJsonb(value, path))
+
+const toJsonb = (value: unknown, path: string): Result.Result<string, EventStoreError> =>
+  Result.filterOrFail(
+    toJson(value, path),
+    (text) => !text.includes("\\u") || !notInJsonb.test(text),
     () => refusal(path, "holds NUL or half of a surrogate pair")
   )
+
+/** What `jsonb` cannot hold and `JSON.stringify` writes as an escape: NUL and lone surrogates. */
+const notInJsonb = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/
 
 const refusal = (path: string, message: string) => new EventStoreError({ reason: invalid(path, message) })

@@ -7,8 +7,12 @@ import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
+import * as ChildProcess from "effect/process/ChildProcess"
+import { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
+import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
+import { fileURLToPath } from "node:url"
 import * as Callers from "../Callers.ts"
 import { type BenchmarkError, failure, type Lane, type Suite, type Work } from "../Suite.ts"
 import * as EmmettSystem from "./EmmettSystem.ts"
@@ -74,14 +78,16 @@ type Systems = Effect.Success<ReturnType<typeof openSystems>>
 const works = Effect.fnUntraced(function*(server: Server.Server, systems: Systems, size: Sizes) {
   const { emmett, messageDb, plain, strata } = systems
   const before = server.checkpoint
+  const spawner = yield* ChildProcessSpawner
   // Made when the first work asks for it, and kept for the others.
   const scope = yield* Effect.scope
   const large = yield* Effect.cached(
     Effect.gen(function*() {
-      const store = yield* Effect.flatMap(server.createDatabase("strata_large"), StrataSystem.make)
+      const url = yield* server.createDatabase("strata_large")
+      const store = yield* StrataSystem.make(url)
       yield* StrataFill.fill(store.sql, size.large)
       yield* server.checkpoint
-      return store
+      return { ...store, url }
     }).pipe(Effect.provideService(Scope.Scope, scope))
   )
 
@@ -153,7 +159,7 @@ const works = Effect.fnUntraced(function*(server: Server.Server, systems: System
   const memory: Work = {
     name: "memory",
     rounds: 1,
-    lanes: Effect.map(large, (store) => [residentMemory(store, size.large)])
+    lanes: Effect.map(large, ({ url }) => [residentMemory(spawner, url, size.large)])
   }
 
   const growth: Work = {
@@ -234,12 +240,24 @@ const knownAtLanes = Effect.fnUntraced(function*(store: StrataSystem.StrataSyste
   ]
 })
 
-/** This process's memory while a subscription reads the whole log: the mean of the second tenth, and of the last one. */
-const residentMemory = (store: StrataSystem.StrataSystem, facts: number): Lane => ({
-  system: store.name,
+/** The memory of a process that does nothing but read the whole log: the mean of the second tenth, and of the last one. */
+const residentMemory = (
+  spawner: ChildProcessSpawner["Service"],
+  url: Redacted.Redacted,
+  facts: number
+): Lane => ({
+  system: "Strata",
   run: Effect.fnUntraced(function*(_, watch) {
-    const samples: Array<number> = []
-    yield* watch(store.catchUp(BigInt(facts), () => samples.push(process.memoryUsage.rss())))
+    const program = fileURLToPath(new URL("./catchUpMemory.ts", import.meta.url))
+    const child = ChildProcess.make(process.execPath, ["--conditions=strata:source", program, String(facts)], {
+      env: { STRATA_BENCH_URL: url },
+      extendEnv: true,
+      stderr: "inherit"
+    })
+    const samples = yield* watch(spawner.lines(child)).pipe(
+      Effect.map((lines) => lines.map(Number)),
+      Effect.mapError(failure("Reading the log in another process"))
+    )
     const tenth = Math.floor(samples.length / 10)
     const mean = (part: ReadonlyArray<number>) => part.reduce((sum, value) => sum + value, 0) / part.length
     return [

@@ -10,9 +10,9 @@ import type { Fact } from "@strata/event-store/Fact"
 import * as Migrations from "@strata/postgres/Migrations"
 import * as Postgres from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
+import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
-import * as Crypto from "node:crypto"
 import { BenchmarkError, failure } from "../Suite.ts"
 import * as Server from "./Server.ts"
 import { auditOf } from "./StrataSystem.ts"
@@ -82,7 +82,7 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
   const appendMany: PlainSystem["appendMany"] = (slices) =>
     Effect.suspend(() => {
       const facts = slices.flatMap(({ facts, stream }) => facts.map((data, index) => ({ stream, data, index })))
-      const ids = facts.map(() => Crypto.randomUUID())
+      const ids = facts.map(() => SecureRandom.uuidV7Unsafe())
       const metadata = facts.map(() => Workload.toJson(Workload.metadata))
       return sql<{ position: bigint }>`
         with slice as materialized (
@@ -130,7 +130,7 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
 
   const insertOne: PlainSystem["insertOne"] = (stream, version, data) =>
     Effect.suspend(() => {
-      const id = Crypto.randomUUID()
+      const id = SecureRandom.uuidV7Unsafe()
       return sql`
         insert into fact (
           store, version, position, stream, event_id, schema_version, recorded_at, valid_from, valid_to, tenant, type,

@@ -1,0 +1,286 @@
+/**
+ * The statement that appends: its arguments, and what its answer means for each append.
+ *
+ * @since 0.1.0
+ */
+import type { Postgres } from "@strata/postgres/Postgres"
+import * as Pg from "@strata/postgres/PostgresTypes"
+import * as SqlState from "@strata/postgres/SqlState"
+import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Predicate from "effect/Predicate"
+import type { SqlError } from "effect/sql/SqlError"
+import {
+  type Appended,
+  ConditionFailed,
+  EventStoreError,
+  type ExpectedVersion,
+  InvalidAppend,
+  StoreUnavailable,
+  VersionConflict
+} from "./EventStore.ts"
+import { beginning, Position, type StreamId } from "./Fact.ts"
+import { endsBeforeRecording, type PreparedAppend, type PreparedFact } from "./PreparedAppend.ts"
+
+/**
+ * What became of an append that was neither invalid nor in conflict: it was written, or something of it had been
+ * before, or a stream is closed, which only a look at what is stored can judge.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Outcome =
+  | { readonly _tag: "Written"; readonly appended: Appended }
+  | { readonly _tag: "EventIdsSeen" }
+  | { readonly _tag: "KeySeen" }
+  | { readonly _tag: "StreamClosed"; readonly stream: StreamId }
+
+/**
+ * Writes appends of one tenant to a store, each whole or not at all. One statement and, outside a transaction, one commit.
+ * The store's row is locked until the transaction ends: see migrations/0001_event_store.sql.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  sql: Postgres["Service"]["sql"],
+  storeId: number
+): (appends: ReadonlyArray<PreparedAppend>) => Effect.Effect<ReadonlyArray<Answer>, SqlError> => {
+  const write = (appends: ReadonlyArray<PreparedAppend>): Effect.Effect<ReadonlyArray<Answer>, SqlError> =>
+    Effect.suspend(() => {
+      const [append] = appends
+      if (append !== undefined && appends.length === 1 && isSingle(append)) return writeOne(append)
+      const p = parameters(appends)
+      return Effect.map(
+        sql<BatchRow>`
+          select * from append_facts(
+            ${storeId}::integer, ${Pg.text(p.tenant)}, ${p.streams},
+            ${p.sliceAppend}, ${p.sliceStream}, ${p.sliceExpected}, ${p.sliceCount},
+            ${p.factSlice}, ${p.factOrdinal}, ${p.eventId}, ${p.type}, ${p.schemaVersion},
+            ${p.data}, ${p.metadata}, ${p.correlationId}, ${p.causationId}, ${p.actor},
+            ${p.traceparent}, ${p.validFrom}, ${p.validTo},
+            ${p.keyAppend}, ${p.key}, ${p.keyFingerprint}, ${p.keyAnswer}, ${p.keyLast},
+            ${p.conditionAfter}, ${p.conditionFilters}
+          )`,
+        (rows) => answers(appends, rows[0]!)
+      )
+    })
+
+  /** The same for one fact: half the work where load makes no batches. */
+  const writeOne = (append: PreparedAppend) => {
+    const fact = append.facts[0]!
+    return Effect.map(
+      sql<SingleRow>`
+        select * from append_fact(
+          ${storeId}::integer, ${Pg.text(append.tenant)}, ${Pg.text(fact.stream)},
+          ${Pg.int(expectedCode(append.slices[0]!.expected))}, ${Pg.uuid(fact.eventId)}, ${Pg.text(fact.type)},
+          ${Pg.int(fact.schemaVersion)}, ${Pg.jsonText(fact.data)}, ${Pg.jsonText(fact.metadata ?? "{}")},
+          ${Pg.text(fact.correlationId)}, ${Pg.text(fact.causationId)}, ${Pg.text(append.actor)},
+          ${Pg.text(append.traceparent)}, ${Pg.timestamptz(fact.validFrom)}, ${Pg.timestamptz(fact.validTo)}
+        )`,
+      ([row]) =>
+        answers([append], {
+          outcomes: [row!.outcome],
+          conflicts: [1],
+          actuals: [row!.version],
+          offsets: [row!.position - 1n],
+          bases: [row!.version],
+          blocker: null,
+          at: row!.at
+        })
+    )
+  }
+
+  return write
+}
+
+// ---------------------------------------------------------------------------------------------------- one statement
+
+/** True when append_fact can write it: nothing else than one fact of one stream. */
+const isSingle = ({ condition, facts, idempotency, slices }: PreparedAppend): boolean =>
+  facts.length === 1 && slices.length === 1 && condition === null && idempotency === null
+
+/** What append_fact returns. */
+interface SingleRow {
+  readonly outcome: number
+  readonly version: number
+  readonly position: bigint
+  readonly at: Timestamp.Timestamp
+}
+
+/** What append_facts returns. */
+interface BatchRow {
+  readonly outcomes: ReadonlyArray<number>
+  readonly conflicts: ReadonlyArray<number>
+  readonly actuals: ReadonlyArray<number>
+  readonly offsets: ReadonlyArray<bigint>
+  readonly bases: ReadonlyArray<number>
+  readonly blocker: Position | null
+  readonly at: Timestamp.Timestamp
+}
+
+const expectedCode = (expected: ExpectedVersion): number =>
+  expected === "any" ? -2 : expected === "streamExists" ? -1 : expected === "noStream" ? 0 : expected
+
+/** The arguments of append_facts: appends, slices and facts of the batch, each numbered from 1. */
+const parameters = (appends: ReadonlyArray<PreparedAppend>) => {
+  const streams = new Map<string, number>()
+  const slices = appends.flatMap((append, index) => append.slices.map((slice) => ({ slice, append: index + 1 })))
+  for (const { slice } of slices) if (!streams.has(slice.stream)) streams.set(slice.stream, streams.size + 1)
+  const keys: Array<KeyRow> = []
+  const facts: Array<FactRow> = []
+  let firstSlice = 1
+  for (const [index, append] of appends.entries()) {
+    for (const fact of append.facts) facts.push({ fact, slice: firstSlice + fact.slice, append })
+    if (append.idempotency !== null) {
+      keys.push({ append: index + 1, last: facts.length, record: append.idempotency })
+    }
+    firstSlice += append.slices.length
+  }
+  const { condition, tenant } = appends[0]!
+  return {
+    tenant,
+    streams: Pg.textArray([...streams.keys()]),
+    sliceAppend: Pg.intArray(slices.map(({ append }) => append)),
+    sliceStream: Pg.intArray(slices.map(({ slice }) => streams.get(slice.stream)!)),
+    sliceExpected: Pg.intArray(slices.map(({ slice }) => expectedCode(slice.expected))),
+    sliceCount: Pg.intArray(slices.map(({ slice }) => slice.count)),
+    keyAppend: Pg.intArray(keys.map(({ append }) => append)),
+    key: Pg.textArray(keys.map(({ record }) => record.key)),
+    keyFingerprint: Pg.textArray(keys.map(({ record }) => record.fingerprint)),
+    keyAnswer: Pg.textArray(keys.map(({ record }) => record.answer)),
+    keyLast: Pg.intArray(keys.map(({ last }) => last)),
+    factSlice: Pg.intArray(facts.map(({ slice }) => slice)),
+    factOrdinal: Pg.intArray(facts.map(({ fact }) => fact.ordinal)),
+    eventId: Pg.uuidArray(facts.map(({ fact }) => fact.eventId)),
+    type: Pg.textArray(facts.map(({ fact }) => fact.type)),
+    schemaVersion: Pg.intArray(facts.map(({ fact }) => fact.schemaVersion)),
+    data: Pg.textArray(facts.map(({ fact }) => fact.data)),
+    metadata: Pg.textArray(unlessNull(facts.map(({ fact }) => fact.metadata))),
+    correlationId: Pg.textArray(unlessNull(facts.map(({ fact }) => fact.correlationId))),
+    causationId: Pg.textArray(unlessNull(facts.map(({ fact }) => fact.causationId))),
+    actor: Pg.textArray(unlessNull(facts.map(({ append }) => append.actor))),
+    traceparent: Pg.textArray(unlessNull(facts.map(({ append }) => append.traceparent))),
+    validFrom: Pg.timestamptzArray(unlessNull(facts.map(({ fact }) => fact.validFrom))),
+    validTo: Pg.timestamptzArray(unlessNull(facts.map(({ fact }) => fact.validTo))),
+    conditionAfter: Pg.bigint(condition?.after ?? null),
+    conditionFilters: Pg.jsonText(condition?.filters ?? null)
+  }
+}
+
+/** What is null in every fact goes as an empty array, which costs nothing. */
+const unlessNull = <A>(values: ReadonlyArray<A | null>): ReadonlyArray<A | null> =>
+  values.some((value) => value !== null) ? values : []
+
+interface KeyRow {
+  readonly append: number
+  readonly last: number
+  readonly record: NonNullable<PreparedAppend["idempotency"]>
+}
+
+interface FactRow {
+  readonly append: PreparedAppend
+  readonly slice: number
+  readonly fact: PreparedFact
+}
+
+// -------------------------------------------------------------------------------------------------------- answers
+
+/**
+ * What the statement says of one append.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Answer = Outcome | { readonly _tag: "Refused"; readonly reason: VersionConflict | ConditionFailed }
+
+const answers = (appends: ReadonlyArray<PreparedAppend>, row: BatchRow): ReadonlyArray<Answer> => {
+  let firstSlice = 0
+  let firstFact = 1n
+  return appends.map((append, index): Answer => {
+    const bases = firstSlice
+    const offset = row.offsets[index]! + firstFact
+    firstSlice += append.slices.length
+    firstFact += BigInt(append.facts.length)
+    switch (row.outcomes[index]!) {
+      case 0: {
+        const facts = append.facts.map((fact, place) => ({
+          eventId: fact.eventId,
+          stream: fact.stream,
+          version: row.bases[bases + fact.slice]! + fact.ordinal,
+          position: positionOf(offset + BigInt(place))
+        }))
+        const position = facts[facts.length - 1]!.position
+        return { _tag: "Written", appended: { facts, position, recordedAt: row.at, duplicate: false } }
+      }
+      case 1: {
+        const slice = append.slices[row.conflicts[index]! - 1 - bases]!
+        const actual = row.actuals[index]!
+        return {
+          _tag: "Refused",
+          reason: new VersionConflict({ stream: slice.stream, expected: slice.expected, actual })
+        }
+      }
+      case 2:
+        return { _tag: "EventIdsSeen" }
+      case 3:
+        return { _tag: "KeySeen" }
+      case 5:
+        return { _tag: "StreamClosed", stream: append.slices[row.conflicts[index]! - 1 - bases]!.stream }
+      default: {
+        const after = append.condition?.after ?? beginning
+        return { _tag: "Refused", reason: new ConditionFailed({ after, position: row.blocker ?? after }) }
+      }
+    }
+  })
+}
+
+const positionOf = (value: bigint) => Position.make(value, { disableChecks: true })
+
+/**
+ * An answer as the append's caller gets it.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const toExit = (answer: Answer): Exit.Exit<Outcome, EventStoreError> =>
+  answer._tag === "Refused" ? Exit.fail(new EventStoreError({ reason: answer.reason })) : Exit.succeed(answer)
+
+/**
+ * The store could not be asked.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const unavailable = (operation: string, cause: unknown) =>
+  new EventStoreError({ reason: new StoreUnavailable({ operation, cause }) })
+
+/**
+ * True when a batch may be sent again. That is safe whatever became of it: its event ids tell.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isRepeatable = (error: SqlError): boolean => {
+  const kind = SqlState.classify(error)
+  return kind === "retryable" || kind === "unknown-outcome"
+}
+
+/**
+ * What PostgreSQL refuses for good is the append's fault: a value it cannot hold, or a constraint.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const failureOf = (error: SqlError): EventStoreError => {
+  if (!/^(22|23)/.test(SqlState.codeOf(error) ?? "")) return unavailable("append", error)
+  const { cause } = error.reason
+  const reason = Predicate.hasProperty(cause, "constraint") && cause.constraint === "fact_validity"
+    ? endsBeforeRecording
+    : new InvalidAppend({
+      path: "facts",
+      message: Predicate.hasProperty(cause, "message") ? String(cause.message) : error.message
+    })
+  return new EventStoreError({ reason })
+}
