@@ -133,42 +133,64 @@ as $$
 declare
   -- Only this tenant's rows are there until the function returns and the caller's scope is back; see 0005_tenants.sql.
   scope constant text := set_config('strata.tenant', _tenant, true);
-  found_stream bigint;
   closed boolean;
   seen boolean;
 begin
-  select s.head + 1, greatest(clock_timestamp(), s.head_at + interval '1 microsecond') into "position", at
-  from store s where s.id = _store for no key update;
+  -- Takes the place, and the lock with it, before anything is looked at.
+  update store s set head = s.head + 1, head_at = greatest(clock_timestamp(), s.head_at + interval '1 microsecond')
+  where s.id = _store
+  returning s.head, s.head_at into "position", at;
 
-  -- Served by stream_id, fact_version and fact_event_id. While the table is small, `store = _store` would let the planner
-  -- settle for an index that begins with the store, and keep to it when the table is large: hence `+ 0`.
-  select s.number, s.state <> 'open', exists (select from fact f where f.event_id = _event_id and f.store + 0 = _store and f.tenant = _tenant),
-    (select f.version from fact f where f.stream = s.number order by f.version desc limit 1)
-  into found_stream, closed, seen, "version"
-  from (select) as one left join stream s on s.store = _store and s.tenant = _tenant and s.id = _stream;
-  "version" := coalesce("version", 0);
-  outcome := case
-    when seen then 2
-    when not (_expected = -2 or _expected = "version" or (_expected = -1 and "version" > 0)) then 1
-    when closed then 5
-    else 0
-  end;
-  if outcome > 0 then return; end if;
-
-  if found_stream is null then
-    insert into stream (store, tenant, id) values (_store, _tenant, _stream) returning number into found_stream;
-  end if;
   if coalesce(_valid_to, 'infinity') <= coalesce(_valid_from, at) then
     raise check_violation using message = 'The period would end before it begins', constraint = 'fact_validity';
   end if;
-  insert into fact (
-    store, version, position, stream, event_id, schema_version, recorded_at, valid_from, valid_to, tenant, type, data,
-    metadata, correlation_id, causation_id, actor, traceparent
-  ) values (
-    _store, "version" + 1, "position", found_stream, _event_id, _schema_version, at, coalesce(_valid_from, at),
-    coalesce(_valid_to, 'infinity'), _tenant, _type, _data, _metadata, _correlation_id, _causation_id, _actor, _traceparent
-  );
-  update store s set head = "position", head_at = at where s.id = _store;
+
+  loop
+    -- Judges and writes at once. Served by stream_id, fact_version and fact_event_id. While the table is small,
+    -- `store = _store` would let the planner settle for an index that begins with the store, and keep to it when the table
+    -- is large: hence `+ 0`.
+    insert into fact (
+      store, version, position, stream, event_id, schema_version, recorded_at, valid_from, valid_to, tenant, type, data,
+      metadata, correlation_id, causation_id, actor, traceparent
+    )
+    select
+      _store, s.version + 1, "position", s.number, _event_id, _schema_version, at, coalesce(_valid_from, at),
+      coalesce(_valid_to, 'infinity'), _tenant, _type, _data, _metadata, _correlation_id, _causation_id, _actor, _traceparent
+    from (
+      select
+        stream.number,
+        coalesce((select f.version from fact f where f.stream = stream.number order by f.version desc limit 1), 0) as version
+      from stream
+      where stream.store = _store and stream.tenant = _tenant and stream.id = _stream and stream.state = 'open'
+      offset 0
+    ) as s
+    where (_expected = s.version or _expected = -2 or (_expected = -1 and s.version > 0))
+      and (select true from fact f where f.event_id = _event_id and f.store + 0 = _store and f.tenant = _tenant) is null
+    returning fact.version - 1 into "version";
+    if found then
+      outcome := 0;
+      return;
+    end if;
+
+    -- Refused, or the stream is not there yet.
+    select
+      s.state <> 'open',
+      exists (select from fact f where f.event_id = _event_id and f.store + 0 = _store and f.tenant = _tenant),
+      coalesce((select f.version from fact f where f.stream = s.number order by f.version desc limit 1), 0)
+    into closed, seen, "version"
+    from (select) as one
+    left join stream s on s.store = _store and s.tenant = _tenant and s.id = _stream;
+    outcome := case
+      when seen then 2
+      when not (_expected = -2 or _expected = "version" or (_expected = -1 and "version" > 0)) then 1
+      when closed then 5
+    end;
+    if outcome is not null then
+      update store s set head = s.head - 1 where s.id = _store;
+      return;
+    end if;
+    insert into stream (store, tenant, id) values (_store, _tenant, _stream);
+  end loop;
 end
 $$;
 

@@ -62,6 +62,7 @@ import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as Checkpoints from "./DurableSubscriptionCheckpoints.ts"
 import {
   CheckpointsUnavailable,
@@ -216,7 +217,7 @@ export const run = Effect.fnUntraced(function*<E, R>(
     lease,
     leases: Leases.make(postgres, { subscription: row.id, member: id, label: options.label ?? id, lease }),
     stopTimeout: Duration.fromInputUnsafe(options.stopTimeout ?? "5 seconds"),
-    hints: postgres.wakeups(channelOf(row)),
+    hints: Stream.map(postgres.wakeups(channelOf(row)), () => undefined),
     hint: postgres.wake(channelOf(row)),
     handle: (claim, progress, gate) =>
       Partition.run({

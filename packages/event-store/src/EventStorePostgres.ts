@@ -185,7 +185,8 @@ export const make = Effect.fnUntraced(function*(
 
   // ----------------------------------------------------------------------------------------------------- appends
 
-  const committed = (position: Position) => Effect.andThen(logHead.advance(position), postgres.wake(channel))
+  const committed = (position: Position) =>
+    Effect.andThen(logHead.advance(position), postgres.wake(channel, String(position)))
   const group = yield* GroupAppend.make(postgres, { storeId, retry, committed })
 
   /** Something of the append was there before: the stored content tells whether it is the same append again. */
@@ -320,8 +321,10 @@ export const make = Effect.fnUntraced(function*(
     )
   )
 
-  // Another process's append: the hint says that there is something, the read what.
+  // Another process's append: the hint says that there is something, the read what. One that tells of what is known here,
+  // as this process's own do, is not followed up.
   yield* postgres.wakeups(channel).pipe(
+    Stream.filter((position) => !logHead.knows(position)),
     Stream.mapEffect(() => Effect.flatMap(head, logHead.advance)),
     Stream.catchCause((cause) => Stream.fromEffectDrain(Effect.logDebug("A wake-up could not be followed up", cause))),
     Stream.runDrain,

@@ -20,5 +20,5 @@ export const traced = <A, E>(
 ): Effect.Effect<A, E> =>
   Effect.flatMap(Tracer.Tracer, (tracer) =>
     tracer === Tracer.nativeTracer
-      ? Effect.withTracerEnabled(effect, false)
+      ? effect
       : Effect.withSpan(effect, name, { ...options(), captureStackTrace: false }))

@@ -115,16 +115,17 @@ export class Postgres extends Context.Service<Postgres, {
   readonly beforeCommit: <E>(work: Effect.Effect<void, E>) => Effect.Effect<void>
 
   /**
-   * Wake-ups on a channel: one at once on each (re)connection, and one for each notification or burst of them.
-   * Only a hint: read again after each. Never fails, and reconnects for ever. Channel names have at most 63 bytes.
+   * Wake-ups on a channel: one at once on each (re)connection, and one for each notification or burst of them, with the
+   * text of the last; without text on a connection. Only a hint: read again after each. Never fails, and reconnects for
+   * ever. Channel names have at most 63 bytes.
    */
-  readonly wakeups: (channel: string) => Stream.Stream<void>
+  readonly wakeups: (channel: string) => Stream.Stream<string>
 
   /**
    * Sends a wake-up outside any transaction. Best effort: it never fails and never waits for the database, and calls
-   * within a few milliseconds become one notification.
+   * within a few milliseconds become one notification, with the text of the last.
    */
-  readonly wake: (channel: string) => Effect.Effect<void>
+  readonly wake: (channel: string, text?: string) => Effect.Effect<void>
 }>()("@strata/postgres/Postgres") {}
 
 /**

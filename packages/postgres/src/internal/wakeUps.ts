@@ -40,7 +40,7 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
       const notifications = yield* Effect.flatMap(RcRef.get(connection), (session) => session.listen(channel)).pipe(
         Scope.provide(scope)
       )
-      return Stream.concat(Stream.succeed(undefined), Stream.map(Stream.fromQueue(notifications), () => undefined))
+      return Stream.concat(Stream.succeed(""), Stream.map(Stream.fromQueue(notifications), ({ payload }) => payload))
     })).pipe(
       Stream.tapError((error) => Effect.logDebug("Wake-ups are interrupted, reconnecting", { channel, error })),
       Stream.retry(reconnect),
@@ -49,14 +49,18 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
       Stream.buffer({ capacity: 1, strategy: "sliding" })
     )
 
-  const pending = new Set<string>()
+  const pending = new Map<string, string>()
   const signal = yield* Queue.sliding<void>(1)
   yield* Queue.take(signal).pipe(
     Effect.andThen(Effect.suspend(() => {
-      const channels = Array.from(pending)
+      const channels = Array.from(pending.keys())
+      const texts = Array.from(pending.values())
       pending.clear()
       // Autocommits; takes the lock that orders notifications for the length of this commit.
-      return options.sql`select pg_notify(channel, '') from unnest(${Pg.textArray(channels)}) as channel`
+      return options.sql`
+        select pg_notify(channel, text) from unnest(${Pg.textArray(channels)}, ${
+        Pg.textArray(texts)
+      }) as n(channel, text)`
     })),
     Effect.catchCause((cause) => Effect.logDebug("A wake-up was not sent", cause)),
     Effect.andThen(Effect.sleep(coalescing)),
@@ -66,16 +70,16 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
   )
 
   return {
-    wakeups: (channel: string): Stream.Stream<void> => {
+    wakeups: (channel: string): Stream.Stream<string> => {
       const problem = problemOf(channel)
       return problem === undefined ? listen(channel) : Stream.die(problem)
     },
 
-    wake: (channel: string): Effect.Effect<void> =>
+    wake: (channel: string, text = ""): Effect.Effect<void> =>
       Effect.suspend(() => {
         const problem = problemOf(channel)
         if (problem !== undefined) return Effect.die(problem)
-        pending.add(channel)
+        pending.set(channel, text)
         Queue.offerUnsafe(signal, undefined)
         return Effect.void
       })
