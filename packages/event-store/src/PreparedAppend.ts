@@ -4,7 +4,6 @@
  * @since 0.1.0
  */
 import type * as Timestamp from "@strata/postgres/Timestamp"
-import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import type * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
@@ -117,10 +116,11 @@ const newEventIds = (
   { facts }: Append,
   random: SecureRandom.SecureRandom["Service"]
 ): Effect.Effect<ReadonlyArray<string>> => {
-  const missing = facts.filter(({ eventId }) => eventId === undefined)
-  return missing.length === 1
-    ? Effect.map(random.uuidV7(), Arr.of)
-    : Effect.forEach(missing, () => random.uuidV7())
+  const ids: Array<string> = []
+  const missing = facts.reduce((count, { eventId }) => eventId === undefined ? count + 1 : count, 0)
+  const body = () => random.uuidV7()
+  const step = (id: string) => void ids.push(id)
+  return Effect.as(Effect.whileLoop({ while: () => ids.length < missing, body, step }), ids)
 }
 
 const fill = (
