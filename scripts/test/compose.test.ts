@@ -1,5 +1,6 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
+import { applicationRole } from "@strata/postgres/ApplicationRole"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
@@ -20,10 +21,12 @@ const Compose = Schema.Struct({
       environment: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
       ports: Schema.optionalKey(Schema.Array(Schema.String)),
       volumes: Schema.optionalKey(Schema.Array(Schema.String)),
+      configs: Schema.optionalKey(Schema.Array(Schema.Struct({ source: Schema.String, target: Schema.String }))),
       depends_on: Schema.optionalKey(Schema.Record(Schema.String, Schema.Struct({ condition: Schema.String }))),
       healthcheck: Schema.optionalKey(Schema.Struct({ test: Schema.Array(Schema.String) }))
     })
   ),
+  configs: Schema.optionalKey(Schema.Record(Schema.String, Schema.Struct({ content: Schema.String }))),
   volumes: Schema.Record(Schema.String, Schema.NullOr(Schema.Struct({})))
 })
 type Compose = typeof Compose.Type
@@ -106,6 +109,9 @@ const problems = (compose: Compose): ReadonlyArray<string> =>
       const source = volume.split(":")[0] ?? ""
       if (!source.startsWith(".") && !(source in compose.volumes)) found.push(`${name}: no volume ${source}`)
     }
+    for (const { source } of service.configs ?? []) {
+      if (compose.configs?.[source] === undefined) found.push(`${name}: no config ${source}`)
+    }
     for (const [other, { condition }] of Object.entries(service.depends_on ?? {})) {
       const target = compose.services[other]
       if (target === undefined) found.push(`${name}: depends on ${other}, which is not there`)
@@ -146,6 +152,7 @@ services:
   server:
     image: strata
     ports: ["8080:8080"]
+    configs: [{ source: roles, target: /roles.sql }]
     volumes: ["data:/data"]
     depends_on: { postgres: { condition: service_healthy }, cache: { condition: service_started } }
   postgres:
@@ -156,6 +163,7 @@ volumes: {}
         "server: image strata is not pinned",
         "server: port 8080:8080 is published on every interface",
         "server: no volume data",
+        "server: no config roles",
         "server: waits for the health of postgres, which has no check",
         "server: depends on cache, which is not there",
         "postgres: image postgres:latest is not pinned"
@@ -190,6 +198,19 @@ volumes: {}
       const collector = new URL(server.environment?.["OTEL_EXPORTER_OTLP_ENDPOINT"] ?? "")
       assert.strictEqual(compose.services[collector.hostname], telemetry)
       assert.include(containerPorts(telemetry.ports), collector.port)
+    }).pipe(Effect.provide(NodeServices.layer)))
+
+  it.effect("makes the role that the server works in, where the image looks for what to run first", () =>
+    Effect.gen(function*() {
+      const { compose, postgres, server } = yield* read
+      const [script] = postgres.configs ?? []
+      assert.match(script?.target ?? "", /^\/docker-entrypoint-initdb\.d\/\w+\.sql$/)
+      const role = server.environment?.["STRATA_DATABASE_ROLE"]
+      assert.strictEqual(role, applicationRole)
+      assert.strictEqual(
+        compose.configs?.[script?.source ?? ""]?.content.trim(),
+        `create role ${role} nologin nosuperuser nobypassrls;`
+      )
     }).pipe(Effect.provide(NodeServices.layer)))
 
   it.effect("runs PostgreSQL 18 with its volume where that version keeps its data", () =>

@@ -4,6 +4,7 @@ import * as ConversationQueries from "@strata/conversations/read/ConversationQue
 import * as Conversations from "@strata/conversations/write/Conversations"
 import * as EventStoreMigrations from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
+import { applicationRole } from "@strata/postgres/ApplicationRole"
 import type { Projection } from "@strata/projections/Projection"
 import * as Projections from "@strata/projections/Projections"
 import * as ProjectionsMigrations from "@strata/projections/ProjectionsMigrations"
@@ -16,7 +17,8 @@ import * as Layer from "effect/Layer"
 export const Application = Layer.mergeAll(Conversations.layer(), ConversationQueries.layer).pipe(
   Layer.provideMerge(EventStorePostgres.layer()),
   Layer.provideMerge(PostgresTest.layer({
-    migrations: [EventStoreMigrations.migrations, ProjectionsMigrations.migrations, ConversationsMigrations.migrations]
+    migrations: [EventStoreMigrations.migrations, ProjectionsMigrations.migrations, ConversationsMigrations.migrations],
+    options: { role: applicationRole }
   }))
 )
 

@@ -13,5 +13,16 @@ import * as Migrations from "@strata/postgres/Migrations"
  */
 export const migrations: Migrations.Migrations = Migrations.make({
   name: "event-store",
-  directory: new URL("../migrations/", import.meta.url)
+  directory: new URL("../migrations/", import.meta.url),
+  // What was recorded is never changed: not by mistake either.
+  privileges: {
+    store: ["select", "insert", "update"],
+    stream: ["select", "insert", "update"],
+    fact: ["select", "insert"],
+    idempotency_key: ["select", "insert", "delete"],
+    snapshot: ["select", "insert", "update"],
+    subscription: ["select", "insert", "update"],
+    subscription_member: ["select", "insert", "update", "delete"],
+    subscription_partition: ["select", "insert", "update"]
+  }
 })

@@ -17,6 +17,7 @@
  * - A server that ends is started again on the same port by one of the processes that use it, and PostgreSQL recovers
  *   what was committed. Until then queries fail; the pool of `Postgres.layer` then finds it again.
  * - `fsync`, full page writes and data checksums are on.
+ * - The URL is a superuser's. The role of `ApplicationRole` is there for sessions to take on.
  * - As root the server runs as the owner of the cluster, else as `postgres`, else as `nobody`.
  *
  * **Gotchas**

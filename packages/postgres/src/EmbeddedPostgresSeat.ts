@@ -11,6 +11,7 @@ import * as Exit from "effect/Exit"
 import type * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as Net from "node:net"
+import * as ApplicationRole from "./ApplicationRole.ts"
 import type * as Cluster from "./EmbeddedPostgresCluster.ts"
 import { Busy } from "./EmbeddedPostgresServer.ts"
 
@@ -52,6 +53,7 @@ export const take = Effect.fnUntraced(function*(url: Redacted.Redacted, running:
     }
   }).pipe(
     Effect.tap((session) => session.query("select pg_advisory_lock_shared($1::int4, $2::int4)", lockKey)),
+    Effect.tap(ApplicationRole.create),
     Scope.provide(scope),
     Effect.timeout("15 seconds"),
     Effect.onError(() => Scope.close(scope, Exit.void)),

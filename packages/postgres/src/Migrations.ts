@@ -15,6 +15,8 @@
  * - What was applied is kept in the table `migration` with a SHA-256 of each file. A file that was changed, that is
  *   missing, or that came in below an applied one is refused before anything is changed.
  * - Each file is one transaction, with its entry in the ledger. Statements may take as long as they need.
+ * - Everything belongs to the user of the connection. When sessions take on another role (`PostgresOptions.role`), it is
+ *   granted what it needs after every run.
  * - A file whose first line is `-- no transaction` runs statement by statement, for `create index concurrently` and
  *   the like. After a failure it runs again from its beginning, so its statements must allow that.
  *
@@ -47,6 +49,7 @@ import * as Schedule from "effect/Schedule"
 import type * as SqlError from "effect/sql/SqlError"
 import { MigrationError } from "./MigrationsError.ts"
 import * as Files from "./MigrationsFiles.ts"
+import * as Grants from "./MigrationsGrants.ts"
 import * as Ledger from "./MigrationsLedger.ts"
 import { Postgres } from "./Postgres.ts"
 
@@ -63,6 +66,8 @@ export interface Migrations {
   readonly name: string
   /** A `file:` URL of the directory, with a slash at its end. */
   readonly directory: URL
+  /** What the role of the sessions may do with its tables, where that is not all of select, insert, update and delete. */
+  readonly privileges?: Grants.Privileges | undefined
 }
 
 /**
@@ -98,11 +103,16 @@ export const run: (all: ReadonlyArray<Migrations>) => Effect.Effect<
   Postgres | FileSystem.FileSystem
 > = Effect.fn("Migrations.run")(function*(all) {
   const files = yield* Files.load(all)
-  const { schema, sql } = yield* Postgres
+  const { role, schema, sql } = yield* Postgres
   return yield* session(sql.config).pipe(
     Effect.tap((connection) => lock(connection, schema)),
     Effect.tap((connection) => Ledger.useSchema(connection, schema)),
-    Effect.flatMap((connection) => applyPending(connection, schema, all, files)),
+    Effect.flatMap((connection) =>
+      Effect.tap(
+        applyPending(connection, schema, all, files),
+        role === undefined ? Effect.void : Grants.grant(connection, schema, role, privilegesOf(all))
+      )
+    ),
     Effect.catchTag("SqlError", (cause) =>
       Effect.fail(
         new MigrationError({
@@ -125,12 +135,17 @@ export const layer = (
   all: ReadonlyArray<Migrations>
 ): Layer.Layer<never, MigrationError, Postgres | FileSystem.FileSystem> => Layer.effectDiscard(run(all))
 
+const privilegesOf = (all: ReadonlyArray<Migrations>): Grants.Privileges =>
+  Object.assign({}, ...all.map(({ privileges }) => privileges))
+
 /**
- * A session of its own. A migration may be silent for longer than a pooled connection is allowed to be, so the guarded
- * socket and the timeouts of the pool are left out; keep-alive notices a server that is gone.
+ * A session of its own, in which the user has not taken on another role. A migration may be silent for longer than a pooled
+ * connection is allowed to be, so the guarded socket and the timeouts of the pool are left out; keep-alive notices a server
+ * that is gone.
  */
 const session = (config: PgConnection.Config) => {
   const { stream: _guarded, ...rest } = config
+  const { role: _taken, ...parameters } = config.startupParameters ?? {}
   return PgConnection.make({
     ...rest,
     applicationName: "strata migrations",
@@ -138,7 +153,7 @@ const session = (config: PgConnection.Config) => {
     prepare: false,
     keepAlive: "10 seconds",
     startupParameters: {
-      ...config.startupParameters,
+      ...parameters,
       statement_timeout: "0",
       lock_timeout: "0",
       idle_in_transaction_session_timeout: "0"

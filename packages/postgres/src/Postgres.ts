@@ -8,7 +8,7 @@
  *
  * **Details**
  *
- * Every session has `search_path = <schema>, public`, time zone UTC and the timeouts of the options. The layer checks
+ * Every session has `search_path = <schema>, public`, time zone UTC, and the role and timeouts of the options. The layer checks
  * the server when it is built (see `Durability`) and waits, with warnings, for one that is starting; the schema itself is made by
  * `Migrations`. The types read exactly are those of `PostgresTypes`.
  *
@@ -89,6 +89,9 @@ export class Postgres extends Context.Service<Postgres, {
 
   /** The PostgreSQL schema that holds the tables, first in the search path. */
   readonly schema: string
+
+  /** The role that sessions have taken on; undefined when they are the user's. */
+  readonly role: string | undefined
 
   /**
    * Runs `body` in one transaction; inside another one, in a savepoint of it.
@@ -183,6 +186,7 @@ const make = Effect.fnUntraced(function*(options: PostgresConfig.PostgresOptions
   return Postgres.of({
     sql,
     schema: target.schema,
+    role: target.role,
     ...Transactions.make({ sql, attempts: target.transactionAttempts, metrics }),
     ...wakeUps
   })
@@ -230,6 +234,7 @@ const connectionConfig = (target: PostgresTarget.Target): PgConnection.Config =>
   connectTimeout: target.connectTimeout,
   types: PostgresTypes.makeRegistry(),
   startupParameters: {
+    ...(target.role === undefined ? {} : { role: target.role }),
     search_path: `"${target.schema.replaceAll("\"", "\"\"")}", public`,
     timezone: "UTC",
     statement_timeout: String(Duration.toMillis(target.statementTimeout)),

@@ -71,6 +71,11 @@ export interface PostgresOptions {
 
   /** PostgreSQL schema that holds the tables, first in the search path. Default `strata`. `STRATA_DATABASE_SCHEMA`. */
   readonly schema?: string | undefined
+  /**
+   * Role that sessions take on after the login and that `Migrations` grants what it needs; see `ApplicationRole`.
+   * Default: none, sessions are the user's. `STRATA_DATABASE_ROLE`.
+   */
+  readonly role?: string | undefined
   /** Shown in `pg_stat_activity`, and the label `pool` of the metrics. Default `strata`. `STRATA_DATABASE_APPLICATION_NAME`. */
   readonly applicationName?: string | undefined
 
@@ -128,6 +133,7 @@ export const config: Config.Config<PostgresOptions> = Config.all({
   tlsKey: optional(Config.Redacted("STRATA_DATABASE_TLS_KEY")),
   tlsServerName: optional(Config.NonEmptyString("STRATA_DATABASE_TLS_SERVER_NAME")),
   schema: optional(Config.NonEmptyString("STRATA_DATABASE_SCHEMA")),
+  role: optional(Config.NonEmptyString("STRATA_DATABASE_ROLE")),
   applicationName: optional(Config.NonEmptyString("STRATA_DATABASE_APPLICATION_NAME")),
   maxConnections: optional(Config.Int("STRATA_DATABASE_POOL")),
   minConnections: optional(Config.Int("STRATA_DATABASE_POOL_MIN")),

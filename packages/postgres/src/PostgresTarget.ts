@@ -47,6 +47,7 @@ export interface Target {
   readonly startupOptions: string | undefined
   readonly tls: TlsTarget
   readonly schema: string
+  readonly role: string | undefined
   readonly applicationName: string
   readonly maxConnections: number
   readonly minConnections: number
@@ -90,6 +91,7 @@ export const resolve = Effect.fnUntraced(function*(
     startupOptions: url.options,
     tls: yield* resolveTls(options, url, path),
     schema: yield* identifier("schema (STRATA_DATABASE_SCHEMA)", options.schema ?? "strata"),
+    role: options.role === undefined ? undefined : yield* identifier("role (STRATA_DATABASE_ROLE)", options.role),
     applicationName: options.applicationName ?? url.applicationName ?? "strata",
     ...(yield* resolvePool(options, url)),
     ...(yield* resolveSession(options)),

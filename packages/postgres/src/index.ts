@@ -1,3 +1,4 @@
+export * as ApplicationRole from "./ApplicationRole.ts"
 export * as Durability from "./Durability.ts"
 export * as EmbeddedPostgres from "./EmbeddedPostgres.ts"
 export * as Migrations from "./Migrations.ts"

@@ -1,6 +1,7 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { assert, layer } from "@effect/vitest"
+import { applicationRole } from "@strata/postgres/ApplicationRole"
 import * as Migrations from "@strata/postgres/Migrations"
 import * as Postgres from "@strata/postgres/Postgres"
 import type { PostgresOptions } from "@strata/postgres/PostgresConfig"
@@ -22,12 +23,21 @@ const write = Effect.fnUntraced(function*(directory: string, files: Files) {
 })
 
 /** A package with these files. */
-const shop = Effect.fnUntraced(function*(files: Files, name = "shop") {
-  const fs = yield* FileSystem.FileSystem
-  const directory = yield* fs.makeTempDirectoryScoped({ prefix: "strata-migrations-" })
-  yield* write(directory, files)
-  return { directory, migrations: Migrations.make({ name, directory: pathToFileURL(`${directory}/`) }) }
-})
+const shop = Effect.fnUntraced(
+  function*(files: Files, name = "shop", privileges?: Migrations.Migrations["privileges"]) {
+    const fs = yield* FileSystem.FileSystem
+    const directory = yield* fs.makeTempDirectoryScoped({ prefix: "strata-migrations-" })
+    yield* write(directory, files)
+    return { directory, migrations: Migrations.make({ name, directory: pathToFileURL(`${directory}/`), privileges }) }
+  }
+)
+
+/** Transactions that last wrote to the rights on things of the schema. */
+const catalogWrites = Effect.flatMap(
+  Postgres.Postgres,
+  ({ sql }) =>
+    sql`select relname::text, xmin::text from pg_class where relnamespace = 'strata'::regnamespace order by 1`
+)
 
 /** Runs on a database that nothing was done to. */
 const onDatabase = <A, E, R>(effect: Effect.Effect<A, E, R>, options: PostgresOptions = {}) =>
@@ -35,7 +45,7 @@ const onDatabase = <A, E, R>(effect: Effect.Effect<A, E, R>, options: PostgresOp
     Effect.gen(function*() {
       // The harness has created the schema and an empty ledger.
       const { sql } = yield* Postgres.Postgres
-      yield* sql`drop schema strata cascade`
+      yield* sql.withTransaction(Effect.andThen(sql`set local role none`, sql`drop schema strata cascade`))
       return yield* effect
     }).pipe(Effect.provide(Postgres.layer({ ...options, url })))))
 
@@ -63,6 +73,21 @@ const tables = Effect.flatMap(Postgres.Postgres, ({ sql }) =>
       where n.nspname = 'strata' and c.relkind = 'r'
       order by 1`,
     (rows) => rows.map(({ name }) => name)
+  ))
+
+/** What the application's role was granted, on each thing of the schema and on the schema itself. */
+const granted = Effect.flatMap(Postgres.Postgres, ({ sql }) =>
+  Effect.map(
+    sql<{ readonly name: string; readonly rights: string }>`
+      select relname::text as name, string_agg(lower(privilege_type), ' ' order by privilege_type) as rights
+      from (
+        select relname, relacl from pg_class where relnamespace = 'strata'::regnamespace
+        union all
+        select nspname, nspacl from pg_namespace where nspname = 'strata'
+      ) as things, aclexplode(relacl) as acl
+      where acl.grantee = ${applicationRole}::regrole
+      group by relname`,
+    (rows) => Object.fromEntries(rows.map(({ name, rights }) => [name, rights]))
   ))
 
 const items = { "0001_items.sql": "create table item (id int primary key);\ninsert into item values (1);" }
@@ -299,6 +324,47 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
       yield* admin.query(grant)
       assert.strictEqual((yield* run).applied.length, 1)
     }))
+
+  it.effect("grants the role of the sessions what its packages say, no more, and takes back what they no longer say", () =>
+    onDatabase(
+      Effect.gen(function*() {
+        const { sql } = yield* Postgres.Postgres
+        const files = { ...items, "0002_tag.sql": "create table tag (id int generated always as identity)" }
+        const run = Effect.fnUntraced(function*(privileges: Migrations.Migrations["privileges"]) {
+          yield* Migrations.run([(yield* shop(files, "shop", privileges)).migrations])
+          return yield* granted
+        })
+        const expected = { migration: "select", strata: "usage", tag_id_seq: "usage" }
+        const all = "delete insert select update"
+        assert.deepStrictEqual(yield* run({ item: ["select", "insert"] }), {
+          ...expected,
+          item: "insert select",
+          tag: all
+        })
+        assert.deepStrictEqual(yield* sql`select id from item`, [{ id: 1 }])
+        yield* sql`insert into tag default values`
+        const refused = yield* Effect.flip(sql`delete from item`)
+        assert.strictEqual(refused.reason._tag, "AuthorizationError")
+        assert.deepStrictEqual(yield* run({ item: ["select"] }), { ...expected, item: "select", tag: all })
+        const before = yield* catalogWrites
+        assert.deepStrictEqual(yield* run({ item: ["select"] }), { ...expected, item: "select", tag: all })
+        assert.deepStrictEqual(yield* catalogWrites, before)
+      }),
+      { role: applicationRole }
+    ))
+
+  it.effect("leaves what it makes to the user who logs in, not to the role of the sessions", () =>
+    onDatabase(
+      Effect.gen(function*() {
+        const { sql } = yield* Postgres.Postgres
+        yield* Migrations.run([(yield* shop(items)).migrations])
+        const owners =
+          yield* sql`select distinct relowner = session_user::regrole as own from pg_class where relname in ('item', 'migration')`
+        assert.deepStrictEqual(owners, [{ own: true }])
+        assert.deepStrictEqual(yield* sql`select current_user::text as role`, [{ role: applicationRole }])
+      }),
+      { role: applicationRole }
+    ))
 
   it.effect("says what cannot be read", () =>
     onDatabase(Effect.gen(function*() {

@@ -20,6 +20,7 @@ import { EventStore } from "@strata/event-store/EventStore"
 import * as EventStoreMigrations from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import { Api } from "@strata/http-api/Api"
+import { applicationRole } from "@strata/postgres/ApplicationRole"
 import * as EmbeddedPostgres from "@strata/postgres/EmbeddedPostgres"
 import * as Migrations from "@strata/postgres/Migrations"
 import * as Postgres from "@strata/postgres/Postgres"
@@ -148,7 +149,7 @@ export const domain = Health.Health.layer().pipe(
 
 /**
  * The database of the configuration: the one that `DATABASE_URL`, `STRATA_DATABASE_HOST` or `STRATA_DATABASE_SOCKET` names,
- * or an embedded one in the data directory.
+ * or an embedded one in the data directory, in which the server works in the role `strata_app` unless another one is named.
  *
  * @category layers
  * @since 0.1.0
@@ -159,7 +160,10 @@ export const database = Layer.unwrap(Effect.gen(function*() {
   if (Option.isSome(databaseUrl)) return Postgres.layer({ ...options, url: databaseUrl.value })
   if (options.host !== undefined || options.path !== undefined) return Postgres.layer(options)
   return Layer.unwrap(
-    Effect.map(EmbeddedPostgres.EmbeddedPostgres, ({ url }) => Postgres.layer({ ...options, url }))
+    Effect.map(
+      EmbeddedPostgres.EmbeddedPostgres,
+      ({ url }) => Postgres.layer({ ...options, role: options.role ?? applicationRole, url })
+    )
   ).pipe(Layer.provide(EmbeddedPostgres.layer({ directory: dataDirectory })))
 }))
 

@@ -1,6 +1,7 @@
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import type * as Principal from "@strata/http-api/Principal"
+import { applicationRole } from "@strata/postgres/ApplicationRole"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Authenticator from "@strata/server/Authenticator"
 import * as HttpListener from "@strata/server/HttpListener"
@@ -137,7 +138,9 @@ export const onDatabase = (changes?: Partial<Settings>) =>
 
 /** The server on a fresh database. */
 export const layerServer = (changes?: Partial<Settings>) =>
-  onDatabase(changes).pipe(Layer.provideMerge(PostgresTest.layer({ migrations: Server.migrations })))
+  onDatabase(changes).pipe(
+    Layer.provideMerge(PostgresTest.layer({ migrations: Server.migrations, options: { role: applicationRole } }))
+  )
 
 /** A conversation of a customer `ada` and a provider `bob`. */
 export const conversation = (conversationId: string) => ({

@@ -102,17 +102,22 @@ const defaultSchema = "strata"
 
 const database = Effect.fnUntraced(function*(options: Options) {
   const schema = options.options?.schema ?? defaultSchema
+  const role = options.options?.role
   const template = yield* Databases.template(
-    schema,
+    { schema, role },
     options.migrations ?? [],
-    migrate(schema, options.migrations ?? [])
+    migrate({ schema, role }, options.migrations ?? [])
   )
   return PostgresTest.of(yield* Databases.create(template))
 }, Effect.provide(NodeServices.layer))
 
-const migrate = (schema: string, migrations: ReadonlyArray<Migrations.Migrations>) => (url: Redacted.Redacted) =>
+const migrate = (
+  options: Pick<PostgresOptions, "schema" | "role">,
+  migrations: ReadonlyArray<Migrations.Migrations>
+) =>
+(url: Redacted.Redacted) =>
   Migrations.run(migrations).pipe(
-    Effect.provide(Postgres.layer({ url, schema, maxConnections: 2 })),
+    Effect.provide(Postgres.layer({ ...options, url, maxConnections: 2 })),
     Effect.provideService(References.MinimumLogLevel, "Warn"),
     Effect.asVoid
   )

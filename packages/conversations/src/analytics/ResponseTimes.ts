@@ -38,7 +38,10 @@ export const ResponseTimes: Projection.Projection = Projection.make({
     const requests = sent.filter(({ senderRole }) => senderRole === "CUSTOMER")
     if (requests.length > 0) yield* insertRequests(sql, requests)
   }),
-  reset: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`truncate response_time, response_source`)
+  reset: Effect.flatMap(
+    SqlClient.SqlClient,
+    (sql) => Effect.andThen(sql`delete from response_time`, sql`delete from response_source`)
+  )
 })
 
 type Sent = ReturnType<typeof ConversationBatch.messages>

@@ -30,7 +30,7 @@ export const ConversationList: Projection.Projection = Projection.make({
     yield* insertStarted(sql, batch)
     yield* applyChanges(sql, slices(batch).map(changeOf).filter((change) => change !== undefined))
   }),
-  reset: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`truncate conversation`)
+  reset: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`delete from conversation`)
 })
 
 // New rows only.

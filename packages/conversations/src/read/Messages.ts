@@ -50,5 +50,5 @@ export const Messages: Projection.Projection = Projection.make({
         ${Pg.bigintArray(sent.map(({ fact }) => fact.position))}
       )`
   }),
-  reset: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`truncate message`)
+  reset: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`delete from message`)
 })

@@ -40,7 +40,10 @@ export const UnreadCounts: Projection.Projection = Projection.make({
     yield* countMessages(sql, slices.flatMap(arrivalsOf))
     yield* applyReads(sql, slices.flatMap(readsOf))
   }),
-  reset: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`truncate conversation_participant, unread_source`)
+  reset: Effect.flatMap(
+    SqlClient.SqlClient,
+    (sql) => Effect.andThen(sql`delete from conversation_participant`, sql`delete from unread_source`)
+  )
 })
 
 // ---------------------------------------------------------------------------------------------------- participants

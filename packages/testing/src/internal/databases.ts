@@ -54,13 +54,13 @@ const templateLock = 1398035031
  * @internal
  */
 export const template = Effect.fnUntraced(function*<E extends { readonly message: string }, R>(
-  schema: string,
+  { role, schema }: { readonly schema: string; readonly role: string | undefined },
   packages: Parameters<typeof Files.load>[0],
   migrate: (url: Redacted.Redacted) => Effect.Effect<void, E, R>
 ) {
   const files = yield* Effect.mapError(Files.load(packages), failed("Reading the migrations"))
   const key = files.map(({ checksum, file, package: owner }) => `${owner}/${file}:${checksum}`).join("\n")
-  const hash = NodeCrypto.createHash("sha256").update(`${schema}\n${key}`).digest("hex").slice(0, 12)
+  const hash = NodeCrypto.createHash("sha256").update(`${schema}\n${role ?? ""}\n${key}`).digest("hex").slice(0, 12)
   const { prefix } = yield* run
   const name = `${prefix}t_${hash}`
   const url = yield* urlOf(name)

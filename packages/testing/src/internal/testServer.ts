@@ -5,6 +5,7 @@
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as ApplicationRole from "@strata/postgres/ApplicationRole"
 import * as EmbeddedPostgres from "@strata/postgres/EmbeddedPostgres"
 import * as Process from "@strata/postgres/EmbeddedPostgresProcess"
 import * as Cause from "effect/Cause"
@@ -32,6 +33,7 @@ const program = Effect.gen(function*() {
   const adminUrl = Option.isSome(external) ? external.value : (yield* startServer(directory)).url
   const admin = yield* PgConnection.make({ url: adminUrl, applicationName: "strata test run" })
   yield* requireSupported(admin)
+  yield* ApplicationRole.create(admin)
   const prefix = yield* claimPrefix(admin)
   yield* Effect.addFinalizer(() => Option.isSome(external) ? Effect.ignore(dropAll(admin, prefix)) : Effect.void)
   const run = yield* Schema.encodeEffect(Schema.fromJsonString(TestRun))({
