@@ -245,8 +245,10 @@ export const make = Effect.fnUntraced(function*(
     work: Effect.Effect<A, EventStoreError>
   ) {
     const outcome = yield* Deferred.make<A>()
+    // Whoever ends the transaction need not act for the tenant who asked.
+    const tenant = yield* CurrentTenant
     yield* postgres.beforeCommit(Effect.gen(function*() {
-      const written = yield* work
+      const written = yield* Effect.provideService(work, CurrentTenant, tenant)
       yield* sql.afterCommit(Effect.andThen(Deferred.succeed(outcome, written), committed(written.position)))
     }))
     // The outcome is known only after the caller's commit, so it is handed over as an effect.

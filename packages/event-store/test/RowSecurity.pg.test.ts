@@ -1,0 +1,422 @@
+import { assert, layer } from "@effect/vitest"
+import { assertNone, deepStrictEqual, strictEqual } from "@effect/vitest/utils"
+import { CurrentTenant } from "@strata/event-store/CurrentTenant"
+import { migrations } from "@strata/event-store/EventStoreMigrations"
+import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
+import * as Fact from "@strata/event-store/Fact"
+import * as TenantScope from "@strata/event-store/TenantScope"
+import { applicationRole } from "@strata/postgres/ApplicationRole"
+import { Postgres } from "@strata/postgres/Postgres"
+import * as SqlState from "@strata/postgres/SqlState"
+import { PostgresTest } from "@strata/testing/PostgresTest"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import type { SqlError } from "effect/sql/SqlError"
+
+const Database = Layer.merge(
+  PostgresTest.layer({ migrations: [migrations], options: { role: applicationRole, maxConnections: 1 } }),
+  SecureRandom.layerWebCrypto
+)
+
+const account = Fact.streamId("account", "a")
+const id = (n: number) => Fact.EventId.make(`00000000-0000-7000-8000-${n.toString(16).padStart(12, "0")}`)
+
+const tables = ["fact", "idempotency_key", "snapshot", "stream"] as const
+
+const as = (tenant: string) => Effect.provideService(CurrentTenant, tenant)
+
+let stores = 0
+/** A store in which two tenants have said the same, under the same names. */
+const filled = Effect.gen(function*() {
+  const store = yield* EventStorePostgres.make({ name: `store ${++stores}` })
+  const fill = Effect.gen(function*() {
+    const { facts } = yield* store.append({
+      facts: [{ stream: account, eventId: id(1), type: "Counted", data: { tenant: yield* CurrentTenant } }],
+      idempotency: { key: "k", fingerprint: "f", answer: { tenant: yield* CurrentTenant } }
+    })
+    yield* store.revise({
+      _tag: "Correction",
+      revises: id(1),
+      data: {},
+      reason: "found out",
+      actor: "ada",
+      eventId: id(2)
+    })
+    yield* store.saveSnapshot({
+      stream: account,
+      schemaVersion: 1,
+      version: 1,
+      position: facts[0]!.position,
+      state: {}
+    })
+  })
+  yield* as("acme")(fill)
+  yield* as("globex")(fill)
+  return store
+})
+
+/** Whose rows there are, by table. */
+const tenantsSeen = Effect.gen(function*() {
+  const { sql } = yield* Postgres
+  const seen: Record<string, ReadonlyArray<string>> = {}
+  for (const table of tables) {
+    const rows = yield* sql<{ tenant: string }>`select distinct tenant from ${sql(table)} order by tenant`
+    seen[table] = rows.map(({ tenant }) => tenant)
+  }
+  return seen
+})
+const only = (...tenants: ReadonlyArray<string>) => Object.fromEntries(tables.map((table) => [table, tenants]))
+
+/** The SQLSTATE with which a statement is refused. */
+const refusalOf = <A, E, R>(effect: Effect.Effect<A, E | SqlError, R>) =>
+  Effect.match(effect, {
+    onFailure: (error) => SqlState.codeOf(error) ?? String(error),
+    onSuccess: () => "not refused"
+  })
+
+class Undone extends Data.TaggedError("Undone") {}
+const isUndone = (error: unknown): error is Undone => error instanceof Undone
+
+/** Runs as the owner of the tables, and leaves everything as it was. */
+const asOwner = <A, E, R>(body: Effect.Effect<A, E, R>) =>
+  Effect.gen(function*() {
+    const { sql, transact } = yield* Postgres
+    let answer = Option.none<A>()
+    yield* transact(Effect.gen(function*() {
+      yield* sql`set local role none`
+      answer = Option.some(yield* body)
+      return yield* new Undone()
+    })).pipe(Effect.catchIf(isUndone, () => Effect.void))
+    return Option.getOrThrow(answer)
+  })
+
+// --------------------------------------------------------------------------------------------------------- catalog
+
+/**
+ * What is wrong with a schema in which tenants are to be kept apart: each finding names the thing.
+ *
+ * Numbers that the database gives out are the same for all tenants, so keys that hold nothing else say nothing of one.
+ */
+const findings = Effect.gen(function*() {
+  const { sql } = yield* Postgres
+  const rows = yield* sql<{ finding: string }>`
+    with guarded as (
+      select c.oid, c.relname, c.relrowsecurity, c.relforcerowsecurity, c.relowner
+      from pg_class c
+      where c.relnamespace = 'strata'::regnamespace and c.relkind in ('r', 'p')
+        and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant' and a.attnum > 0)
+    )
+    select 'no row-level security: ' || relname as finding from guarded where not relrowsecurity
+    union all
+    select 'not forced: ' || relname from guarded where not relforcerowsecurity
+    union all
+    select 'no policy for all commands with using and with check: ' || relname from guarded
+    where not exists (
+      select from pg_policies p
+      where p.schemaname = 'strata' and p.tablename = relname and p.cmd = 'ALL' and p.qual is not null
+        and p.with_check is not null
+    )
+    union all
+    select 'a second policy, which would widen the first: ' || tablename from pg_policies
+    where schemaname = 'strata' and permissive = 'PERMISSIVE' group by tablename having count(*) > 1
+    union all
+    select 'owned by the role: ' || relname from pg_class
+    where relnamespace = 'strata'::regnamespace and relowner = ${applicationRole}::regrole and relkind in ('r', 'p', 'v', 'm')
+    union all
+    select 'the role may ' || lower(acl.privilege_type) || ': ' || relname
+    from pg_class, aclexplode(relacl) as acl
+    where relnamespace = 'strata'::regnamespace and acl.grantee in (0, ${applicationRole}::regrole)
+      and acl.privilege_type not in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'USAGE')
+    union all
+    select 'the role is exempt: ' || rolname from pg_roles
+    where rolname = ${applicationRole} and (rolsuper or rolbypassrls or rolcreaterole or rolreplication)
+    union all
+    select 'the role may make things: ' || nspname from pg_namespace
+    where nspname in ('strata', 'public') and has_schema_privilege(${applicationRole}, oid, 'create')
+    union all
+    select 'runs with the rights of its owner: ' || proname from pg_proc
+    where pronamespace = 'strata'::regnamespace and prosecdef
+    union all
+    select 'reads with the rights of its owner: ' || relname from pg_class
+    where relnamespace = 'strata'::regnamespace and relkind in ('v', 'm')
+      and not coalesce('security_invoker=true' = any(reloptions), false)
+    union all
+    select 'a key without the tenant: ' || i.indexrelid::regclass::text
+    from guarded
+    join pg_index i on i.indrelid = guarded.oid and i.indisunique
+    where exists (
+      select from pg_attribute a
+      where a.attrelid = i.indexrelid and a.atttypid not in ('integer'::regtype, 'bigint'::regtype)
+    ) and not exists (select from pg_attribute a where a.attrelid = i.indexrelid and a.attname = 'tenant')
+    union all
+    select 'a reference without the tenant: ' || conname from pg_constraint
+    where contype = 'f' and conrelid in (select oid from guarded)
+    order by 1`
+  return rows.map(({ finding }) => finding)
+})
+
+layer(Database, { excludeTestServices: true })("the tables of an event store", (it) => {
+  it.effect("keep tenants apart, as far as the catalog tells", () =>
+    Effect.gen(function*() {
+      const { sql } = yield* Postgres
+      const guarded = yield* sql`
+        select table_name::text as name from information_schema.columns
+        where table_schema = 'strata' and column_name = 'tenant' order by 1`
+      deepStrictEqual(guarded.map(({ name }) => name), [...tables])
+      deepStrictEqual(yield* findings, [])
+    }))
+
+  it.effect("are found out when they do not", () =>
+    Effect.gen(function*() {
+      const { sql } = yield* Postgres
+      const found = yield* asOwner(Effect.gen(function*() {
+        yield* sql`create table loose (id uuid primary key, tenant text, origin bigint references store)`
+        yield* sql`alter table fact no force row level security`
+        yield* sql`alter table snapshot disable row level security`
+        yield* sql`create policy wide on stream for select using (true)`
+        yield* sql`drop policy snapshot_of_tenant on snapshot`
+        yield* sql`create policy reads_only on snapshot for select using (tenant = tenant_in_scope())`
+        yield* sql`grant truncate, references on stream to ${sql(applicationRole)}`
+        yield* sql`grant create on schema strata to ${sql(applicationRole)}`
+        yield* sql`create view everything as select * from fact`
+        yield* sql`create function peek() returns bigint language sql security definer return (select count(*) from fact)`
+        yield* sql`alter table loose owner to ${sql(applicationRole)}`
+        yield* sql`alter role ${sql(applicationRole)} bypassrls`
+        return yield* findings
+      }))
+      deepStrictEqual(found, [
+        "a key without the tenant: loose_pkey",
+        "a reference without the tenant: loose_origin_fkey",
+        "a second policy, which would widen the first: stream",
+        "no policy for all commands with using and with check: loose",
+        "no policy for all commands with using and with check: snapshot",
+        "no row-level security: loose",
+        "no row-level security: snapshot",
+        "not forced: fact",
+        "not forced: loose",
+        "owned by the role: loose",
+        "reads with the rights of its owner: everything",
+        "runs with the rights of its owner: peek",
+        "the role is exempt: strata_app",
+        "the role may make things: strata",
+        "the role may references: stream",
+        "the role may truncate: stream"
+      ])
+    }))
+
+  it.effect("show nothing to a transaction that has named nobody, nor after one that has", () =>
+    Effect.gen(function*() {
+      yield* filled
+      const { sql, transact } = yield* Postgres
+      deepStrictEqual(yield* tenantsSeen, only())
+      yield* transact(Effect.gen(function*() {
+        yield* sql`select set_config('strata.tenant', 'acme', true)`
+        deepStrictEqual(yield* tenantsSeen, only("acme"))
+      }))
+      // The setting is there now, and empty.
+      deepStrictEqual(yield* sql`select current_setting('strata.tenant', true) as tenant`, [{ tenant: "" }])
+      deepStrictEqual(yield* tenantsSeen, only())
+      deepStrictEqual(yield* sql`update stream set state = 'tombstoned' returning 1`, [])
+      deepStrictEqual(yield* sql`update snapshot set version = 9 returning 1`, [])
+      deepStrictEqual(yield* sql`delete from idempotency_key returning 1`, [])
+    }))
+
+  it.effect("show and change one tenant's rows in the scope of that one, however they are asked", () =>
+    Effect.gen(function*() {
+      yield* filled
+      const { sql } = yield* Postgres
+      yield* as("globex")(TenantScope.transact(Effect.gen(function*() {
+        deepStrictEqual(yield* tenantsSeen, only("globex"))
+        const changed = yield* sql<{ tenant: string }>`update stream set metadata = '{"seen": true}' returning tenant`
+        deepStrictEqual([...new Set(changed.map(({ tenant }) => tenant))], ["globex"])
+        const gone = yield* sql<{ tenant: string }>`delete from idempotency_key returning tenant`
+        deepStrictEqual([...new Set(gone.map(({ tenant }) => tenant))], ["globex"])
+        deepStrictEqual(yield* sql`select count(*)::int as n from fact where tenant = 'acme'`, [{ n: 0 }])
+      })))
+      yield* as("acme")(TenantScope.transact(Effect.gen(function*() {
+        deepStrictEqual(yield* tenantsSeen, only("acme"))
+        deepStrictEqual(yield* sql`select 1 from stream where metadata ? 'seen'`, [])
+      })))
+    }))
+
+  it.effect("take no row of another tenant, of nobody, or of all", () =>
+    Effect.gen(function*() {
+      yield* filled
+      const { sql, transact } = yield* Postgres
+      const insert = (tenant: string) =>
+        sql`insert into stream (store, tenant, id) values (1, ${tenant}, 'account-new')`
+      const within = (
+        scope: { readonly tenant: string; readonly every?: string },
+        body: Effect.Effect<unknown, SqlError>
+      ) =>
+        refusalOf(transact(Effect.andThen(
+          sql`
+            select
+              set_config('strata.tenant', ${scope.tenant}, true), set_config('strata.all_tenants', ${
+            scope.every ?? ""
+          }, true)`,
+          body
+        )))
+      const forbidden = "42501"
+      deepStrictEqual(yield* refusalOf(insert("acme")), forbidden)
+      deepStrictEqual(yield* within({ tenant: "globex" }, insert("acme")), forbidden)
+      deepStrictEqual(yield* within({ tenant: "globex" }, insert("")), forbidden)
+      deepStrictEqual(yield* within({ tenant: "", every: "on" }, insert("acme")), forbidden)
+      deepStrictEqual(yield* within({ tenant: "globex" }, sql`update stream set tenant = 'acme'`), forbidden)
+      deepStrictEqual(yield* within({ tenant: "", every: "on" }, sql`update stream set state = 'archived'`), forbidden)
+      deepStrictEqual(
+        yield* within(
+          { tenant: "globex" },
+          sql`
+            insert into fact (store, version, position, stream, event_id, schema_version, recorded_at, valid_from, valid_to, tenant, type, data, metadata)
+            values (1, 9, 99, 1, ${id(99)}::uuid, 1, now(), now(), 'infinity', 'acme', 'Counted', '{}', '{}')`
+        ),
+        forbidden
+      )
+    }))
+
+  it.effect("have no row whose tenant is empty, whoever writes it", () =>
+    Effect.gen(function*() {
+      const { sql } = yield* Postgres
+      const statements = [
+        sql`insert into stream (store, tenant, id) values (1, '', 'account-a')`,
+        sql`insert into idempotency_key values (1, '', 'k', 'f', '{}', 1, now())`,
+        sql`insert into snapshot values (1, '', 'account-a', 1, 1, 1, '{}')`,
+        sql`select append_fact(1, '', 'account-a', -2, gen_random_uuid(), 'T', 1, '{}', '{}', null, null, null, null, null, null)`,
+        sql`select describe_stream(1, '', 'account-a', 'archived', null, gen_random_uuid(), 'T', 'r', 'ada', null)`
+      ]
+      for (const statement of statements) deepStrictEqual(yield* refusalOf(asOwner(statement)), "23514")
+    }))
+
+  it.effect("leave the caller's scope as it was, whatever the store's functions did in theirs", () =>
+    Effect.gen(function*() {
+      const store = yield* filled
+      const { sql, transact } = yield* Postgres
+      const [row] = yield* sql<{ id: number }>`select id from store where name = ${store.name}`
+      const others = [
+        sql`
+          select append_fact(
+            ${
+          row!.id
+        }, 'globex', 'account-b', -2, gen_random_uuid(), 'T', 1, '{}', '{}', null, null, null, null, null, null
+          )`,
+        sql`select describe_stream(${
+          row!.id
+        }, 'globex', 'account-b', 'archived', null, gen_random_uuid(), 'T', 'r', 'ada', null)`,
+        sql`
+          select revise_fact(
+            ${row!.id}, 'globex', ${
+          id(1)
+        }::uuid, true, gen_random_uuid(), null, null, null, null, null, 'r', 'ada', null,
+            null, null, null
+          )`,
+        sql`select position_at(${row!.id}, now())`
+      ]
+      yield* as("acme")(TenantScope.transact(Effect.gen(function*() {
+        for (const other of others) {
+          yield* other
+          deepStrictEqual(yield* tenantsSeen, only("acme"))
+        }
+        yield* as("globex")(
+          TenantScope.transact(Effect.map(tenantsSeen, (seen) => deepStrictEqual(seen, only("globex"))))
+        )
+        deepStrictEqual(yield* tenantsSeen, only("acme"))
+        yield* store.readLog({ after: Fact.beginning })
+        yield* store.readStream(account)
+        deepStrictEqual(yield* tenantsSeen, only("acme"))
+        const failed = yield* Effect.exit(as("globex")(TenantScope.transact(Effect.fail("no"))))
+        deepStrictEqual(failed, Exit.fail("no"))
+        deepStrictEqual(yield* tenantsSeen, only("acme"))
+      })))
+      // What nobody named is not there, and the functions leave nothing behind.
+      yield* transact(Effect.gen(function*() {
+        for (const other of others) yield* other
+        deepStrictEqual(yield* tenantsSeen, only())
+      }))
+    }))
+
+  it.effect("are closed to what would go around the policies", () =>
+    Effect.gen(function*() {
+      yield* filled
+      const { sql, transact } = yield* Postgres
+      const ways = [
+        sql`truncate fact`,
+        sql`delete from fact`,
+        sql`update fact set tenant = 'acme'`,
+        sql`alter table fact disable row level security`,
+        sql`create policy wide on fact using (true)`,
+        sql`create table strata.mine (fact bigint references strata.stream)`,
+        sql`create function strata.peek() returns bigint language sql security definer return 1`,
+        sql`copy fact from program 'true'`,
+        sql`copy fact to '/tmp/facts'`,
+        sql`select last_value from stream_number_seq`,
+        sql`select setval('stream_number_seq', 1)`,
+        sql`alter role ${sql(applicationRole)} bypassrls`
+      ]
+      for (const way of ways) deepStrictEqual(yield* refusalOf(way), "42501")
+      // Instead of leaving rows out it is refused.
+      const bare = Effect.andThen(sql`set local row_security = off`, sql`select * from fact`)
+      deepStrictEqual(yield* refusalOf(transact(bare)), "42501")
+      // What the planner has gathered from all rows is not told.
+      const told = yield* transact(Effect.gen(function*() {
+        yield* sql`set local role none`
+        yield* sql`analyze fact`
+        yield* sql.unsafe(`set local role ${applicationRole}`)
+        return yield* sql`select attname from pg_stats where schemaname = 'strata' and tablename = 'fact'`
+      }))
+      deepStrictEqual(told, [])
+    }))
+
+  it.effect("say nothing of another tenant's row when they refuse one", () =>
+    Effect.gen(function*() {
+      yield* filled
+      const { sql } = yield* Postgres
+      const refusal = <A>(statement: Effect.Effect<A, SqlError>) =>
+        Effect.match(as("globex")(TenantScope.transact(statement)), {
+          onSuccess: () => undefined,
+          onFailure: ({ reason }) => Predicate.hasProperty(reason, "cause") ? reason.cause : undefined
+        })
+      const taken = yield* refusal(sql`
+        insert into stream (number, store, tenant, id) overriding system value
+        select 1, store, tenant, 'account-new' from stream limit 1`)
+      const other = yield* refusal(sql`update stream set tenant = 'acme'`)
+      for (const error of [taken, other]) {
+        assert.isTrue(Predicate.hasProperty(error, "code"))
+        assert.isFalse(Predicate.hasProperty(error, "detail"))
+      }
+    }))
+
+  it.effect("are counted over all tenants by numbers alone", () =>
+    Effect.gen(function*() {
+      const { sql } = yield* Postgres
+      // What a refused duplicate tells of these is how many there are, which the head of the log tells anyway.
+      const numbered = yield* sql`
+        select i.indexrelid::regclass::text as key from pg_index i
+        where i.indisunique and i.indrelid = any(array['fact', 'stream', 'idempotency_key', 'snapshot']::regclass[])
+          and not exists (select from pg_attribute a where a.attrelid = i.indexrelid and a.attname = 'tenant')
+        order by 1`
+      deepStrictEqual(numbered.map(({ key }) => key), ["fact_chain", "fact_pkey", "fact_version", "stream_pkey"])
+    }))
+
+  it.effect("give a tenant that nobody knows what an empty store gives", () =>
+    Effect.gen(function*() {
+      const store = yield* filled
+      yield* as("nobody")(Effect.gen(function*() {
+        assertNone(yield* store.get(id(1)))
+        assertNone(yield* store.idempotencyRecord("k"))
+        assertNone(yield* store.loadSnapshot(account, 1))
+        assertNone(yield* store.streams.get(account))
+        deepStrictEqual(yield* store.history(id(2)), [])
+        deepStrictEqual(yield* store.readStream(account), [])
+        deepStrictEqual((yield* store.read({})).facts, [])
+        deepStrictEqual(yield* store.streams.list(), [])
+        deepStrictEqual(yield* store.streams.categories, [])
+        strictEqual(yield* store.streamVersion(account), 0)
+      }))
+    }))
+})
