@@ -78,12 +78,11 @@ export const make = (writer: number, { appends, takings } = evenly) => {
 
   const revise = Effect.gen(function*() {
     const store = yield* EventStore
-    const { facts } = yield* store.read({
-      stream: yield* Random.choice(streams),
-      revisions: "all",
-      direction: "backwards",
-      limit: 8
-    })
+    // Half of the time the first fact of one stream, where all meet in one chain.
+    const among = (yield* chance(0.5))
+      ? { stream: streams[0], direction: "forwards", limit: 1 } as const
+      : { stream: yield* Random.choice(streams), direction: "backwards", limit: 8 } as const
+    const { facts } = yield* store.read({ ...among, revisions: "all" })
     const found = facts.length === 0 || (yield* chance(0.03)) ? nextId() : (yield* Random.choice(facts)).eventId
     const chain = yield* store.history(found)
     const last = chain.at(-1)
