@@ -115,6 +115,7 @@ export const make = Effect.fnUntraced(function*(
   const catalog = StreamsMemory.make({
     ids: (tenant) => [...streams.values()].flatMap(([first]) => first?.tenant === tenant ? [first.stream] : []),
     versionOf,
+    facts: (tenant) => log.filter((fact) => fact.tenant === tenant),
     random,
     write: Effect.fnUntraced(function*(said) {
       const now = yield* Timestamp.now

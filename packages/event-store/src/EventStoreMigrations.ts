@@ -19,6 +19,8 @@ export const migrations: Migrations.Migrations = Migrations.make({
     store: ["select", "insert", "update"],
     stream: ["select", "insert", "update"],
     fact: ["select", "insert"],
+    fact_chunk: ["select", "insert"],
+    fact_count: ["select", "insert", "update"],
     idempotency_key: ["select", "insert", "delete"],
     snapshot: ["select", "insert", "update"],
     subscription: ["select", "insert", "update"],

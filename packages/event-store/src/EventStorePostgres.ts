@@ -34,6 +34,7 @@ import {
   StoreUnavailable
 } from "./EventStore.ts"
 import type { EventId, Position, StreamId } from "./Fact.ts"
+import * as FactChunks from "./FactChunks.ts"
 import * as FactPaging from "./FactPaging.ts"
 import type { FactQuery, KnownAt } from "./FactQuery.ts"
 import * as FactReads from "./FactReads.ts"
@@ -63,6 +64,8 @@ export interface Options {
   readonly retry?: Schedule.Schedule<unknown> | undefined
   /** How long an idempotency key is kept. Default: 7 days. */
   readonly idempotencyRetention?: Duration.Input | undefined
+  /** Whether this process takes part in summarizing the log, on which fast reads of all of it rely. Default: true. */
+  readonly summarize?: boolean | undefined
 }
 
 const defaultRetry = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(
@@ -338,6 +341,8 @@ export const make = Effect.fnUntraced(function*(
     Effect.repeat(Schedule.spaced("1 hour")),
     Effect.forkScoped
   )
+
+  if (options.summarize ?? true) yield* Effect.forkScoped(FactChunks.run(sql, storeId, logHead))
 
   const log = { readLog, changed: logHead.changed }
   return EventStore.of({

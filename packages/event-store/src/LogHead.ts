@@ -21,6 +21,8 @@ export interface LogHead {
   readonly knows: (position: string) => boolean
   /** Ends at once when a later position than `after` is known, otherwise with the next one or after the poll interval. */
   readonly changed: (after: Position) => Effect.Effect<void>
+  /** Ends when this position is known to exist, and after a while in any case. */
+  readonly reached: (position: Position, patience: Duration.Input) => Effect.Effect<void>
 }
 
 /**
@@ -43,6 +45,12 @@ export const make = (pollInterval: Duration.Input): LogHead => {
     changed: (after) =>
       Effect.suspend(() =>
         known > after ? Effect.void : Effect.asVoid(Effect.timeoutOption(advanced.await, pollInterval))
+      ),
+    reached: (position, patience) =>
+      Effect.suspend(() => known < position ? advanced.await : Effect.void).pipe(
+        Effect.repeat({ while: () => known < position }),
+        Effect.timeoutOption(patience),
+        Effect.asVoid
       )
   }
 }

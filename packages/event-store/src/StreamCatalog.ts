@@ -54,6 +54,18 @@ export interface CategoryInfo {
 }
 
 /**
+ * A type of facts, and how many a category holds.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TypeInfo {
+  readonly category: string
+  readonly type: string
+  readonly facts: bigint
+}
+
+/**
  * Who says something of a stream, and why.
  *
  * @category models
@@ -113,6 +125,8 @@ export interface StreamCatalog {
   readonly list: (options?: ListStreams) => Effect.Effect<ReadonlyArray<StreamInfo>, EventStoreError>
   /** Every category by name. Counts all of the tenant's facts: `CategoryCounts` of `@strata/projections` keeps them counted. */
   readonly categories: Effect.Effect<ReadonlyArray<CategoryInfo>, EventStoreError>
+  /** Every type of each category, by their names. */
+  readonly types: Effect.Effect<ReadonlyArray<TypeInfo>, EventStoreError>
   /** Replaces the metadata; a stream need not have facts yet. */
   readonly setMetadata: (
     stream: StreamId,

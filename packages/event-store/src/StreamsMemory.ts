@@ -9,9 +9,9 @@ import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
 import { CurrentTenant } from "./CurrentTenant.ts"
 import { EventStoreError } from "./EventStore.ts"
-import { categoryOf, type EventId, type Position, type StreamId, streamId } from "./Fact.ts"
+import { categoryOf, type EventId, type Fact, type Position, type StreamId, streamId } from "./Fact.ts"
 import * as PreparedSaying from "./PreparedSaying.ts"
-import { type StreamCatalog, StreamClosed, type StreamInfo } from "./StreamCatalog.ts"
+import { type StreamCatalog, StreamClosed, type StreamInfo, type TypeInfo } from "./StreamCatalog.ts"
 
 /**
  * A fact about a stream.
@@ -38,6 +38,7 @@ export interface Said {
 export const make = (options: {
   readonly ids: (tenant: string) => Iterable<StreamId>
   readonly versionOf: (tenant: string, stream: StreamId) => number
+  readonly facts: (tenant: string) => Iterable<Pick<Fact, "stream" | "type">>
   readonly write: (said: Said) => Effect.Effect<Position>
   readonly random: SecureRandom.SecureRandom["Service"]
 }): StreamCatalog & { readonly closedAs: (tenant: string, stream: StreamId) => StreamClosed["state"] | undefined } => {
@@ -119,6 +120,15 @@ export const make = (options: {
       return [...counts].map(([category, count]) => ({ category, ...count })).toSorted((a, b) =>
         inByteOrder(a.category, b.category)
       )
+    }),
+    types: Effect.map(CurrentTenant, (tenant) => {
+      const counts = new Map<string, TypeInfo>()
+      for (const { stream, type } of options.facts(tenant)) {
+        const category = categoryOf(stream)
+        const key = `${category}\0${type}`
+        counts.set(key, { category, type, facts: (counts.get(key)?.facts ?? 0n) + 1n })
+      }
+      return [...counts.values()].toSorted((a, b) => inByteOrder(a.category, b.category) || inByteOrder(a.type, b.type))
     }),
     setMetadata: (stream, metadata, saying) => say(stream, { ...saying, metadata }),
     setState: (stream, state, saying) => say(stream, { ...saying, state }),

@@ -13,7 +13,7 @@ import { refuseInTransaction } from "./AppendJudgement.ts"
 import { EventStoreError } from "./EventStore.ts"
 import type { Position, StreamId } from "./Fact.ts"
 import * as PreparedSaying from "./PreparedSaying.ts"
-import { type CategoryInfo, type StreamCatalog, StreamClosed, type StreamInfo } from "./StreamCatalog.ts"
+import { type CategoryInfo, type StreamCatalog, StreamClosed, type StreamInfo, type TypeInfo } from "./StreamCatalog.ts"
 
 /**
  * What the store lends to it.
@@ -78,15 +78,31 @@ export const make = (
         ) as found`)
   })
 
+  /** The facts of a tenant by number: those that are summarized, from fact_count, and the rest of the log by its primary key. */
+  const counted = sql`
+    select category, type, streams, facts from fact_count where store = ${storeId} and tenant = scope.tenant
+    union all
+    select split_part((select s.id from stream s where s.number = f.stream), '-', 1), f.type, (f.version = 1)::integer, 1
+    from fact f
+    where f.store = ${storeId} and f.position > fact_summarized(${storeId}) and f.tenant = scope.tenant`
+
   const categories = forTenant("streams.categories", (tenant) =>
     sql<CategoryInfo>`
       select found.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
-        select split_part(s.id, '-', 1) as category, count(distinct s.number) as streams, count(*) as facts
-        from stream s
-        join fact f on f.stream = s.number
-        where s.store = ${storeId} and s.tenant = scope.tenant
-        group by category
-        order by category
+        select c.category, sum(c.streams)::bigint as streams, sum(c.facts)::bigint as facts
+        from (${counted}) as c
+        group by c.category
+        order by c.category
+        limit all
+      ) as found`)
+
+  const types = forTenant("streams.types", (tenant) =>
+    sql<TypeInfo>`
+      select found.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
+        select c.category, c.type, sum(c.facts)::bigint as facts
+        from (${counted}) as c
+        group by c.category, c.type
+        order by c.category, c.type
         limit all
       ) as found`)
 
@@ -114,6 +130,7 @@ export const make = (
     get,
     list,
     categories,
+    types,
     setMetadata: Effect.fn("StreamCatalog.setMetadata")((stream, metadata, saying) =>
       say(stream, { ...saying, metadata })
     ),

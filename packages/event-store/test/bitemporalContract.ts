@@ -412,6 +412,14 @@ export const bitemporalContract = <R>(
         { category: "b.c", streams: 1n, facts: 1n },
         { category: "c", streams: 1n, facts: 2n }
       ])
+      yield* store.append({ facts: [{ ...price(1, { stream: named("c-1") }), type: "price.left" }] })
+      deepStrictEqual(yield* store.streams.types, [
+        { category: "a", type: "price.set", facts: 1n },
+        { category: "b", type: "price.set", facts: 4n },
+        { category: "b.c", type: "price.set", facts: 1n },
+        { category: "c", type: "price.left", facts: 1n },
+        { category: "c", type: "price.set", facts: 2n }
+      ])
       deepStrictEqual((yield* reason(store.streams.list({ limit: 0 })))._tag, "InvalidQuery")
     }))
 

@@ -1,0 +1,279 @@
+/**
+ * Answering a `FactQuery` from PostgreSQL: which facts were believed, of a stream or of the whole log, page by page.
+ *
+ * **Details**
+ *
+ * What is asked of one stream is read along its versions. What is asked of the log is read along its positions, but only
+ * where the summaries of its chunks say that it may be: see `migrations/0006_chunks.sql`. So a page costs about as much as what is
+ * on it, and the rest of the log that is not summarized yet is looked at itself.
+ *
+ * Nothing that is known at a position changes, so an answer may be put together from several statements.
+ *
+ * @since 0.1.0
+ */
+import type { Postgres } from "@strata/postgres/Postgres"
+import * as Pg from "@strata/postgres/PostgresTypes"
+import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type { SqlError } from "effect/sql/SqlError"
+import type * as Statement from "effect/sql/Statement"
+import { typePattern } from "./Belief.ts"
+import type { Fact, Position, StreamId } from "./Fact.ts"
+import * as FactBlocks from "./FactBlocks.ts"
+import type { Page } from "./FactPaging.ts"
+import type { FactQuery } from "./FactQuery.ts"
+import * as FactRows from "./FactRows.ts"
+
+type Sql = Postgres["Service"]["sql"]
+
+/**
+ * Up to one fact more than the page holds, in its order.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Query = (
+  tenant: string,
+  query: FactQuery,
+  page: Page,
+  known: Position
+) => Effect.Effect<ReadonlyArray<Fact>, SqlError>
+
+/**
+ * The queries of one store.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (sql: Sql, storeId: number): Query => {
+  const columns = sql.literal(FactRows.columns)
+  const streamId = sql.literal(FactRows.streamIdColumn)
+
+  // Within a stream the versions follow the positions: served by fact_version. By validity, all of it is sorted.
+  const ofStream = (tenant: string, stream: StreamId, query: FactQuery, page: Page, known: Position) =>
+    FactRows.facts(
+      sql`
+        select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
+          select ${columns} from fact
+          where stream = (
+              select number from stream where store = ${storeId} and tenant = scope.tenant and id = ${stream}
+            )
+            and position + 0 <= ${Pg.bigint(known)} and tenant = scope.tenant
+            and ${
+        sql.and([...filters(sql, query), ...believed(sql, query, known), ...after(sql, storeId, query, page)])
+      }
+          order by ${order(sql, query, page)}
+          limit ${page.limit + 1}
+        ) as f`,
+      stream
+    )
+
+  // The streams of a category by stream_id, each one's facts by fact_version; all of them are sorted.
+  const ofFewFacts = (tenant: string, category: string, query: FactQuery, page: Page, known: Position) =>
+    FactRows.facts(sql`
+      select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
+        select of_stream.* from stream s, lateral (
+          select ${columns}, s.id as stream_id from fact
+          where stream = s.number and position + 0 <= ${Pg.bigint(known)} and tenant = scope.tenant
+            and ${
+      sql.and([
+        ...filters(sql, { ...query, category: undefined }),
+        ...believed(sql, query, known),
+        ...after(sql, storeId, query, page)
+      ])
+    }
+          offset 0
+        ) as of_stream
+        where s.store = ${storeId} and s.tenant = scope.tenant and ${inCategory(sql, category)}
+        order by ${order(sql, query, page)}
+        limit ${page.limit + 1}
+      ) as f`)
+
+  // True when all facts of a category are fewer than those in which a page of them would be looked for. Served by the
+  // primary keys of fact_count and fact_chunk.
+  const hasFewFacts = (tenant: string, category: string, known: Position) =>
+    Effect.map(
+      sql<{ readonly few: boolean }>`
+        select found.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
+          select coalesce(sum(facts), 0) <= 1000 and fact_summarized(${storeId}) > ${Pg.bigint(known)} - 4096 as few
+          from fact_count
+          where store = ${storeId} and tenant = scope.tenant and category = ${category}
+        ) as found`,
+      (rows) => rows[0]?.few === true
+    )
+
+  /** What there is of the log, as `block`, in the order of the spans. */
+  const blocks = (query: FactQuery, spans: ReadonlyArray<FactBlocks.Span>, page: Page, begins: Begins) =>
+    sql`
+      (${FactBlocks.asked(sql, storeId, sql`scope.tenant`, query)}) as asked,
+      unnest(
+        ${Pg.bigintArray(spans.map(({ low }) => low))}, ${Pg.bigintArray(spans.map(({ high }) => high))}
+      ) as span(low, high),
+      lateral fact_blocks(
+        ${storeId}::integer, span.low, span.high, ${page.direction === "backwards"}, asked.labels, asked.alternatives,
+        asked.also, ${instant(begins.from)}, ${instant(begins.by)}, ${instant(query.validAt ?? query.validDuring?.from)}
+      ) as block`
+
+  // By the primary key of fact, block after block and no further than the page goes. What is `lateral` runs for one row after
+  // another, in their order, so the facts come in the order of the spans, of the blocks, of the positions.
+  const byPosition = (tenant: string, query: FactQuery, page: Page, known: Position) => {
+    const spans = page.direction === "forwards"
+      ? FactBlocks.spans((page.after?.position ?? 0n) + 1n, known, "forwards")
+      : FactBlocks.spans(1n, page.after === undefined ? known : page.after.position - 1n, "backwards")
+    return FactRows.facts(sql`
+      select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
+        select found.* from ${
+      blocks(query, spans, page, { from: undefined, by: query.validAt ?? query.validDuring?.to })
+    }, lateral (
+          select ${columns}, ${streamId} from fact
+          where store = ${storeId} and position between block.low and block.high and tenant = scope.tenant
+            and ${sql.and([...filters(sql, query), ...believed(sql, query, known)])}
+          order by ${order(sql, query, page)}
+          limit ${page.limit + 1}
+        ) as found
+        limit ${page.limit + 1}
+      ) as f`)
+  }
+
+  // By the primary key of fact; what begins to hold within a bound is sorted.
+  const between = (tenant: string, query: FactQuery, page: Page, known: Position, begins: Begins) =>
+    FactRows.facts(sql`
+      select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
+        select found.* from ${blocks(query, FactBlocks.segments(1n, known), page, begins)}, lateral (
+          select ${columns}, ${streamId} from fact
+          where store = ${storeId} and position between block.low and block.high and tenant = scope.tenant
+            and (${instant(begins.from)} is null or valid_from >= ${instant(begins.from)})
+            and (${instant(begins.by)} is null or valid_from <= ${instant(begins.by)})
+            and ${
+      sql.and([...filters(sql, query), ...believed(sql, query, known), ...after(sql, storeId, query, page)])
+    }
+          order by ${order(sql, query, page)}
+          limit ${page.limit + 1}
+        ) as found
+        order by ${order(sql, query, page)}
+        limit ${page.limit + 1}
+      ) as f`)
+
+  const boundsOf = (tenant: string, query: FactQuery, page: Page, known: Position, begins: Begins) =>
+    Effect.map(
+      sql<{ readonly bounds: ReadonlyArray<Timestamp.Timestamp> }>`
+        select fact_bounds(
+          ${storeId}::integer, ${Pg.bigint(known)}, ${page.direction === "backwards"}, asked.labels, asked.alternatives,
+          asked.also, ${instant(begins.from)}, ${instant(begins.by)}, ${
+        instant(query.validAt ?? query.validDuring?.from)
+      }
+        ) as bounds
+        from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
+          ${FactBlocks.asked(sql, storeId, sql`scope.tenant`, query)}
+        ) as asked`,
+      (rows) => rows[0]?.bounds ?? []
+    )
+
+  // A bound on the beginning is moved until the page is full within it: 16 chunks, 128, … and at last all that may hold what
+  // is asked for, which is when fewer facts than a page answer, or when chunks hold facts from all times.
+  const byValidity = Effect.fnUntraced(function*(tenant: string, query: FactQuery, page: Page, known: Position) {
+    const { after, direction } = page
+    const holds = query.validAt ?? query.validDuring?.to
+    const begins = direction === "forwards"
+      ? { from: after?.validFrom, by: holds }
+      : { from: undefined, by: earlier(after?.validFrom, holds) }
+    for (const bound of known > 4096n ? yield* boundsOf(tenant, query, page, known, begins) : []) {
+      const within = direction === "forwards"
+        ? { ...begins, by: earlier(begins.by, bound) }
+        : { ...begins, from: bound }
+      const found = yield* between(tenant, query, page, known, within)
+      if (found.length > page.limit) return found
+    }
+    return yield* between(tenant, query, page, known, begins)
+  })
+
+  return Effect.fnUntraced(function*(tenant, query, page, known) {
+    const { category, stream } = query
+    if (stream !== undefined) return yield* ofStream(tenant, stream, query, page, known)
+    if (category !== undefined && (yield* hasFewFacts(tenant, category, known))) {
+      return yield* ofFewFacts(tenant, category, query, page, known)
+    }
+    return yield* (page.orderBy === "position" ? byPosition : byValidity)(tenant, query, page, known)
+  })
+}
+
+/** When facts begin to hold that are looked for: both ends included, `undefined` where there is none. */
+interface Begins {
+  readonly from: Timestamp.Timestamp | undefined
+  readonly by: Timestamp.Timestamp | undefined
+}
+
+const earlier = (a: Timestamp.Timestamp | undefined, b: Timestamp.Timestamp | undefined) =>
+  a === undefined || (b !== undefined && b < a) ? b : a
+
+const instant = (time: Timestamp.Timestamp | undefined) => Pg.timestamptz(time ?? null)
+
+// --------------------------------------------------------------------------------------------------------- clauses
+
+const inCategory = (sql: Sql, category: string): Statement.Fragment =>
+  // In byte order the ids of a category stand between `<category>-` and `<category>.`, the next byte. What is no category
+  // stands before ids as well, up to their second `-`: hence the comparison.
+  sql`s.id >= ${`${category}-`} and s.id < ${`${category}.`} and split_part(s.id, '-', 1) = ${category}`
+
+const filters = (sql: Sql, query: FactQuery): Array<Statement.Fragment> => {
+  const { category, causationId, correlationId, metadata, types, validAt, validDuring, versions } = query
+  const found: Array<Statement.Fragment | false> = [
+    validAt !== undefined && sql`valid_from <= ${Pg.timestamptz(validAt)} and valid_to > ${Pg.timestamptz(validAt)}`,
+    validDuring !== undefined &&
+    sql`valid_from < ${Pg.timestamptz(validDuring.to)} and valid_to > ${Pg.timestamptz(validDuring.from)}`,
+    category !== undefined &&
+    sql`(select split_part(s.id, '-', 1) from stream s where s.number = fact.stream) = ${category}`,
+    types !== undefined &&
+    (types.some((type) => type.includes("*"))
+      ? sql`type ~ ${typePattern(types)}`
+      : sql`type = any(${Pg.textArray(types)})`),
+    correlationId !== undefined && sql`coalesce(correlation_id, event_id::text) = ${correlationId}`,
+    causationId !== undefined && sql`causation_id = ${causationId}`,
+    versions?.from !== undefined && sql`version >= ${versions.from}`,
+    versions?.to !== undefined && sql`version <= ${versions.to}`
+  ]
+  for (const [key, value] of Object.entries(metadata ?? {})) {
+    found.push(sql`metadata::jsonb -> ${key}::text = ${Pg.jsonText(toJson(value))}::jsonb`)
+  }
+  return found.filter((fragment) => fragment !== false)
+}
+
+const toJson = Schema.encodeSync(Schema.fromJsonString(Schema.Json))
+
+const believed = (sql: Sql, query: FactQuery, known: Position): ReadonlyArray<Statement.Fragment> =>
+  query.revisions === "all" ? [] : [sql`
+    not retracted and (
+      select true from fact as newer
+      where newer.origin = coalesce(fact.origin, fact.position) and newer.store + 0 = fact.store and newer.revision > 0
+        and newer.revision > fact.revision and newer.position + 0 <= ${Pg.bigint(known)}
+      limit 1
+    ) is null`]
+
+const after = (
+  sql: Sql,
+  storeId: number,
+  query: FactQuery,
+  { after, direction, orderBy }: Page
+): ReadonlyArray<Statement.Fragment> => {
+  if (after === undefined) return []
+  const position = Pg.bigint(after.position)
+  const validFrom = Pg.timestamptz(after.validFrom)
+  if (orderBy === "position" && query.stream !== undefined) {
+    const version = sql`(select version from fact where store = ${storeId} and position = ${position})`
+    return [direction === "forwards" ? sql`version > ${version}` : sql`version < ${version}`]
+  }
+  if (orderBy === "position") {
+    return [direction === "forwards" ? sql`position > ${position}` : sql`position < ${position}`]
+  }
+  return [
+    direction === "forwards"
+      ? sql`(valid_from, position) > (${validFrom}, ${position})`
+      : sql`(valid_from, position) < (${validFrom}, ${position})`
+  ]
+}
+
+const order = (sql: Sql, { stream }: FactQuery, { direction, orderBy }: Page): Statement.Fragment => {
+  const columns = orderBy === "validity" ? ["valid_from", "position"] : [stream === undefined ? "position" : "version"]
+  return sql.literal(columns.map((column) => direction === "forwards" ? column : `${column} desc`).join(", "))
+}
