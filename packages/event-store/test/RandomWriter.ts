@@ -18,18 +18,18 @@ const below = (end: number) => Random.nextIntBetween(0, end, { halfOpen: true })
 const maybe = <A, E, R>(part: number, value: Effect.Effect<A, E, R>) =>
   Effect.flatMap(chance(part), (yes) => yes ? value : Effect.succeed(null))
 
-/** Half of the writers ask for one tenant, half for another. */
-export const tenantOf = (writer: number): string => writer % 2 === 0 ? "acme" : "default"
+/** Every fourth writer asks for another tenant than the rest. */
+export const tenantOf = (writer: number): string => writer % 4 === 0 ? "acme" : "default"
 
 /** How many of a hundred questions are appends, and takings of a seat; the others are revisions. */
 export const evenly = { appends: 35, takings: 25 }
 export const mostlyRevisions = { appends: 10, takings: 5 }
 
-/** The next thing to ask. Writers of two tenants give the same ids to what they write. */
+/** The next thing to ask. The writer of the other tenant gives the same ids to what it writes as the one before it. */
 export const make = (writer: number, { appends, takings } = evenly) => {
   let count = 0
   const nextId = () => {
-    const ids = [Math.ceil(writer / 2), ++count].map((n) => n.toString(16))
+    const ids = [writer % 4 === 0 ? writer - 1 : writer, ++count].map((n) => n.toString(16))
     return Fact.EventId.make(`00000000-0000-7000-8${ids[0]!.padStart(3, "0")}-${ids[1]!.padStart(12, "0")}`)
   }
   const asked: Array<Asked> = []
