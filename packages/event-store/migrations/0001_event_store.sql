@@ -304,7 +304,8 @@ begin
   if _condition_after is not null and outcomes[1] = 0 then
     select f.position into blocker
     from fact f
-    join stream s on s.number = f.stream
+    -- `offset 0` keeps this a lookup per fact.
+    cross join lateral (select stream.id from stream where stream.number = f.stream offset 0) as s
     where f.store = _store and f.position > _condition_after and f.tenant = _tenant and exists (
       select from jsonb_to_recordset(_condition_filters) as c(
         type text, stream text, category text, correlation_id text, causation_id text, metadata jsonb

@@ -45,6 +45,7 @@ declare
   scope constant text := set_config('strata.tenant', _tenant, true);
   head_before bigint;
   named fact;
+  chain bigint;
   last fact;
   closed boolean;
 begin
@@ -62,9 +63,10 @@ begin
     return;
   end if;
 
-  -- Served by fact_chain.
+  -- Served by fact_chain, under row-level security as well, where `coalesce` would not be taken for an index.
+  chain := coalesce(named.origin, named.position);
   select * into last from fact f
-  where f.origin = coalesce(named.origin, named.position) and f.store + 0 = _store and f.revision > 0
+  where f.origin = chain and f.store + 0 = _store and f.revision > 0
   order by f.revision desc
   limit 1;
   if not found then last := named; end if;

@@ -3,7 +3,7 @@
 --
 -- A scope is named for the rest of a transaction, by `set_config('strata.tenant', …, true)`. After it the setting is ''
 -- in that session and not null, so '' stands for nobody, and no row has it for its tenant. What reads the log as a whole says
--- so in `strata.all_tenants`; that counts while no tenant is named, and never lets a row be written.
+-- so in `strata.all_tenants`; that counts while no tenant is named, and lets no row of these tables be written.
 --
 -- The owner is bound as well, so a later migration that touches rows has to lift `force` first.
 

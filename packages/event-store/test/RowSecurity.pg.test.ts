@@ -1,6 +1,7 @@
 import { assert, layer } from "@effect/vitest"
 import { assertNone, deepStrictEqual, strictEqual } from "@effect/vitest/utils"
 import { CurrentTenant } from "@strata/event-store/CurrentTenant"
+import type { EventStoreError } from "@strata/event-store/EventStore"
 import { migrations } from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import * as Fact from "@strata/event-store/Fact"
@@ -9,6 +10,7 @@ import { applicationRole } from "@strata/postgres/ApplicationRole"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as SqlState from "@strata/postgres/SqlState"
 import { PostgresTest } from "@strata/testing/PostgresTest"
+import * as Arr from "effect/Array"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -402,6 +404,60 @@ layer(Database, { excludeTestServices: true })("the tables of an event store", (
           and not exists (select from pg_attribute a where a.attrelid = i.indexrelid and a.attname = 'tenant')
         order by 1`
       deepStrictEqual(numbered.map(({ key }) => key), ["fact_chain", "fact_pkey", "fact_version", "stream_pkey"])
+    }))
+
+  it.effect("are looked into no further than without policies", () =>
+    Effect.gen(function*() {
+      const { sql, transact } = yield* Postgres
+      const store = yield* EventStorePostgres.make({ name: `store ${++stores}` })
+      const streams = Arr.range(1, 10).map((n) => Fact.streamId("meter", `${n}`))
+      const ids: Array<Fact.EventId> = []
+      for (const stream of streams) {
+        const { facts } = yield* store.append({
+          facts: Arr.range(1, 30).map(() => ({ stream, type: "Read", data: 1 }))
+        })
+        for (const { eventId } of facts) {
+          ids.push(eventId)
+          yield* store.revise({ _tag: "Correction", revises: eventId, data: 2, reason: "misread", actor: "ada" })
+        }
+      }
+      yield* store.append({
+        facts: Arr.range(11, 200).map((n) => ({ stream: Fact.streamId("meter", `${n}`), type: "Read", data: 1 }))
+      })
+      const after = yield* store.head
+      yield* transact(Effect.andThen(sql`set local role none`, sql`analyze fact, stream`))
+      /** Entries of its indexes that an operation looked at. */
+      const looks = Effect.fnUntraced(function*<A, E>(operation: Effect.Effect<A, E>) {
+        const counted = Effect.gen(function*() {
+          yield* sql`select pg_stat_force_next_flush()`
+          const rows = yield* sql<{ n: number }>`
+            select coalesce(sum(idx_tup_read), 0)::int as n from pg_stat_user_indexes
+            where relname in ('fact', 'stream')`
+          return rows[0]!.n
+        })
+        const before = yield* counted
+        yield* operation
+        return (yield* counted) - before
+      })
+      const stream = streams[4]!
+      const bounds: ReadonlyArray<readonly [number, Effect.Effect<unknown, EventStoreError>]> = [
+        [61, store.readStream(stream)],
+        // Each fact, and whether it has a newer revision.
+        [150, store.read({ stream })],
+        [5, store.streamVersion(stream)],
+        [5, store.get(ids[7]!)],
+        [10, store.history(ids[7]!)],
+        [20, store.revise({ _tag: "Correction", revises: ids[7]!, data: 3, reason: "misread", actor: "ada" })],
+        [10, store.append({ facts: [{ stream, type: "Read", data: 1 }] })],
+        [
+          20,
+          store.append({
+            facts: [{ stream, type: "Read", data: 1 }],
+            condition: { after, noneOf: [{ types: ["Never"] }] }
+          })
+        ]
+      ]
+      for (const [bound, operation] of bounds) assert.isAtMost(yield* looks(operation), bound)
     }))
 
   it.effect("give a tenant that nobody knows what an empty store gives", () =>
