@@ -141,10 +141,6 @@ begin
   where s.id = _store
   returning s.head, s.head_at into "position", at;
 
-  if coalesce(_valid_to, 'infinity') <= coalesce(_valid_from, at) then
-    raise check_violation using message = 'The period would end before it begins', constraint = 'fact_validity';
-  end if;
-
   loop
     -- Judges and writes at once. Served by stream_id, fact_version and fact_event_id. While the table is small,
     -- `store = _store` would let the planner settle for an index that begins with the store, and keep to it when the table
@@ -166,6 +162,7 @@ begin
     ) as s
     where (_expected = s.version or _expected = -2 or (_expected = -1 and s.version > 0))
       and (select true from fact f where f.event_id = _event_id and f.store + 0 = _store and f.tenant = _tenant) is null
+      and coalesce(_valid_to, 'infinity') > coalesce(_valid_from, at)
     returning fact.version - 1 into "version";
     if found then
       outcome := 0;
@@ -188,6 +185,10 @@ begin
     if outcome is not null then
       update store s set head = s.head - 1 where s.id = _store;
       return;
+    end if;
+    -- Last of all: the first result of an append that comes again may have ended by now.
+    if coalesce(_valid_to, 'infinity') <= coalesce(_valid_from, at) then
+      raise check_violation using message = 'The period would end before it begins', constraint = 'fact_validity';
     end if;
     insert into stream (store, tenant, id) values (_store, _tenant, _stream);
   end loop;

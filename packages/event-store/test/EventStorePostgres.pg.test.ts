@@ -14,6 +14,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { bitemporalContract } from "./bitemporalContract.ts"
 import { boundaryContract } from "./boundaryContract.ts"
@@ -170,6 +171,28 @@ layer(Database, { excludeTestServices: true })("EventStorePostgres", (it) => {
       )
       deepStrictEqual(results.map((each) => each._tag === "Success"), Array.range(1, 10).map((n) => n !== 5))
       deepStrictEqual(yield* store.head, 9n)
+    }))
+
+  it.effect("an append that is repeated after its period has ended is answered with the first result", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const { recordedAt } = yield* store.append({ facts: [fact(0)] })
+      const validTo = Timestamp.fromMicros(recordedAt + 1_000_000n)
+      const other = Fact.streamId("account", "b")
+      const appends = [[fact(1)], [fact(2, other), fact(3)]].map((facts, index) => ({
+        facts: facts.map((each, place) => ({
+          ...each,
+          validTo,
+          eventId: Fact.EventId.make(`00000000-0000-7000-8000-0000000000${index}${place}`)
+        }))
+      }))
+      const first = yield* Effect.forEach(appends, store.append)
+      yield* store.append({ facts: [fact(4)] }).pipe(
+        Effect.repeat({ until: ({ recordedAt }) => recordedAt > validTo, schedule: Schedule.spaced("20 millis") })
+      )
+      const again = yield* Effect.forEach(appends, store.append)
+      deepStrictEqual(again.map(({ position }) => position), first.map(({ position }) => position))
+      deepStrictEqual(again.map(({ duplicate }) => duplicate), [true, true])
     }))
 
   it.effect("what was accepted is written before the store closes", () =>

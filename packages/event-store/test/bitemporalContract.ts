@@ -204,6 +204,25 @@ export const bitemporalContract = <R>(
       deepStrictEqual(yield* store.head, Fact.beginning)
     }))
 
+  it.effect("a period that would end before its recording is told of an append that nothing else speaks against", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: [price(1, { eventId: id(1) }), price(1, { stream: other })] })
+      yield* store.streams.setState(other, "archived", { actor: "ada", reason: "audit" })
+      const impossible = price(2, { validTo: day(-1) })
+      const refused = (append: Append) => Effect.map(reason(store.append(append)), ({ _tag }) => _tag)
+      for (const more of [[], [price(3)]]) {
+        deepStrictEqual(yield* refused({ facts: [impossible, ...more] }), "InvalidAppend")
+        deepStrictEqual(yield* refused({ facts: [impossible, ...more], expect: { [account]: 9 } }), "VersionConflict")
+        deepStrictEqual(yield* refused({ facts: [{ ...impossible, stream: other }, ...more] }), "StreamClosed")
+        deepStrictEqual(yield* refused({ facts: [{ ...impossible, eventId: id(1) }, ...more] }), "EventIdTaken")
+        const fresh = { ...impossible, stream: Fact.streamId("account", "fresh") }
+        deepStrictEqual(yield* refused({ facts: [fresh, ...more] }), "InvalidAppend")
+        deepStrictEqual(yield* store.streams.get(fresh.stream), Option.none())
+      }
+      deepStrictEqual(yield* store.head, 3n)
+    }))
+
   it.effect("a revision sent again is answered with the first result, another under its id is refused", () =>
     Effect.gen(function*() {
       const store = yield* open
