@@ -48,7 +48,8 @@ export const make = (sql: Sql, storeId: number) => {
         limit ${limit}
       ) as f`)
 
-  // One stream by stream_id, its facts by fact_version, in either direction.
+  // One stream by stream_id, its facts by fact_version, in either direction. The scope is set where the stream is looked for,
+  // without which no fact can be.
   const stream = (
     tenant: string,
     id: StreamId,
@@ -61,13 +62,13 @@ export const make = (sql: Sql, storeId: number) => {
       : sql`version <= ${Pg.int(from ?? 2_147_483_647)} order by version desc`
     return facts(
       sql`
-        select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
-          select ${columns} from fact
-          where stream = (
-            select number from stream where store = ${storeId} and tenant = scope.tenant and id = ${id}
-          ) and ${versions}
-          limit ${limit}
-        ) as f`,
+        select ${columns} from fact
+        where stream = (
+          select s.number from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
+            select number from stream where store = ${storeId} and tenant = scope.tenant and id = ${id} limit 1
+          ) as s
+        ) and ${versions}
+        limit ${limit}`,
       id
     )
   }
@@ -96,7 +97,7 @@ export const make = (sql: Sql, storeId: number) => {
           select ${columns}, ${streamId} from fact
           where origin = chain.origin and store + 0 = ${storeId} and revision > 0
         ) as members
-        order by revision
+        order by position
         limit all
       ) as f`)
 

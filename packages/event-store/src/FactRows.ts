@@ -3,23 +3,25 @@
  *
  * @since 0.1.0
  */
-import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import { cast } from "effect/Function"
 import type * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Statement from "effect/sql/Statement"
-import type { EventId, Fact, Position, StreamId } from "./Fact.ts"
+import { type EventId, type Fact, Position, type StreamId } from "./Fact.ts"
 
 /**
- * The columns of a fact, in the order of `FactRow`.
+ * The columns of a fact, in the order of `FactRow`. What most facts have alike is null: an open end, and all that only a
+ * revision has, which comes as one column. So a row is made of few values.
  *
  * @category constants
  * @since 0.1.0
  */
 export const columns = `
-  position, version, event_id, schema_version, revision, recorded_at, valid_from, valid_to, retracted, tenant, type, data,
-  metadata, correlation_id, causation_id, actor, traceparent, origin, revises, reason`
+  position, version, event_id, schema_version, recorded_at, valid_from, nullif(valid_to, 'infinity') as ends, tenant, type,
+  data, metadata, correlation_id, causation_id, actor, traceparent,
+  case when revision > 0 then json_build_array(revision, retracted, origin::text, revises, reason) end as revised`
 
 /**
  * Its stream's id: a scalar subquery stays a lookup by primary key, whatever the planner believes of the tables.
@@ -35,11 +37,9 @@ type FactRow = readonly [
   version: number,
   eventId: EventId,
   schemaVersion: number,
-  revision: number,
   recordedAt: Timestamp.Timestamp,
   validFrom: Timestamp.Timestamp,
-  validTo: Timestamp.Timestamp,
-  retracted: boolean,
+  validTo: Timestamp.Timestamp | null,
   tenant: string,
   type: string,
   data: Schema.Json,
@@ -48,9 +48,7 @@ type FactRow = readonly [
   causationId: string | null,
   actor: string | null,
   traceparent: string | null,
-  origin: Position | null,
-  revises: EventId | null,
-  reason: string | null,
+  revised: readonly [revision: number, retracted: boolean, origin: string, revises: EventId, reason: string] | null,
   stream: StreamId
 ]
 
@@ -67,29 +65,32 @@ export const facts = (
 ): Effect.Effect<ReadonlyArray<Fact>, SqlError> =>
   Effect.map(statement.values, (rows) => {
     const typed: ReadonlyArray<FactRow> = cast(rows)
-    return typed.map((row) => toFact(row, stream ?? row[20]))
+    return typed.map((row) => toFact(row, stream ?? row[16]))
   })
 
-const toFact = (row: FactRow, stream: StreamId): Fact => ({
-  position: row[0],
-  stream,
-  version: row[1],
-  origin: row[17] ?? row[0],
-  eventId: row[2],
-  type: row[10],
-  schemaVersion: row[3],
-  data: row[11],
-  metadata: row[12],
-  correlationId: row[13] ?? row[2],
-  causationId: row[14],
-  tenant: row[9],
-  actor: row[15],
-  traceparent: row[16],
-  validFrom: row[6],
-  validTo: row[7],
-  recordedAt: row[5],
-  revision: row[4],
-  revises: row[18],
-  retracted: row[8],
-  reason: row[19]
-})
+const toFact = (row: FactRow, stream: StreamId): Fact => {
+  const revised = row[15]
+  return {
+    position: row[0],
+    stream,
+    version: row[1],
+    origin: revised === null ? row[0] : Position.make(BigInt(revised[2]), { disableChecks: true }),
+    eventId: row[2],
+    type: row[8],
+    schemaVersion: row[3],
+    data: row[9],
+    metadata: row[10],
+    correlationId: row[11] ?? row[2],
+    causationId: row[12],
+    tenant: row[7],
+    actor: row[13],
+    traceparent: row[14],
+    validFrom: row[5],
+    validTo: row[6] ?? Timestamp.infinity,
+    recordedAt: row[4],
+    revision: revised === null ? 0 : revised[0],
+    revises: revised === null ? null : revised[3],
+    retracted: revised !== null && revised[1],
+    reason: revised === null ? null : revised[4]
+  }
+}
