@@ -1,4 +1,3 @@
-export * as CategoryCounts from "./CategoryCounts.ts"
 export * as Projection from "./Projection.ts"
 export * as Projections from "./Projections.ts"
 export * as ProjectionsMigrations from "./ProjectionsMigrations.ts"

@@ -16,7 +16,6 @@ import { ConversationState } from "@strata/conversations/domain/ConversationStat
 import { ConversationProjections } from "@strata/conversations/read/ConversationProjections"
 import * as ConversationQueries from "@strata/conversations/read/ConversationQueries"
 import * as Conversations from "@strata/conversations/write/Conversations"
-import { EventStore } from "@strata/event-store/EventStore"
 import * as EventStoreMigrations from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import { Api } from "@strata/http-api/Api"
@@ -25,7 +24,6 @@ import * as EmbeddedPostgres from "@strata/postgres/EmbeddedPostgres"
 import * as Migrations from "@strata/postgres/Migrations"
 import * as Postgres from "@strata/postgres/Postgres"
 import * as PostgresConfig from "@strata/postgres/PostgresConfig"
-import * as CategoryCounts from "@strata/projections/CategoryCounts"
 import * as Projections from "@strata/projections/Projections"
 import * as ProjectionsMigrations from "@strata/projections/ProjectionsMigrations"
 import * as Digest from "effect/crypto/Digest"
@@ -126,11 +124,6 @@ export const serve = Shutdown.atRelease.pipe(
 /** An append is tried again for less time than a client waits: a repeated request does the same. */
 const appendRetry = Schedule.exponential("50 millis").pipe(Schedule.jittered, Schedule.upTo({ duration: "1 second" }))
 
-/** The read models of the application, and what the store holds. */
-const projections = Layer.unwrap(
-  Effect.map(EventStore, ({ name }) => Projections.layer([...ConversationProjections, CategoryCounts.make(name)]))
-)
-
 /** The deciders of the application. */
 const states = StreamStates.layer([folded(ConversationDecider.make(), ConversationState)])
 
@@ -142,7 +135,7 @@ const states = StreamStates.layer([folded(ConversationDecider.make(), Conversati
  */
 export const domain = Health.Health.layer().pipe(
   Layer.provideMerge([Conversations.layer(), ConversationQueries.layer, states]),
-  Layer.provideMerge(projections),
+  Layer.provideMerge(Projections.layer(ConversationProjections)),
   Layer.provideMerge(EventStorePostgres.layer({ retry: appendRetry })),
   Layer.provideMerge(Migrations.layer(migrations))
 )

@@ -8,12 +8,9 @@ import * as Fact from "@strata/event-store/Fact"
 import type { Point } from "@strata/event-store/FactQuery"
 import type * as StreamCatalog from "@strata/event-store/StreamCatalog"
 import { defaultLimit } from "@strata/http-api/Paging"
-import { CurrentPrincipal } from "@strata/http-api/Principal"
 import { type BadRequest, NotFound, RuleViolated } from "@strata/http-api/Problem"
 import type { FoldedState, StoreStats, StreamInfo, StreamList } from "@strata/http-api/StreamsApi"
-import { Postgres } from "@strata/postgres/Postgres"
 import * as Timestamp from "@strata/postgres/Timestamp"
-import * as CategoryCounts from "@strata/projections/CategoryCounts"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -47,7 +44,6 @@ const maxCategories = 500
  */
 export const make = Effect.gen(function*() {
   const store = yield* EventStore
-  const { sql } = yield* Postgres
   const states = yield* StreamStates
   const own = yield* StoredEvents.make
 
@@ -81,26 +77,24 @@ export const make = Effect.gen(function*() {
       : yield* new NotFound({ detail: `There is no stream ${stream}` })
   })
 
-  /** As of the last event that was counted, which is now when none came after it. */
+  /** The store's counts are kept, and the rest of the log is counted: exact now. */
   const stats = Effect.gen(function*() {
-    const { tenant } = yield* CurrentPrincipal
-    const counted = yield* Effect.orDie(
-      CategoryCounts.read(sql, { store: store.name, tenant, limit: maxCategories })
-    )
-    const { knownAt } = yield* own.moment(counted.position)
-    const isWhole = counted.position === (yield* StoredEvents.answered(store.head))
-    const asOf = isWhole || knownAt === null ? yield* Timestamp.now : knownAt
-    const count = (value: bigint) => ({ value: String(value), exact: isWhole || knownAt !== null, asOf })
+    const asOf = yield* Timestamp.now
+    const counted = yield* StoredEvents.answered(store.streams.categories)
+    const count = (value: bigint) => ({ value: String(value), exact: true, asOf })
+    const sum = (of: (category: StreamCatalog.CategoryInfo) => bigint) =>
+      counted.reduce((total, category) => total + of(category), 0n)
+    const largest = counted.toSorted((a, b) => a.facts < b.facts ? 1 : a.facts > b.facts ? -1 : 0)
     const answer: StoreStats = {
       eventStoreName: store.name,
-      events: count(counted.facts),
-      streams: count(counted.streams),
-      categories: counted.categories.map(({ category, facts, streams }) => ({
+      events: count(sum(({ facts }) => facts)),
+      streams: count(sum(({ streams }) => streams)),
+      categories: largest.slice(0, maxCategories).map(({ category, facts, streams }) => ({
         category,
         streams: count(streams),
         events: count(facts)
       })),
-      categoryCount: count(counted.categoryCount)
+      categoryCount: count(BigInt(counted.length))
     }
     return answer
   })

@@ -6,11 +6,10 @@
 import type { StreamState } from "@strata/event-store/StreamCatalog"
 import { Api } from "@strata/http-api/Api"
 import type { ChangeStream } from "@strata/http-api/StreamsApi"
-import * as CategoryCounts from "@strata/projections/CategoryCounts"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as EventStorePlaces from "./EventStorePlaces.ts"
-import * as Reads from "./Reads.ts"
+import type * as Reads from "./Reads.ts"
 import * as StreamChanges from "./StreamChanges.ts"
 import * as StreamReads from "./StreamReads.ts"
 
@@ -25,7 +24,6 @@ export const layer = HttpApiBuilder.group(
   "streams",
   Effect.fnUntraced(function*(handlers) {
     const { find, ready } = yield* EventStorePlaces.make
-    const counted = yield* Reads.make([CategoryCounts.name])
     const reads = yield* StreamReads.make
     const changes = yield* StreamChanges.make
 
@@ -48,8 +46,7 @@ export const layer = HttpApiBuilder.group(
       aggregates: list,
       list,
       stats: Effect.fnUntraced(function*(asked) {
-        yield* find(asked.params)
-        yield* counted(asked)
+        yield* ready(asked)
         return yield* reads.stats
       }),
       info: Effect.fnUntraced(function*(asked) {
