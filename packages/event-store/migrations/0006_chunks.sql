@@ -244,6 +244,30 @@ return array(
   order by c.place
 );
 
+-- The last version of a stream at or before a position, 0 when there is none. Served by fact_version.
+create function version_at(_stream bigint, _position bigint) returns integer language plpgsql stable
+set enable_seqscan = off
+set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  low integer := 0;
+  high integer;
+  middle integer;
+begin
+  select coalesce(max(f.version), 0) into high from fact f where f.stream = _stream;
+  while low < high loop
+    middle := low + (high - low + 1) / 2;
+    if (select f.position from fact f where f.stream = _stream and f.version = middle) <= _position then
+      low := middle;
+    else
+      high := middle - 1;
+    end if;
+  end loop;
+  return low;
+end
+$$;
+
 -- Who summarizes sees all tenants, and counts for each of them.
 create policy fact_count_of_tenant on fact_count
 using (tenant = (select tenant_in_scope()) or (select all_tenants_in_scope()))

@@ -71,7 +71,7 @@ import {
   SubscriptionError,
   UnknownSubscription
 } from "./DurableSubscriptionError.ts"
-import { type Filter, matches } from "./DurableSubscriptionFilter.ts"
+import type { Filter } from "./DurableSubscriptionFilter.ts"
 import * as Leases from "./DurableSubscriptionLeases.ts"
 import * as Member from "./DurableSubscriptionMember.ts"
 import * as DurableSubscriptionMetrics from "./DurableSubscriptionMetrics.ts"
@@ -210,7 +210,7 @@ export const run = Effect.fnUntraced(function*<E, R>(
   const subscription = control(store, postgres, row, checkpoints)
   const id = yield* Effect.provide(Effect.flatMap(SecureRandom.SecureRandom, (random) => random.uuidV4()), randomness)
   const lease = Duration.fromInputUnsafe(options.lease ?? "6 seconds")
-  const read = yield* Pages.make(store, { partitions, wants: matches(options.filter ?? {}), key })
+  const read = yield* Pages.make(store, { partitions, filter: options.filter, key })
 
   yield* Member.run({
     name,

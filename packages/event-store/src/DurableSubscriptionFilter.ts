@@ -4,7 +4,8 @@
  * @since 0.1.0
  */
 import * as Belief from "./Belief.ts"
-import type { Fact, StreamId } from "./Fact.ts"
+import type { Fact } from "./Fact.ts"
+import type { LogFilter } from "./FactQuery.ts"
 
 /**
  * Everything that is given must hold; what is not given does not restrict.
@@ -12,13 +13,7 @@ import type { Fact, StreamId } from "./Fact.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Filter {
-  readonly category?: string | undefined
-  /** Any of these; `*` stands for one segment between dots: `order.*.paid`. */
-  readonly types?: ReadonlyArray<string> | undefined
-  readonly stream?: StreamId | undefined
-  readonly tenant?: string | undefined
-}
+export type Filter = LogFilter
 
 /**
  * True when the fact fits the filter. A revision fits like the fact that it revises.

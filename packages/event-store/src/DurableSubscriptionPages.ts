@@ -7,6 +7,9 @@
  * and share each answer: positions have no holes, so what was read after a position once is the beginning of what stands there
  * for ever. The last few pages are kept; a partition that is far from the others reads for itself.
  *
+ * With a filter a page goes as far as it takes to be full of facts that fit, past all that do not. It ends where a bigger
+ * step of the log ends than any other step within it: wherever two readers begin, they soon meet at such a place.
+ *
  * @since 0.1.0
  */
 import * as Arr from "effect/Array"
@@ -14,9 +17,9 @@ import * as Cache from "effect/Cache"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { partitionOf } from "./DurableSubscriptionFilter.ts"
+import { type Filter, partitionOf } from "./DurableSubscriptionFilter.ts"
 import type { EventStore, EventStoreError } from "./EventStore.ts"
-import type { Fact, Position } from "./Fact.ts"
+import { type Fact, Position } from "./Fact.ts"
 
 /**
  * What a subscription wants of a page of the log.
@@ -45,20 +48,36 @@ export type Pages = (after: Position) => Effect.Effect<Page, EventStoreError>
  * @category constructors
  * @since 0.1.0
  */
-export const make = (log: Pick<EventStore["Service"], "readLog">, options: {
+export const make = (log: Pick<EventStore["Service"], "readLog" | "head">, options: {
   readonly partitions: number
-  readonly wants: (fact: Fact) => boolean
+  readonly filter: Filter | undefined
   readonly key: (fact: Fact) => string
 }): Effect.Effect<Pages> => {
-  const split = (facts: ReadonlyArray<Fact>): Page => {
+  const { filter } = options
+  const split = (facts: ReadonlyArray<Fact>, end: Position | null): Page => {
     const partitions = Arr.makeBy(options.partitions, (): Array<Fact> => [])
     for (const fact of facts) {
-      if (options.wants(fact)) partitions[partitionOf(options.key(fact), options.partitions)]?.push(fact)
+      partitions[partitionOf(options.key(fact), options.partitions)]?.push(fact)
     }
-    return { end: facts.at(-1)?.position ?? null, partitions }
+    return { end, partitions }
   }
-  const read: Pages = (after) =>
-    Effect.map(log.readLog({ after, limit: pageSize - Number(after % BigInt(pageSize)) }), split)
+  const readAll: Pages = (after) =>
+    Effect.map(
+      log.readLog({ after, limit: pageSize - Number(after % BigInt(pageSize)) }),
+      (facts) => split(facts, facts.at(-1)?.position ?? null)
+    )
+  const readFiltered: Pages = Effect.fnUntraced(function*(after) {
+    const head = yield* log.head
+    if (head <= after) return split([], null)
+    const upTo = head < reachOf(after) ? head : reachOf(after)
+    const facts = yield* log.readLog({ after, limit: pageSize, filter, upTo })
+    if (facts.length < pageSize) return split(facts, upTo)
+    const end = endWithin(after, facts[facts.length - 1]!.position)
+    return split(facts.filter((fact) => fact.position <= end), end)
+  })
+  const read = filter === undefined || Object.values(filter).every((each) => each === undefined)
+    ? readAll
+    : readFiltered
   if (options.partitions === 1) return Effect.succeed(read)
   return Effect.map(
     Cache.makeWith(read, {
@@ -71,3 +90,14 @@ export const make = (log: Pick<EventStore["Service"], "readLog">, options: {
 
 /** Facts in a page. */
 const pageSize = 1000
+
+/** How far a page goes at most: one statement looks at so many facts while nothing is summarized. */
+const reachOf = (after: Position): Position => Position.make((after / reach + 1n) * reach)
+const reach = 1000n * BigInt(pageSize)
+
+/** After the first position and not after the second, the multiple of the page size that is one of its highest power of two. */
+const endWithin = (after: Position, last: Position): Position => {
+  const page = BigInt(pageSize)
+  const bits = (after / page ^ last / page).toString(2).length - 1
+  return Position.make((last / page >> BigInt(bits) << BigInt(bits)) * page)
+}

@@ -33,7 +33,14 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import { EventId, type Fact, type NewFact, Position, type StreamId } from "./Fact.ts"
-import { type FactFilter, type FactPage, type FactQuery, InvalidQuery, type KnownAt } from "./FactQuery.ts"
+import {
+  type FactFilter,
+  type FactPage,
+  type FactQuery,
+  InvalidQuery,
+  type KnownAt,
+  type LogFilter
+} from "./FactQuery.ts"
 import { FactRetracted, type Revised, type Revision, RevisionConflict, UnknownFact } from "./Revision.ts"
 import { type StreamCatalog, StreamClosed } from "./StreamCatalog.ts"
 
@@ -294,10 +301,13 @@ export class EventStore extends Context.Service<EventStore, {
       readonly limit?: number | undefined
     }
   ) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
-  /** Facts of all tenants after a position, in log order. Default: at most 1,000. */
+  /** Facts of all tenants after a position, in log order, those that fit the filter if one is given. Default: at most 1,000. */
   readonly readLog: (options: {
     readonly after: Position
     readonly limit?: number | undefined
+    readonly filter?: LogFilter | undefined
+    /** Up to this position, which must not be after the head. Default: the head. */
+    readonly upTo?: Position | undefined
   }) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
   /** The fact with this id. */
   readonly get: (eventId: EventId) => Effect.Effect<Option.Option<Fact>, EventStoreError>

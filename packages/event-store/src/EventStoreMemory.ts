@@ -13,6 +13,7 @@ import * as Schema from "effect/Schema"
 import { judgeEventIds, judgeKey, refuseOutsideTransaction } from "./AppendJudgement.ts"
 import * as Belief from "./Belief.ts"
 import { CurrentTenant } from "./CurrentTenant.ts"
+import * as DurableSubscriptionFilter from "./DurableSubscriptionFilter.ts"
 import * as EventIds from "./EventIds.ts"
 import {
   type Append,
@@ -268,8 +269,11 @@ export const make = Effect.fnUntraced(function*(
     return FactPaging.cut(FactPaging.select(facts.filter(Belief.matches(query)), page), page, known)
   })
 
-  const readLog: EventStore["Service"]["readLog"] = ({ after, limit = 1000 }) =>
-    Effect.sync(() => log.slice(Number(after), Number(after) + limit))
+  const readLog: EventStore["Service"]["readLog"] = ({ after, filter, limit = 1000, upTo }) =>
+    Effect.sync(() => {
+      const facts = log.slice(Number(after), upTo === undefined ? undefined : Number(upTo))
+      return (filter === undefined ? facts : facts.filter(DurableSubscriptionFilter.matches(filter))).slice(0, limit)
+    })
 
   const readStream: EventStore["Service"]["readStream"] = (
     stream,

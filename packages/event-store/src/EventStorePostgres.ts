@@ -115,8 +115,18 @@ export const make = Effect.fnUntraced(function*(
 
   const head = answer("head", reads.head)
 
-  const readLog: EventStore["Service"]["readLog"] = ({ after, limit = 1000 }) =>
-    answer("readLog", reads.log(after, limit))
+  const readLog: EventStore["Service"]["readLog"] = (
+    { after, filter, limit = 1000, upTo }
+  ) =>
+    answer(
+      "readLog",
+      filter === undefined
+        ? reads.log(after, limit, upTo)
+        : Effect.flatMap(
+          upTo === undefined ? reads.head : Effect.succeed(upTo),
+          (last) => reads.filtered(filter, after, last, limit)
+        )
+    )
 
   const readStream: EventStore["Service"]["readStream"] = Effect.fn("EventStore.readStream")(
     (stream, { direction = "forwards", fromVersion, limit = 1000 } = {}) =>

@@ -22,23 +22,33 @@ import { typePattern } from "./Belief.ts"
 import type { Fact, Position, StreamId } from "./Fact.ts"
 import * as FactBlocks from "./FactBlocks.ts"
 import type { Page } from "./FactPaging.ts"
-import type { FactQuery } from "./FactQuery.ts"
+import type { FactQuery, LogFilter } from "./FactQuery.ts"
 import * as FactRows from "./FactRows.ts"
 
 type Sql = Postgres["Service"]["sql"]
 
 /**
- * Up to one fact more than the page holds, in its order.
+ * The queries of a log.
  *
  * @category models
  * @since 0.1.0
  */
-export type Query = (
-  tenant: string,
-  query: FactQuery,
-  page: Page,
-  known: Position
-) => Effect.Effect<ReadonlyArray<Fact>, SqlError>
+export interface FactQueries {
+  /** Up to one fact more than the page holds, in its order. */
+  readonly query: (
+    tenant: string,
+    query: FactQuery,
+    page: Page,
+    known: Position
+  ) => Effect.Effect<ReadonlyArray<Fact>, SqlError>
+  /** The first facts of the log that fit, after one position and up to another, whoever's they are. */
+  readonly filtered: (
+    filter: LogFilter,
+    after: Position,
+    upTo: Position,
+    limit: number
+  ) => Effect.Effect<ReadonlyArray<Fact>, SqlError>
+}
 
 /**
  * The queries of one store.
@@ -46,7 +56,7 @@ export type Query = (
  * @category constructors
  * @since 0.1.0
  */
-export const make = (sql: Sql, storeId: number): Query => {
+export const make = (sql: Sql, storeId: number): FactQueries => {
   const columns = sql.literal(FactRows.columns)
   const streamId = sql.literal(FactRows.streamIdColumn)
 
@@ -104,17 +114,26 @@ export const make = (sql: Sql, storeId: number): Query => {
       (rows) => rows[0]?.few === true
     )
 
-  /** What there is of the log, as `block`, in the order of the spans. */
-  const blocks = (query: FactQuery, spans: ReadonlyArray<FactBlocks.Span>, page: Page, begins: Begins) =>
+  /** Where in these spans to look, as `block`, in their order. */
+  const blocks = (
+    asked: Statement.Fragment,
+    spans: ReadonlyArray<FactBlocks.Span>,
+    direction: Page["direction"],
+    period: Period
+  ) =>
     sql`
-      (${FactBlocks.asked(sql, storeId, sql`scope.tenant`, query)}) as asked,
+      (${asked}) as asked,
       unnest(
         ${Pg.bigintArray(spans.map(({ low }) => low))}, ${Pg.bigintArray(spans.map(({ high }) => high))}
       ) as span(low, high),
       lateral fact_blocks(
-        ${storeId}::integer, span.low, span.high, ${page.direction === "backwards"}, asked.labels, asked.alternatives,
-        asked.also, ${instant(begins.from)}, ${instant(begins.by)}, ${instant(query.validAt ?? query.validDuring?.from)}
+        ${storeId}::integer, span.low, span.high, ${
+      direction === "backwards"
+    }, asked.labels, asked.alternatives, asked.also,
+        ${instant(period.beginsFrom)}, ${instant(period.beginsBy)}, ${instant(period.endsAfter)}
       ) as block`
+
+  const askedBy = (query: FactQuery) => FactBlocks.asked(sql, storeId, sql`scope.tenant`, query)
 
   // By the primary key of fact, block after block and no further than the page goes. What is `lateral` runs for one row after
   // another, in their order, so the facts come in the order of the spans, of the blocks, of the positions.
@@ -124,9 +143,7 @@ export const make = (sql: Sql, storeId: number): Query => {
       : FactBlocks.spans(1n, page.after === undefined ? known : page.after.position - 1n, "backwards")
     return FactRows.facts(sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
-        select found.* from ${
-      blocks(query, spans, page, { from: undefined, by: query.validAt ?? query.validDuring?.to })
-    }, lateral (
+        select found.* from ${blocks(askedBy(query), spans, page.direction, periodOf(query))}, lateral (
           select ${columns}, ${streamId} from fact
           where store = ${storeId} and position between block.low and block.high and tenant = scope.tenant
             and ${sql.and([...filters(sql, query), ...believed(sql, query, known)])}
@@ -138,14 +155,14 @@ export const make = (sql: Sql, storeId: number): Query => {
   }
 
   // By the primary key of fact; what begins to hold within a bound is sorted.
-  const between = (tenant: string, query: FactQuery, page: Page, known: Position, begins: Begins) =>
+  const between = (tenant: string, query: FactQuery, page: Page, known: Position, period: Period) =>
     FactRows.facts(sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
-        select found.* from ${blocks(query, FactBlocks.segments(1n, known), page, begins)}, lateral (
+        select found.* from ${blocks(askedBy(query), FactBlocks.segments(1n, known), page.direction, period)}, lateral (
           select ${columns}, ${streamId} from fact
           where store = ${storeId} and position between block.low and block.high and tenant = scope.tenant
-            and (${instant(begins.from)} is null or valid_from >= ${instant(begins.from)})
-            and (${instant(begins.by)} is null or valid_from <= ${instant(begins.by)})
+            and (${instant(period.beginsFrom)} is null or valid_from >= ${instant(period.beginsFrom)})
+            and (${instant(period.beginsBy)} is null or valid_from <= ${instant(period.beginsBy)})
             and ${
       sql.and([...filters(sql, query), ...believed(sql, query, known), ...after(sql, storeId, query, page)])
     }
@@ -156,17 +173,15 @@ export const make = (sql: Sql, storeId: number): Query => {
         limit ${page.limit + 1}
       ) as f`)
 
-  const boundsOf = (tenant: string, query: FactQuery, page: Page, known: Position, begins: Begins) =>
+  const boundsOf = (tenant: string, query: FactQuery, page: Page, known: Position, period: Period) =>
     Effect.map(
       sql<{ readonly bounds: ReadonlyArray<Timestamp.Timestamp> }>`
         select fact_bounds(
           ${storeId}::integer, ${Pg.bigint(known)}, ${page.direction === "backwards"}, asked.labels, asked.alternatives,
-          asked.also, ${instant(begins.from)}, ${instant(begins.by)}, ${
-        instant(query.validAt ?? query.validDuring?.from)
-      }
+          asked.also, ${instant(period.beginsFrom)}, ${instant(period.beginsBy)}, ${instant(period.endsAfter)}
         ) as bounds
         from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
-          ${FactBlocks.asked(sql, storeId, sql`scope.tenant`, query)}
+          ${askedBy(query)}
         ) as asked`,
       (rows) => rows[0]?.bounds ?? []
     )
@@ -175,21 +190,21 @@ export const make = (sql: Sql, storeId: number): Query => {
   // is asked for, which is when fewer facts than a page answer, or when chunks hold facts from all times.
   const byValidity = Effect.fnUntraced(function*(tenant: string, query: FactQuery, page: Page, known: Position) {
     const { after, direction } = page
-    const holds = query.validAt ?? query.validDuring?.to
-    const begins = direction === "forwards"
-      ? { from: after?.validFrom, by: holds }
-      : { from: undefined, by: earlier(after?.validFrom, holds) }
-    for (const bound of known > 4096n ? yield* boundsOf(tenant, query, page, known, begins) : []) {
+    const asked = periodOf(query)
+    const period = direction === "forwards"
+      ? { ...asked, beginsFrom: after?.validFrom }
+      : { ...asked, beginsBy: earlier(after?.validFrom, asked.beginsBy) }
+    for (const bound of known > 4096n ? yield* boundsOf(tenant, query, page, known, period) : []) {
       const within = direction === "forwards"
-        ? { ...begins, by: earlier(begins.by, bound) }
-        : { ...begins, from: bound }
+        ? { ...period, beginsBy: earlier(period.beginsBy, bound) }
+        : { ...period, beginsFrom: bound }
       const found = yield* between(tenant, query, page, known, within)
       if (found.length > page.limit) return found
     }
-    return yield* between(tenant, query, page, known, begins)
+    return yield* between(tenant, query, page, known, period)
   })
 
-  return Effect.fnUntraced(function*(tenant, query, page, known) {
+  const query: FactQueries["query"] = Effect.fnUntraced(function*(tenant, query, page, known) {
     const { category, stream } = query
     if (stream !== undefined) return yield* ofStream(tenant, stream, query, page, known)
     if (category !== undefined && (yield* hasFewFacts(tenant, category, known))) {
@@ -197,13 +212,74 @@ export const make = (sql: Sql, storeId: number): Query => {
     }
     return yield* (page.orderBy === "position" ? byPosition : byValidity)(tenant, query, page, known)
   })
+
+  const allTenants = sql`
+    select set_config('strata.tenant', '', true), set_config('strata.all_tenants', 'on', true)`
+
+  // Like byPosition.
+  const filteredLog = (filter: LogFilter, after: Position, upTo: Position, limit: number) => {
+    const asked = FactBlocks.asked(
+      sql,
+      storeId,
+      filter.tenant === undefined ? undefined : sql`${filter.tenant}`,
+      filter
+    )
+    const spans = FactBlocks.spans(after + 1n, upTo, "forwards")
+    return FactRows.facts(sql`
+      select f.* from (${allTenants}) as scope(tenant, every), lateral (
+        select found.* from ${blocks(asked, spans, "forwards", periodOf({}))}, lateral (
+          select ${columns}, ${streamId} from fact
+          where store = ${storeId} and position between block.low and block.high and scope.every is not null
+            and ${ofTenant(sql, filter, "fact")} and ${sql.and(filters(sql, filter))}
+          order by position
+          limit ${limit}
+        ) as found
+        limit ${limit}
+      ) as f`)
+  }
+
+  // The streams of that name by stream_id, each one's facts by fact_version: positions follow the versions, so version_at
+  // finds where to begin.
+  const streamsOfLog = (stream: StreamId, filter: LogFilter, after: Position, upTo: Position, limit: number) =>
+    FactRows.facts(
+      sql`
+        select f.* from (${allTenants}) as scope(tenant, every), lateral (
+          select of_stream.* from stream s, lateral (
+            select ${columns} from fact
+            where stream = s.number and version > version_at(s.number, ${Pg.bigint(after)})
+              and position + 0 <= ${Pg.bigint(upTo)} and ${
+        sql.and(filters(sql, { types: filter.types, category: filter.category }))
+      }
+            order by version
+            limit ${limit}
+          ) as of_stream
+          where s.store = ${storeId} and s.id = ${stream} and scope.every is not null and ${ofTenant(sql, filter, "s")}
+          order by position
+          limit ${limit}
+        ) as f`,
+      stream
+    )
+
+  const filtered: FactQueries["filtered"] = (filter, after, upTo, limit) =>
+    filter.stream === undefined
+      ? filteredLog(filter, after, upTo, limit)
+      : streamsOfLog(filter.stream, filter, after, upTo, limit)
+
+  return { query, filtered }
 }
 
-/** When facts begin to hold that are looked for: both ends included, `undefined` where there is none. */
-interface Begins {
-  readonly from: Timestamp.Timestamp | undefined
-  readonly by: Timestamp.Timestamp | undefined
+/** When facts begin to hold that are looked for, both ends included, and when they still do; `undefined` does not restrict. */
+interface Period {
+  readonly beginsFrom: Timestamp.Timestamp | undefined
+  readonly beginsBy: Timestamp.Timestamp | undefined
+  readonly endsAfter: Timestamp.Timestamp | undefined
 }
+
+const periodOf = ({ validAt, validDuring }: FactQuery): Period => ({
+  beginsFrom: undefined,
+  beginsBy: validAt ?? validDuring?.to,
+  endsAfter: validAt ?? validDuring?.from
+})
 
 const earlier = (a: Timestamp.Timestamp | undefined, b: Timestamp.Timestamp | undefined) =>
   a === undefined || (b !== undefined && b < a) ? b : a
@@ -216,6 +292,9 @@ const inCategory = (sql: Sql, category: string): Statement.Fragment =>
   // In byte order the ids of a category stand between `<category>-` and `<category>.`, the next byte. What is no category
   // stands before ids as well, up to their second `-`: hence the comparison.
   sql`s.id >= ${`${category}-`} and s.id < ${`${category}.`} and split_part(s.id, '-', 1) = ${category}`
+
+const ofTenant = (sql: Sql, { tenant }: LogFilter, table: string): Statement.Fragment =>
+  tenant === undefined ? sql`true` : sql`${sql.literal(table)}.tenant = ${tenant}`
 
 const filters = (sql: Sql, query: FactQuery): Array<Statement.Fragment> => {
   const { category, causationId, correlationId, metadata, types, validAt, validDuring, versions } = query

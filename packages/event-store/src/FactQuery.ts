@@ -43,6 +43,17 @@ export interface FactFilter {
 }
 
 /**
+ * Which facts of the log as a whole, of all tenants unless one is given. Everything that is given must hold; what is not
+ * given does not restrict.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LogFilter extends Pick<FactFilter, "category" | "types" | "stream"> {
+  readonly tenant?: string | undefined
+}
+
+/**
  * A question. Everything that is given must hold; what is not given does not restrict.
  *
  * @category models

@@ -37,13 +37,14 @@ export const make = (sql: Sql, storeId: number) => {
   )
 
   // Served by the primary key of fact; at most `limit` rows, each with one look at its stream.
-  const log = (after: Position, limit: number) =>
+  const log = (after: Position, limit: number, upTo: Position | undefined) =>
     facts(sql`
       select f.* from (
         select set_config('strata.tenant', '', true), set_config('strata.all_tenants', 'on', true)
       ) as scope(tenant, every), lateral (
         select ${columns}, ${streamId} from fact
-        where store = ${storeId} and position > ${Pg.bigint(after)} and scope.every is not null
+        where store = ${storeId} and position > ${Pg.bigint(after)} and position <= ${Pg.bigint(upTo ?? lastPosition)}
+          and scope.every is not null
         order by position
         limit ${limit}
       ) as f`)
@@ -108,5 +109,8 @@ export const make = (sql: Sql, storeId: number) => {
       (rows) => rows[0]?.position ?? null
     )
 
-  return { head, log, stream, byId, history, positionAt, query: FactQueries.make(sql, storeId) }
+  return { head, log, stream, byId, history, positionAt, ...FactQueries.make(sql, storeId) }
 }
+
+/** No log gets there. */
+const lastPosition = 9_223_372_036_854_775_807n

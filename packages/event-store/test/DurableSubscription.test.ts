@@ -1,10 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import { deepStrictEqual } from "@effect/vitest/utils"
+import * as Belief from "@strata/event-store/Belief"
 import * as DurableSubscriptionFilter from "@strata/event-store/DurableSubscriptionFilter"
 import * as DurableSubscriptionLeases from "@strata/event-store/DurableSubscriptionLeases"
+import * as DurableSubscriptionPages from "@strata/event-store/DurableSubscriptionPages"
+import * as EventStoreMemory from "@strata/event-store/EventStoreMemory"
 import * as Fact from "@strata/event-store/Fact"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Arr from "effect/Array"
+import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 
@@ -55,6 +59,53 @@ describe("DurableSubscription", () => {
     assert.isFalse(fits({ category: "order", tenant: "blue" }))
     assert.isFalse(fits({ stream: Fact.streamId("order", "11") }))
   })
+
+  it.effect("pages of few facts hold all that fit, once and in order, and readers from anywhere soon share them", () =>
+    Effect.gen(function*() {
+      const store = yield* EventStoreMemory.make()
+      const filter = { category: "rare", types: ["found"] }
+      for (const n of Arr.range(0, 199)) {
+        yield* store.append({
+          facts: Arr.range(0, 99).map((m) => ({
+            stream: Fact.streamId(n < 100 || m % 10 === 3 ? "rare" : "order", `${m}`),
+            type: m % 3 === 0 ? "found" : "lost",
+            data: null
+          }))
+        })
+      }
+      let read = 0
+      const pages = yield* DurableSubscriptionPages.make({
+        head: store.head,
+        readLog: (options) => Effect.tap(store.readLog(options), (facts) => Effect.sync(() => read += facts.length))
+      }, { partitions: 2, filter, key: (fact) => fact.stream })
+      const walk = Effect.fnUntraced(function*(from: bigint) {
+        const ends: Array<Fact.Position> = []
+        const facts: Array<Fact.Fact> = []
+        let after = Fact.Position.make(from)
+        while (true) {
+          const { end, partitions } = yield* pages(after)
+          if (end === null) return { ends, facts }
+          assert.isAbove(Number(end - after), 0)
+          facts.push(...partitions.flat().toSorted(Belief.byPosition))
+          ends.push(end)
+          after = end
+        }
+      })
+      const log = (yield* store.readLog({ after: Fact.beginning, limit: 20_000 })).filter(
+        DurableSubscriptionFilter.matches(filter)
+      )
+      const first = yield* walk(0n)
+      deepStrictEqual(first.facts, log)
+      assert.isBelow(first.ends.length, 12)
+      assert.isBelow(read, log.length * 2)
+      for (const from of [3n, 777n, 4999n, 15_000n]) {
+        const other = yield* walk(from)
+        deepStrictEqual(other.facts, log.filter((each) => each.position > from))
+        const shared = other.ends.filter((end) => first.ends.includes(end))
+        assert.isAtMost(other.ends.length - shared.length, 1)
+      }
+      deepStrictEqual((yield* walk(20_000n)).ends, [])
+    }).pipe(Effect.provide(SecureRandom.layerWebCrypto)))
 
   it("a key keeps its partition over versions of this package", () => {
     deepStrictEqual(

@@ -1,12 +1,13 @@
 import { assert, layer } from "@effect/vitest"
 import { deepStrictEqual } from "@effect/vitest/utils"
 import { CurrentTenant } from "@strata/event-store/CurrentTenant"
+import * as DurableSubscriptionFilter from "@strata/event-store/DurableSubscriptionFilter"
 import type { EventStore } from "@strata/event-store/EventStore"
 import { migrations } from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import * as Fact from "@strata/event-store/Fact"
 import * as FactChunks from "@strata/event-store/FactChunks"
-import type { FactQuery } from "@strata/event-store/FactQuery"
+import type { FactQuery, LogFilter } from "@strata/event-store/FactQuery"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import { PostgresTest } from "@strata/testing/PostgresTest"
@@ -116,6 +117,33 @@ const answers = (store: Store, known: ReadonlyArray<bigint>) =>
         )
   )
 
+const logFilters: ReadonlyArray<LogFilter> = [
+  { category: "rare" },
+  { category: "order", tenant: "acme" },
+  { types: ["thing.found"] },
+  { types: ["thing.found", "thing.set.1"], tenant: "default" },
+  { types: ["thing.*"], category: "rare" },
+  { tenant: "acme" },
+  { tenant: "nobody" },
+  { stream: Fact.streamId("rare", "3") },
+  { stream: Fact.streamId("order", "3"), tenant: "acme", types: ["thing.set.*"] },
+  { stream: Fact.streamId("order", "none") }
+]
+
+/** What is found in the log with each filter after a position, in pages. */
+const logAnswers = (store: Store) =>
+  Effect.forEach(logFilters, (filter) =>
+    Effect.forEach([0n, 700n, 2900n], (from) =>
+      Effect.gen(function*() {
+        const found: Array<Fact.Fact> = []
+        while (true) {
+          const after = found.at(-1)?.position ?? Fact.Position.make(from)
+          const page = yield* store.readLog({ after, filter, limit: 100 })
+          if (page.length === 0) return found
+          found.push(...page)
+        }
+      })))
+
 const counts = (store: Store) =>
   Effect.forEach(
     tenants,
@@ -138,6 +166,13 @@ layer(Database, { excludeTestServices: true })("the summaries of a log", (it) =>
       const known = [3000n, 5050n]
       const plain = yield* answers(store, known)
       const counted = yield* counts(store)
+      const log = yield* store.readLog({ after: Fact.beginning, limit: 10_000 })
+      const expected = logFilters.map((filter) =>
+        [0n, 700n, 2900n].map((from) =>
+          log.filter((each) => each.position > from && DurableSubscriptionFilter.matches(filter)(each))
+        )
+      )
+      deepStrictEqual(yield* logAnswers(store), expected)
       assert.isAbove(plain.flat(3).filter((page) => page.length === 0).length, 10)
       for (const end of [1024n, 2048n, 3072n, 4096n, 4864n]) {
         deepStrictEqual(yield* FactChunks.summarize(sql, id), {
@@ -147,6 +182,7 @@ layer(Database, { excludeTestServices: true })("the summaries of a log", (it) =>
         if (end === 1024n || end === 3072n) continue
         deepStrictEqual(yield* answers(store, known), plain)
         deepStrictEqual(yield* counts(store), counted)
+        deepStrictEqual(yield* logAnswers(store), expected)
       }
     }), { timeout: 120_000 })
 
