@@ -128,11 +128,11 @@ create function append_fact(
 set enable_seqscan = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
-set strata.tenant = ''
 as $$
 declare
-  -- Only this tenant's rows are there until the function returns and the caller's scope is back; see 0005_tenants.sql.
-  scope constant text := set_config('strata.tenant', _tenant, true);
+  -- Only this tenant's rows are there until the caller's scope is put back; see 0005_tenants.sql.
+  outside constant text := current_setting('strata.tenant', true);
+  scope text := set_config('strata.tenant', _tenant, true);
   closed boolean;
   seen boolean;
 begin
@@ -166,7 +166,7 @@ begin
     returning fact.version - 1 into "version";
     if found then
       outcome := 0;
-      return;
+      exit;
     end if;
 
     -- Refused, or the stream is not there yet.
@@ -184,7 +184,7 @@ begin
     end;
     if outcome is not null then
       update store s set head = s.head - 1 where s.id = _store;
-      return;
+      exit;
     end if;
     -- Last of all: the first result of an append that comes again may have ended by now.
     if coalesce(_valid_to, 'infinity') <= coalesce(_valid_from, at) then
@@ -192,6 +192,7 @@ begin
     end if;
     insert into stream (store, tenant, id) values (_store, _tenant, _stream);
   end loop;
+  scope := set_config('strata.tenant', outside, true);
 end
 $$;
 
@@ -251,10 +252,10 @@ create function append_facts(
 set enable_seqscan = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
-set strata.tenant = ''
 as $$
 declare
-  scope constant text := set_config('strata.tenant', _tenant, true);
+  outside constant text := current_setting('strata.tenant', true);
+  scope text := set_config('strata.tenant', _tenant, true);
   slices constant integer := cardinality(_slice_append);
   appends constant integer := _slice_append[slices];
   head_before bigint;
@@ -377,7 +378,10 @@ begin
     first := past;
   end loop;
 
-  if accepted = 0 then return; end if;
+  if accepted = 0 then
+    scope := set_config('strata.tenant', outside, true);
+    return;
+  end if;
 
   if cardinality(_valid_to) > 0 and exists (
     select from unnest(_fact_slice, _valid_from, _valid_to) as f(slice, valid_from, valid_to)
@@ -416,5 +420,6 @@ begin
   end if;
 
   update store s set head = head_before + accepted, head_at = at where s.id = _store;
+  scope := set_config('strata.tenant', outside, true);
 end
 $$;

@@ -39,78 +39,82 @@ create function revise_fact(
 set enable_seqscan = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
-set strata.tenant = ''
 as $$
 declare
-  scope constant text := set_config('strata.tenant', _tenant, true);
+  outside constant text := current_setting('strata.tenant', true);
+  scope text := set_config('strata.tenant', _tenant, true);
   head_before bigint;
   named fact;
   chain bigint;
   last fact;
   closed boolean;
 begin
-  select s.head, greatest(clock_timestamp(), s.head_at + interval '1 microsecond') into head_before, at
-  from store s where s.id = _store for no key update;
+  <<revising>>
+  begin
+    select s.head, greatest(clock_timestamp(), s.head_at + interval '1 microsecond') into head_before, at
+    from store s where s.id = _store for no key update;
 
-  -- Served by fact_event_id; see append_fact for `+ 0`.
-  if exists (select from fact f where f.event_id = _event_id and f.store + 0 = _store and f.tenant = _tenant) then
-    outcome := 'seen';
-    return;
-  end if;
-  select * into named from fact f where f.event_id = _revises and f.store + 0 = _store and f.tenant = _tenant;
-  if not found then
-    outcome := 'unknown';
-    return;
-  end if;
+    -- Served by fact_event_id; see append_fact for `+ 0`.
+    if exists (select from fact f where f.event_id = _event_id and f.store + 0 = _store and f.tenant = _tenant) then
+      outcome := 'seen';
+      exit revising;
+    end if;
+    select * into named from fact f where f.event_id = _revises and f.store + 0 = _store and f.tenant = _tenant;
+    if not found then
+      outcome := 'unknown';
+      exit revising;
+    end if;
 
-  -- Served by fact_chain, under row-level security as well, where `coalesce` would not be taken for an index.
-  chain := coalesce(named.origin, named.position);
-  select * into last from fact f
-  where f.origin = chain and f.store + 0 = _store and f.revision > 0
-  order by f.revision desc
-  limit 1;
-  if not found then last := named; end if;
+    -- Served by fact_chain, under row-level security as well, where `coalesce` would not be taken for an index.
+    chain := coalesce(named.origin, named.position);
+    select * into last from fact f
+    where f.origin = chain and f.store + 0 = _store and f.revision > 0
+    order by f.revision desc
+    limit 1;
+    if not found then last := named; end if;
 
-  first_event_id := coalesce(named.revises, named.event_id);
-  last_event_id := last.event_id;
-  last_revision := last.revision;
-  last_position := last.position;
-  select s.id, s.state <> 'open' into stream, closed from stream s where s.number = last.stream;
-  if last.revision <> _expected then
-    outcome := 'conflict';
-    return;
-  end if;
-  if last.retracted and not (_retract and _revises = last.event_id) then
-    outcome := 'retracted';
-    return;
-  end if;
-  if closed then
-    outcome := 'closed';
-    return;
-  end if;
-  if coalesce(_valid_to, last.valid_to) <= coalesce(_valid_from, last.valid_from) then
-    outcome := 'validity';
-    return;
-  end if;
+    first_event_id := coalesce(named.revises, named.event_id);
+    last_event_id := last.event_id;
+    last_revision := last.revision;
+    last_position := last.position;
+    select s.id, s.state <> 'open' into stream, closed from stream s where s.number = last.stream;
+    if last.revision <> _expected then
+      outcome := 'conflict';
+      exit revising;
+    end if;
+    if last.retracted and not (_retract and _revises = last.event_id) then
+      outcome := 'retracted';
+      exit revising;
+    end if;
+    if closed then
+      outcome := 'closed';
+      exit revising;
+    end if;
+    if coalesce(_valid_to, last.valid_to) <= coalesce(_valid_from, last.valid_from) then
+      outcome := 'validity';
+      exit revising;
+    end if;
 
-  outcome := 'written';
-  retracted := _retract and not last.retracted;
-  last_event_id := _event_id;
-  last_revision := last.revision + 1;
-  last_position := head_before + 1;
-  -- Served by fact_version.
-  select f.version + 1 into version from fact f where f.stream = last.stream order by f.version desc limit 1;
-  insert into fact (
-    store, version, position, stream, event_id, schema_version, revision, recorded_at, valid_from, valid_to, retracted,
-    tenant, type, data, metadata, correlation_id, causation_id, actor, traceparent, origin, revises, reason
-  ) values (
-    _store, version, last_position, last.stream, _event_id, coalesce(_schema_version, last.schema_version), last_revision,
-    at, coalesce(_valid_from, last.valid_from), coalesce(_valid_to, last.valid_to), retracted, _tenant, last.type,
-    coalesce(_data::json, last.data), coalesce(_metadata::json, last.metadata),
-    coalesce(_correlation_id, last.correlation_id, last.event_id::text), coalesce(_causation_id, last.causation_id),
-    _actor, _traceparent, coalesce(last.origin, last.position), first_event_id, _reason
-  );
-  update store s set head = last_position, head_at = at where s.id = _store;
+    outcome := 'written';
+    retracted := _retract and not last.retracted;
+    last_event_id := _event_id;
+    last_revision := last.revision + 1;
+    last_position := head_before + 1;
+    -- Served by fact_version.
+    select f.version + 1 into version from fact f where f.stream = last.stream order by f.version desc limit 1;
+    insert into fact (
+      store, version, position, stream, event_id, schema_version, revision, recorded_at, valid_from, valid_to, retracted,
+      tenant, type, data, metadata, correlation_id, causation_id, actor, traceparent, origin, revises, reason
+    ) values (
+      _store, version, last_position, last.stream, _event_id, coalesce(_schema_version, last.schema_version), last_revision,
+      at, coalesce(_valid_from, last.valid_from), coalesce(_valid_to, last.valid_to), retracted, _tenant, last.type,
+      coalesce(_data::json, last.data), coalesce(_metadata::json, last.metadata),
+      coalesce(_correlation_id, last.correlation_id, last.event_id::text), coalesce(_causation_id, last.causation_id),
+      _actor, _traceparent, coalesce(last.origin, last.position), first_event_id, _reason
+    );
+    update store s set head = last_position, head_at = at where s.id = _store;
+  end;
+  scope := set_config('strata.tenant', outside, true);
 end
 $$;
 
@@ -122,23 +126,25 @@ $$;
 create function position_at(_store integer, _time timestamptz) returns bigint language plpgsql
 set enable_seqscan = off
 set enable_bitmapscan = off
--- Recorded times belong to the log, which all tenants share.
-set strata.tenant = ''
-set strata.all_tenants = 'on'
 as $$
 declare
+  -- Recorded times belong to the log, which all tenants share.
+  outside constant text := current_setting('strata.tenant', true);
+  outside_all constant text := current_setting('strata.all_tenants', true);
+  scope text := set_config('strata.tenant', '', true) || set_config('strata.all_tenants', 'on', true);
   last_at timestamptz;
   low bigint := 0;
   high bigint;
   middle bigint;
 begin
   select s.head, s.head_at into high, last_at from store s where s.id = _store;
-  if _time > greatest(clock_timestamp(), last_at) then return null; end if;
-  if _time > last_at then
+  if _time > greatest(clock_timestamp(), last_at) then
+    low := null;
+  elsif _time > last_at then
     select s.head, s.head_at into high, last_at from store s where s.id = _store for no key update;
     if _time > last_at then
       update store s set head_at = _time where s.id = _store;
-      return high;
+      low := high;
     end if;
   end if;
   while low < high loop
@@ -149,6 +155,7 @@ begin
       high := middle - 1;
     end if;
   end loop;
+  scope := set_config('strata.tenant', outside, true) || set_config('strata.all_tenants', outside_all, true);
   return low;
 end
 $$;

@@ -1,3 +1,5 @@
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { assert, layer } from "@effect/vitest"
 import { assertNone, deepStrictEqual, strictEqual } from "@effect/vitest/utils"
 import { CurrentTenant } from "@strata/event-store/CurrentTenant"
@@ -7,7 +9,8 @@ import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import * as Fact from "@strata/event-store/Fact"
 import * as TenantScope from "@strata/event-store/TenantScope"
 import { applicationRole } from "@strata/postgres/ApplicationRole"
-import { Postgres } from "@strata/postgres/Postgres"
+import * as Migrations from "@strata/postgres/Migrations"
+import * as Postgres from "@strata/postgres/Postgres"
 import * as SqlState from "@strata/postgres/SqlState"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Arr from "effect/Array"
@@ -18,7 +21,9 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
+import * as Redacted from "effect/Redacted"
 import type { SqlError } from "effect/sql/SqlError"
+import { findings } from "./tenantFindings.ts"
 
 const Database = Layer.merge(
   PostgresTest.layer({ migrations: [migrations], options: { role: applicationRole, maxConnections: 1 } }),
@@ -64,7 +69,7 @@ const filled = Effect.gen(function*() {
 
 /** Whose rows there are, by table. */
 const tenantsSeen = Effect.gen(function*() {
-  const { sql } = yield* Postgres
+  const { sql } = yield* Postgres.Postgres
   const seen: Record<string, ReadonlyArray<string>> = {}
   for (const table of tables) {
     const rows = yield* sql<{ tenant: string }>`select distinct tenant from ${sql(table)} order by tenant`
@@ -87,7 +92,7 @@ const isUndone = (error: unknown): error is Undone => error instanceof Undone
 /** Runs as the owner of the tables, and leaves everything as it was. */
 const asOwner = <A, E, R>(body: Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
-    const { sql, transact } = yield* Postgres
+    const { sql, transact } = yield* Postgres.Postgres
     let answer = Option.none<A>()
     yield* transact(Effect.gen(function*() {
       yield* sql`set local role none`
@@ -97,75 +102,10 @@ const asOwner = <A, E, R>(body: Effect.Effect<A, E, R>) =>
     return Option.getOrThrow(answer)
   })
 
-// --------------------------------------------------------------------------------------------------------- catalog
-
-/**
- * What is wrong with a schema in which tenants are to be kept apart: each finding names the thing.
- *
- * Numbers that the database gives out are the same for all tenants, so keys that hold nothing else say nothing of one.
- */
-const findings = Effect.gen(function*() {
-  const { sql } = yield* Postgres
-  const rows = yield* sql<{ finding: string }>`
-    with guarded as (
-      select c.oid, c.relname, c.relrowsecurity, c.relforcerowsecurity, c.relowner
-      from pg_class c
-      where c.relnamespace = 'strata'::regnamespace and c.relkind in ('r', 'p')
-        and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant' and a.attnum > 0)
-    )
-    select 'no row-level security: ' || relname as finding from guarded where not relrowsecurity
-    union all
-    select 'not forced: ' || relname from guarded where not relforcerowsecurity
-    union all
-    select 'no policy for all commands with using and with check: ' || relname from guarded
-    where not exists (
-      select from pg_policies p
-      where p.schemaname = 'strata' and p.tablename = relname and p.cmd = 'ALL' and p.qual is not null
-        and p.with_check is not null
-    )
-    union all
-    select 'a second policy, which would widen the first: ' || tablename from pg_policies
-    where schemaname = 'strata' and permissive = 'PERMISSIVE' group by tablename having count(*) > 1
-    union all
-    select 'owned by the role: ' || relname from pg_class
-    where relnamespace = 'strata'::regnamespace and relowner = ${applicationRole}::regrole and relkind in ('r', 'p', 'v', 'm')
-    union all
-    select 'the role may ' || lower(acl.privilege_type) || ': ' || relname
-    from pg_class, aclexplode(relacl) as acl
-    where relnamespace = 'strata'::regnamespace and acl.grantee in (0, ${applicationRole}::regrole)
-      and acl.privilege_type not in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'USAGE')
-    union all
-    select 'the role is exempt: ' || rolname from pg_roles
-    where rolname = ${applicationRole} and (rolsuper or rolbypassrls or rolcreaterole or rolreplication)
-    union all
-    select 'the role may make things: ' || nspname from pg_namespace
-    where nspname in ('strata', 'public') and has_schema_privilege(${applicationRole}, oid, 'create')
-    union all
-    select 'runs with the rights of its owner: ' || proname from pg_proc
-    where pronamespace = 'strata'::regnamespace and prosecdef
-    union all
-    select 'reads with the rights of its owner: ' || relname from pg_class
-    where relnamespace = 'strata'::regnamespace and relkind in ('v', 'm')
-      and not coalesce('security_invoker=true' = any(reloptions), false)
-    union all
-    select 'a key without the tenant: ' || i.indexrelid::regclass::text
-    from guarded
-    join pg_index i on i.indrelid = guarded.oid and i.indisunique
-    where exists (
-      select from pg_attribute a
-      where a.attrelid = i.indexrelid and a.atttypid not in ('integer'::regtype, 'bigint'::regtype)
-    ) and not exists (select from pg_attribute a where a.attrelid = i.indexrelid and a.attname = 'tenant')
-    union all
-    select 'a reference without the tenant: ' || conname from pg_constraint
-    where contype = 'f' and conrelid in (select oid from guarded)
-    order by 1`
-  return rows.map(({ finding }) => finding)
-})
-
 layer(Database, { excludeTestServices: true })("the tables of an event store", (it) => {
   it.effect("keep tenants apart, as far as the catalog tells", () =>
     Effect.gen(function*() {
-      const { sql } = yield* Postgres
+      const { sql } = yield* Postgres.Postgres
       const guarded = yield* sql`
         select table_name::text as name from information_schema.columns
         where table_schema = 'strata' and column_name = 'tenant' order by 1`
@@ -176,7 +116,7 @@ layer(Database, { excludeTestServices: true })("the tables of an event store", (
 
   it.effect("are found out when they do not", () =>
     Effect.gen(function*() {
-      const { sql } = yield* Postgres
+      const { sql } = yield* Postgres.Postgres
       const found = yield* asOwner(Effect.gen(function*() {
         yield* sql`create table loose (id uuid primary key, tenant text, origin bigint references store)`
         yield* sql`alter table fact no force row level security`
@@ -215,7 +155,7 @@ layer(Database, { excludeTestServices: true })("the tables of an event store", (
   it.effect("show nothing to a transaction that has named nobody, nor after one that has", () =>
     Effect.gen(function*() {
       yield* filled
-      const { sql, transact } = yield* Postgres
+      const { sql, transact } = yield* Postgres.Postgres
       deepStrictEqual(yield* tenantsSeen, only())
       yield* transact(Effect.gen(function*() {
         yield* sql`select set_config('strata.tenant', 'acme', true)`
@@ -232,7 +172,7 @@ layer(Database, { excludeTestServices: true })("the tables of an event store", (
   it.effect("show and change one tenant's rows in the scope of that one, however they are asked", () =>
     Effect.gen(function*() {
       yield* filled
-      const { sql } = yield* Postgres
+      const { sql } = yield* Postgres.Postgres
       yield* as("globex")(TenantScope.transact(Effect.gen(function*() {
         deepStrictEqual(yield* tenantsSeen, only("globex"))
         const changed = yield* sql<{ tenant: string }>`update stream set metadata = '{"seen": true}' returning tenant`
@@ -250,7 +190,7 @@ layer(Database, { excludeTestServices: true })("the tables of an event store", (
   it.effect("take no row of another tenant, of nobody, or of all", () =>
     Effect.gen(function*() {
       yield* filled
-      const { sql, transact } = yield* Postgres
+      const { sql, transact } = yield* Postgres.Postgres
       const insert = (tenant: string) =>
         sql`insert into stream (store, tenant, id) values (1, ${tenant}, 'account-new')`
       const within = (
@@ -285,7 +225,7 @@ layer(Database, { excludeTestServices: true })("the tables of an event store", (
 
   it.effect("have no row whose tenant is empty, whoever writes it", () =>
     Effect.gen(function*() {
-      const { sql } = yield* Postgres
+      const { sql } = yield* Postgres.Postgres
       const statements = [
         sql`insert into stream (store, tenant, id) values (1, '', 'account-a')`,
         sql`insert into idempotency_key values (1, '', 'k', 'f', '{}', 1, now())`,
@@ -299,25 +239,38 @@ layer(Database, { excludeTestServices: true })("the tables of an event store", (
   it.effect("leave the caller's scope as it was, whatever the store's functions did in theirs", () =>
     Effect.gen(function*() {
       const store = yield* filled
-      const { sql, transact } = yield* Postgres
+      const { sql, transact } = yield* Postgres.Postgres
       const [row] = yield* sql<{ id: number }>`select id from store where name = ${store.name}`
-      const others = [
+      // Expecting any version, and one that the stream is not at.
+      const appends = (expected: number) => [
         sql`
           select append_fact(
             ${
           row!.id
-        }, 'globex', 'account-b', -2, gen_random_uuid(), 'T', 1, '{}', '{}', null, null, null, null, null, null
-          )`,
-        sql`select describe_stream(${
-          row!.id
-        }, 'globex', 'account-b', 'archived', null, gen_random_uuid(), 'T', 'r', 'ada', null)`,
-        sql`
-          select revise_fact(
-            ${row!.id}, 'globex', ${
-          id(1)
-        }::uuid, true, gen_random_uuid(), null, null, null, null, null, 'r', 'ada', null,
+        }, 'globex', 'account-b', ${expected}::integer, gen_random_uuid(), 'T', 1, '{}', '{}', null, null, null,
             null, null, null
           )`,
+        sql`
+          select append_facts(
+            ${row!.id}, 'globex', '{account-c}', '{1}', '{1}', array[${expected}::integer], '{1}', '{1}', '{1}',
+            array[gen_random_uuid()], '{T}', '{1}', array['{}'], '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}',
+            '{}', '{}', null, null
+          )`
+      ]
+      const others = [
+        ...appends(-2),
+        ...appends(99),
+        sql`
+          select describe_stream(
+            ${row!.id}, 'globex', 'account-b', 'archived', null, gen_random_uuid(), 'T', 'r', 'ada', null
+          )`,
+        ...[id(1), id(9)].map((revised) =>
+          sql`
+            select revise_fact(
+              ${row!.id}, 'globex', ${revised}::uuid, true, gen_random_uuid(), null, null, null, null, null, 'r', 'ada',
+              null, null, null, null
+            )`
+        ),
         sql`select position_at(${row!.id}, now())`
       ]
       yield* as("acme")(TenantScope.transact(Effect.gen(function*() {
@@ -346,7 +299,7 @@ layer(Database, { excludeTestServices: true })("the tables of an event store", (
   it.effect("are closed to what would go around the policies", () =>
     Effect.gen(function*() {
       yield* filled
-      const { sql, transact } = yield* Postgres
+      const { sql, transact } = yield* Postgres.Postgres
       const ways = [
         sql`truncate fact`,
         sql`delete from fact`,
@@ -378,7 +331,7 @@ layer(Database, { excludeTestServices: true })("the tables of an event store", (
   it.effect("say nothing of another tenant's row when they refuse one", () =>
     Effect.gen(function*() {
       yield* filled
-      const { sql } = yield* Postgres
+      const { sql } = yield* Postgres.Postgres
       const refusal = <A>(statement: Effect.Effect<A, SqlError>) =>
         Effect.match(as("globex")(TenantScope.transact(statement)), {
           onSuccess: () => undefined,
@@ -396,7 +349,7 @@ layer(Database, { excludeTestServices: true })("the tables of an event store", (
 
   it.effect("are counted over all tenants by numbers alone", () =>
     Effect.gen(function*() {
-      const { sql } = yield* Postgres
+      const { sql } = yield* Postgres.Postgres
       // What a refused duplicate tells of these is how many there are, which the head of the log tells anyway.
       const numbered = yield* sql`
         select i.indexrelid::regclass::text as key from pg_index i
@@ -408,7 +361,7 @@ layer(Database, { excludeTestServices: true })("the tables of an event store", (
 
   it.effect("are looked into no further than without policies", () =>
     Effect.gen(function*() {
-      const { sql, transact } = yield* Postgres
+      const { sql, transact } = yield* Postgres.Postgres
       const store = yield* EventStorePostgres.make({ name: `store ${++stores}` })
       const streams = Arr.range(1, 10).map((n) => Fact.streamId("meter", `${n}`))
       const ids: Array<Fact.EventId> = []
@@ -476,4 +429,39 @@ layer(Database, { excludeTestServices: true })("the tables of an event store", (
         strictEqual(yield* store.streamVersion(account), 0)
       }))
     }))
+
+  it.effect("bind their owner as well, and serve a user who was given the role by three lines of SQL", () =>
+    Effect.gen(function*() {
+      const { database, url } = yield* PostgresTest.database()
+      const admin = yield* PgConnection.make({ url })
+      const user = database.replace("strata_test", "owner")
+      yield* Effect.acquireRelease(
+        admin.query(`create role ${user} login password 'owner'`),
+        () =>
+          Effect.ignore(Effect.andThen(admin.query(`drop owned by ${user} cascade`), admin.query(`drop role ${user}`)))
+      )
+      yield* admin.query("drop schema strata cascade")
+      yield* admin.query(`grant ${applicationRole} to ${user}`)
+      yield* admin.query(`grant create on database ${database} to ${user}`)
+      const asUser = new URL(Redacted.value(url))
+      asUser.username = user
+      asUser.password = "owner"
+      const connect = (role: string | undefined) =>
+        Postgres.layer({ url: Redacted.make(asUser.href), role, maxConnections: 2 })
+
+      const session = Effect.gen(function*() {
+        yield* Migrations.run([migrations])
+        yield* filled
+        const { sql } = yield* Postgres.Postgres
+        deepStrictEqual(yield* tenantsSeen, only())
+        deepStrictEqual(yield* as("acme")(TenantScope.transact(tenantsSeen)), only("acme"))
+        return yield* sql<{ user: string; owner: string }>`
+          select current_user::text as user, tableowner::text as owner from pg_tables where tablename = 'fact'`
+      })
+      deepStrictEqual(yield* Effect.provide(session, connect(applicationRole)), [{
+        user: applicationRole,
+        owner: user
+      }])
+      deepStrictEqual(yield* Effect.provide(session, connect(undefined)), [{ user, owner: user }])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 })
