@@ -14,7 +14,9 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { bitemporalContract } from "./bitemporalContract.ts"
 import { boundaryContract } from "./boundaryContract.ts"
@@ -142,6 +144,23 @@ layer(database(10), { excludeTestServices: true })("an event store in the role o
       const statements = [...Map.groupBy(facts, ({ recordedAt }) => recordedAt).values()]
       assert.isTrue(statements.some((written) => written.length > 1))
       for (const written of statements) deepStrictEqual(tenantsOf(written).length, 1)
+    }))
+
+  it.effect("forgets old idempotency keys, whosever they are", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const keep = (tenant: Tenant) =>
+        store.append({ facts: [fact(tenant)], idempotency: { key: "k", fingerprint: "f", answer: {} } })
+      for (const tenant of tenants) yield* as(tenant)(keep(tenant))
+      const kept = Effect.forEach(tenants, (tenant) => as(tenant)(store.idempotencyRecord("k")))
+      deepStrictEqual((yield* kept).map(Option.isSome), [true, true])
+      // Another opening of the store removes what is too old for it, at once and in the background.
+      yield* EventStorePostgres.make({ name: store.name, idempotencyRetention: 0 })
+      const left = yield* Effect.repeat(kept, {
+        until: (records) => records.every(Option.isNone),
+        schedule: Schedule.max([Schedule.spaced("10 millis"), Schedule.recurs(500)])
+      })
+      deepStrictEqual(left.map(Option.isNone), [true, true])
     }))
 
   it.effect("judges an append in a transaction for the tenant that made it", () =>
