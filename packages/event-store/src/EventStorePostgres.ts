@@ -152,8 +152,8 @@ export const make = Effect.fnUntraced(function*(
   const positionAt = Effect.fn("EventStore.positionAt")(function*(knownAt: KnownAt) {
     const position = "position" in knownAt ? knownAt.position : yield* Cache.get(passed, knownAt.time)
     if (position === null) return yield* FactPaging.inTheFuture
-    if ("position" in knownAt && position > (yield* head)) return yield* FactPaging.inTheFuture
-    return position
+    if ("time" in knownAt || logHead.knows(position) || position <= (yield* head)) return position
+    return yield* FactPaging.inTheFuture
   })
 
   const read = Effect.fn("EventStore.read")(function*(query: FactQuery) {
@@ -339,7 +339,7 @@ export const make = Effect.fnUntraced(function*(
   // Another process's append: the hint says that there is something, the read what. One that tells of what is known here,
   // as this process's own do, is not followed up.
   yield* postgres.wakeups(channel).pipe(
-    Stream.filter((position) => !logHead.knows(position)),
+    Stream.filter((text) => !/^\d{1,19}$/.test(text) || !logHead.knows(BigInt(text))),
     Stream.mapEffect(() => Effect.flatMap(head, logHead.advance)),
     Stream.catchCause((cause) => Stream.fromEffectDrain(Effect.logDebug("A wake-up could not be followed up", cause))),
     Stream.runDrain,

@@ -204,9 +204,26 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     return yield* between(tenant, query, page, known, period)
   })
 
+  // By the primary key of fact: what is between is looked at, and sorted when it is wanted by validity.
+  const throughout = (tenant: string, query: FactQuery, page: Page, known: Position) => {
+    const [low, high] = reach(page, known)
+    return FactRows.facts(sql`
+      select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
+        select ${columns}, ${streamId} from fact
+        where store = ${storeId} and position between ${Pg.bigint(low)} and ${Pg.bigint(high)} and tenant = scope.tenant
+          and ${
+      sql.and([sql`true`, ...filters(sql, query), ...believed(sql, query, known), ...after(sql, storeId, query, page)])
+    }
+        order by ${order(sql, query, page)}
+        limit ${page.limit + 1}
+      ) as f`)
+  }
+
   const query: FactQueries["query"] = Effect.fnUntraced(function*(tenant, query, page, known) {
     const { category, stream } = query
     if (stream !== undefined) return yield* ofStream(tenant, stream, query, page, known)
+    const [low, high] = reach(page, known)
+    if (high - low < short) return yield* throughout(tenant, query, page, known)
     if (category !== undefined && (yield* hasFewFacts(tenant, category, known))) {
       return yield* ofFewFacts(tenant, category, query, page, known)
     }
@@ -266,6 +283,15 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
       : streamsOfLog(filter.stream, filter, after, upTo, limit)
 
   return { query, filtered }
+}
+
+/** Positions that are sooner looked at than asked about. */
+const short = 1024n
+
+/** The first and the last position at which the rest of an answer may be. */
+const reach = ({ after, direction, orderBy }: Page, known: Position): readonly [low: bigint, high: bigint] => {
+  if (after === undefined || orderBy === "validity") return [1n, known]
+  return direction === "forwards" ? [after.position + 1n, known] : [1n, after.position - 1n]
 }
 
 /** When facts begin to hold that are looked for, both ends included, and when they still do; `undefined` does not restrict. */

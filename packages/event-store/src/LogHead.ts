@@ -17,8 +17,8 @@ import { beginning, type Position } from "./Fact.ts"
 export interface LogHead {
   /** Tells that a position exists, and wakes those who wait for it. */
   readonly advance: (position: Position) => Effect.Effect<void>
-  /** True for the text of a position that is not later than the newest one known. */
-  readonly knows: (position: string) => boolean
+  /** True for a position that is not later than the newest one known. */
+  readonly knows: (position: bigint) => boolean
   /** Ends at once when a later position than `after` is known, otherwise with the next one or after the poll interval. */
   readonly changed: (after: Position) => Effect.Effect<void>
   /** Ends when this position is known to exist, and after a while in any case. */
@@ -41,7 +41,7 @@ export const make = (pollInterval: Duration.Input): LogHead => {
         known = position
         return Effect.asVoid(advanced.release)
       }),
-    knows: (position) => /^\d{1,19}$/.test(position) && BigInt(position) <= known,
+    knows: (position) => position <= known,
     changed: (after) =>
       Effect.suspend(() =>
         known > after ? Effect.void : Effect.asVoid(Effect.timeoutOption(advanced.await, pollInterval))
