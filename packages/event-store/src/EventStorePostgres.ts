@@ -316,7 +316,8 @@ export const make = Effect.fnUntraced(function*(
 
   // -------------------------------------------------------------------------------------------------- background
 
-  // Served by idempotency_key_recorded_at; at most 1,000 rows are locked at a time.
+  // Served by idempotency_key_recorded_at; at most 1,000 rows are locked at a time. An index takes no volatile bound, hence
+  // the subquery.
   const forgetKeys = answer(
     "forgetKeys",
     Effect.map(
@@ -325,10 +326,12 @@ export const make = Effect.fnUntraced(function*(
         delete from idempotency_key
         where (select every from scope) is not null and (store, tenant, key) in (
           select store, tenant, key from idempotency_key
-          where store = ${storeId}
-            and recorded_at < clock_timestamp() - ${
+          where store = ${storeId} and recorded_at < (
+            select clock_timestamp() - ${
         Duration.toSeconds(options.idempotencyRetention ?? "7 days")
       } * interval '1 second'
+          )
+          order by recorded_at
           limit 1000
         )
         returning 1`,

@@ -123,7 +123,7 @@ export interface StreamCatalog {
   /** None when there are neither facts nor anything said of it. */
   readonly get: (stream: StreamId) => Effect.Effect<Option.Option<StreamInfo>, EventStoreError>
   readonly list: (options?: ListStreams) => Effect.Effect<ReadonlyArray<StreamInfo>, EventStoreError>
-  /** Every category by name. Counts all of the tenant's facts: `CategoryCounts` of `@strata/projections` keeps them counted. */
+  /** Every category by name. Counted as facts come: the log is not read for it. */
   readonly categories: Effect.Effect<ReadonlyArray<CategoryInfo>, EventStoreError>
   /** Every type of each category, by their names. */
   readonly types: Effect.Effect<ReadonlyArray<TypeInfo>, EventStoreError>

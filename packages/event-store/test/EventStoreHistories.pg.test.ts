@@ -171,8 +171,12 @@ const readPages = Effect.fnUntraced(function*(store: EventStore["Service"], quer
   return pages
 })
 
-const run = Effect.fnUntraced(function*(store: EventStore["Service"], step: Step, number: number) {
-  const log = yield* store.readLog({ after: Fact.beginning })
+const run = Effect.fnUntraced(function*(
+  store: EventStore["Service"],
+  step: Step,
+  number: number,
+  log: ReadonlyArray<Fact.Fact>
+) {
   switch (step._tag) {
     case "Append": {
       const { duplicate, facts } = yield* store.append(toAppend(step, number))
@@ -188,23 +192,27 @@ const run = Effect.fnUntraced(function*(store: EventStore["Service"], step: Step
   }
 })
 
-/** Runs a history, and tells all it answered and left: the whole plane, from every position and every moment. */
+/** Moments at which the plane is looked at: positions that stand together have them all. */
+const moments = [0, 2, 4]
+
+/** Runs a history, and tells all it answered and left: the plane from every position, and all of the last one's. */
 const observe = Effect.fnUntraced(function*(store: EventStore["Service"], history: typeof History.Type) {
-  const answers = yield* Effect.forEach(history, (step, number) =>
-    Effect.map(
-      Effect.result(run(store, step, number)),
-      (result) => Result.isSuccess(result) ? result.success : { ...result.failure.reason }
-    ))
-  const log = yield* store.readLog({ after: Fact.beginning })
+  const answers: Array<unknown> = []
+  let log: ReadonlyArray<Fact.Fact> = []
+  for (const [number, step] of history.entries()) {
+    const result = yield* Effect.result(run(store, step, number, log))
+    answers.push(Result.isSuccess(result) ? result.success : { ...result.failure.reason })
+    if (step._tag !== "Read") log = yield* store.readLog({ after: Fact.beginning })
+  }
   const chains = yield* Effect.forEach(
     log,
     (fact) => Effect.map(store.history(fact.eventId), (facts) => facts.map(shown))
   )
   const plane = yield* Effect.forEach(
     log,
-    ({ position }) =>
+    ({ position }, index) =>
       Effect.forEach(
-        [0, 2, 4],
+        index === log.length - 1 ? moments : [moments[index % moments.length]!],
         (n) => readPages(store, { knownAt: { position }, validAt: time(n), orderBy: "validity" })
       )
   )
