@@ -1,0 +1,69 @@
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, layer } from "@effect/vitest"
+import { strictEqual } from "@effect/vitest/utils"
+import { EventStore } from "@strata/event-store/EventStore"
+import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
+import * as Fact from "@strata/event-store/Fact"
+import * as Postgres from "@strata/postgres/Postgres"
+import * as Timestamp from "@strata/postgres/Timestamp"
+import { migrations } from "@strata/server/Server"
+import { PostgresTest } from "@strata/testing/PostgresTest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as ChildProcess from "effect/process/ChildProcess"
+import * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
+import { fileURLToPath } from "node:url"
+
+const program = fileURLToPath(new URL("../move-facts.ts", import.meta.url))
+
+const Database = EventStorePostgres.layer().pipe(
+  Layer.provideMerge(PostgresTest.layer({ migrations })),
+  Layer.merge(NodeServices.layer)
+)
+
+/** What the program printed and how it ended. */
+const runMove = Effect.fnUntraced(function*(args: ReadonlyArray<string>) {
+  const url = yield* PostgresTest.url
+  const child = yield* ChildProcess.make(process.execPath, ["--conditions=strata:source", program, ...args], {
+    env: { DATABASE_URL: Redacted.value(url) },
+    extendEnv: true,
+    stdin: "ignore"
+  })
+  const text = (stream: typeof child.stdout) => Stream.mkString(Stream.decodeText(stream))
+  const [stdout, stderr, exitCode] = yield* Effect.all([text(child.stdout), text(child.stderr), child.exitCode], {
+    concurrency: "unbounded"
+  })
+  return { stdout, stderr, exitCode }
+}, Effect.scoped)
+
+layer(Database, { excludeTestServices: true })("moving facts by program", (it) => {
+  it.effect(
+    "moves those recorded before a time, and refuses what makes no sense in one line",
+    () =>
+      Effect.gen(function*() {
+        const { sql } = yield* Postgres.Postgres
+        const store = yield* EventStore
+        const stream = Fact.streamId("account", "ada")
+        const fact = { stream, type: "Told", data: {} }
+        const { recordedAt } = yield* store.append({ facts: [fact, fact] })
+        yield* store.append({ facts: [fact] })
+        const before = Timestamp.format(recordedAt)
+
+        const refused = yield* runMove(["accounts", "--before", before])
+        strictEqual(refused.exitCode, 1)
+        assert.match(refused.stderr, /^accounts is not "fact_"[^\n]*\n$/)
+        const later = yield* runMove(["fact_old", "--before", "2999-01-01T00:00:00Z"])
+        strictEqual(later.exitCode, 1)
+        assert.match(later.stderr, /^that moment has not passed yet\n$/)
+        strictEqual((yield* runMove(["fact_old", "--before", "soon"])).exitCode, 2)
+
+        const moved = yield* runMove(["fact_old", "--before", before])
+        strictEqual(moved.stdout, "2 facts were moved to fact_old\n", moved.stderr)
+        const [row] = yield* sql<{ n: bigint }>`select count(*) as n from fact_old`
+        strictEqual(row!.n, 2n)
+        strictEqual((yield* store.readStream(stream)).length, 3)
+      }),
+    { timeout: 60_000 }
+  )
+})
