@@ -2,6 +2,9 @@
  * `npm run bench -- SUITE [--json] [--only WORK] [--quick]`: measures side by side and says whether the goals are met.
  * Exit codes: 0 done, 1 failed, 2 usage, 3 a goal is not met.
  */
+// First of all: schemas are compiled from here on.
+import "effect/schema/SchemaJITCompiler/enable"
+
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Argument from "effect/cli/Argument"

@@ -58,12 +58,14 @@ export interface FactQueries {
  */
 export const make = (sql: Sql, storeId: number): FactQueries => {
   const columns = sql.literal(FactRows.columns)
-  const streamId = sql.literal(FactRows.streamIdColumn)
+  const columnsOfAny = sql.literal(FactRows.columnsOfAny)
 
   // Within a stream the versions follow the positions: served by fact_version. By validity, all of it is sorted. Its facts
   // are of its tenant; to ask that again could lead the planner to all of the tenant's.
   const ofStream = (tenant: string, stream: StreamId, query: FactQuery, page: Page, known: Position) =>
-    FactRows.facts(
+    FactRows.factsOf(
+      tenant,
+      stream,
       sql`
         select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
           select ${columns} from fact
@@ -76,8 +78,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
       }
           order by ${order(sql, query, page)}
           limit ${page.limit + 1}
-        ) as f`,
-      stream
+        ) as f`
     )
 
   // The streams of a category by stream_id, each one's facts by fact_version; all of them are sorted.
@@ -85,7 +86,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     FactRows.facts(sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
         select of_stream.* from stream s, lateral (
-          select ${columns}, s.id as stream_id from fact
+          select ${columns}, tenant, s.id as stream_id, valid_from from fact
           where stream = s.number and position + 0 <= ${Pg.bigint(known)} and tenant = scope.tenant
             and ${
       sql.and([
@@ -144,7 +145,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     return FactRows.facts(sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
         select found.* from ${blocks(askedBy(query), spans, page.direction, periodOf(query))}, lateral (
-          select ${columns}, ${streamId} from fact
+          select ${columnsOfAny} from fact
           where store = ${storeId} and position between block.low and block.high and tenant = scope.tenant
             and ${sql.and([...filters(sql, query), ...believed(sql, query, known)])}
           order by ${order(sql, query, page)}
@@ -159,7 +160,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     FactRows.facts(sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
         select found.* from ${blocks(askedBy(query), FactBlocks.segments(1n, known), page.direction, period)}, lateral (
-          select ${columns}, ${streamId} from fact
+          select ${columnsOfAny}, valid_from from fact
           where store = ${storeId} and position between block.low and block.high and tenant = scope.tenant
             and (${instant(period.beginsFrom)} is null or valid_from >= ${instant(period.beginsFrom)})
             and (${instant(period.beginsBy)} is null or valid_from <= ${instant(period.beginsBy)})
@@ -209,7 +210,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     const [low, high] = reach(page, known)
     return FactRows.facts(sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
-        select ${columns}, ${streamId} from fact
+        select ${columnsOfAny} from fact
         where store = ${storeId} and position between ${Pg.bigint(low)} and ${Pg.bigint(high)} and tenant = scope.tenant
           and ${
       sql.and([sql`true`, ...filters(sql, query), ...believed(sql, query, known), ...after(sql, storeId, query, page)])
@@ -245,7 +246,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     return FactRows.facts(sql`
       select f.* from (${allTenants}) as scope(tenant, every), lateral (
         select found.* from ${blocks(asked, spans, "forwards", periodOf({}))}, lateral (
-          select ${columns}, ${streamId} from fact
+          select ${columnsOfAny} from fact
           where store = ${storeId} and position between block.low and block.high and scope.every is not null
             and ${ofTenant(sql, filter, "fact")} and ${sql.and(filters(sql, filter))}
           order by position
@@ -262,7 +263,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
       sql`
         select f.* from (${allTenants}) as scope(tenant, every), lateral (
           select of_stream.* from stream s, lateral (
-            select ${columns} from fact
+            select ${columns}, tenant, s.id as stream_id from fact
             where stream = s.number and version > version_at(s.number, ${Pg.bigint(after)})
               and position + 0 <= ${Pg.bigint(upTo)} and ${
         sql.and(filters(sql, { types: filter.types, category: filter.category }))
@@ -273,8 +274,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
           where s.store = ${storeId} and s.id = ${stream} and scope.every is not null and ${ofTenant(sql, filter, "s")}
           order by position
           limit ${limit}
-        ) as f`,
-      stream
+        ) as f`
     )
 
   const filtered: FactQueries["filtered"] = (filter, after, upTo, limit) =>

@@ -16,7 +16,7 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import { beginning, type EventId, type Position, type StreamId } from "./Fact.ts"
 import * as FactQueries from "./FactQueries.ts"
-import { columns as factColumns, facts, streamIdColumn } from "./FactRows.ts"
+import { columns as columnsOfOne, columnsOfAny as columnsOfAll, facts, factsOf } from "./FactRows.ts"
 
 type Sql = Postgres["Service"]["sql"]
 
@@ -27,8 +27,8 @@ type Sql = Postgres["Service"]["sql"]
  * @since 0.1.0
  */
 export const make = (sql: Sql, storeId: number) => {
-  const columns = sql.literal(factColumns)
-  const streamId = sql.literal(streamIdColumn)
+  const columns = sql.literal(columnsOfOne)
+  const columnsOfAny = sql.literal(columnsOfAll)
 
   // One row, by primary key.
   const head: Effect.Effect<Position, SqlError> = Effect.map(
@@ -42,7 +42,7 @@ export const make = (sql: Sql, storeId: number) => {
       select f.* from (
         select set_config('strata.tenant', '', true), set_config('strata.all_tenants', 'on', true)
       ) as scope(tenant, every), lateral (
-        select ${columns}, ${streamId} from fact
+        select ${columnsOfAny} from fact
         where store = ${storeId} and position > ${Pg.bigint(after)} and position <= ${Pg.bigint(upTo ?? lastPosition)}
           and scope.every is not null
         order by position
@@ -61,7 +61,9 @@ export const make = (sql: Sql, storeId: number) => {
     const versions = direction === "forwards"
       ? sql`version >= ${Pg.int(from ?? 1)} order by version`
       : sql`version <= ${Pg.int(from ?? 2_147_483_647)} order by version desc`
-    return facts(
+    return factsOf(
+      tenant,
+      id,
       sql`
         select ${columns} from fact
         where stream = (
@@ -69,8 +71,7 @@ export const make = (sql: Sql, storeId: number) => {
             select number from stream where store = ${storeId} and tenant = scope.tenant and id = ${id} limit 1
           ) as s
         ) and ${versions}
-        limit ${limit}`,
-      id
+        limit ${limit}`
     )
   }
 
@@ -78,7 +79,7 @@ export const make = (sql: Sql, storeId: number) => {
   const byId = (tenant: string, eventIds: ReadonlyArray<EventId>) =>
     facts(sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
-        select ${columns}, ${streamId} from fact
+        select ${columnsOfAny} from fact
         where event_id = any(${Pg.uuidArray(eventIds)}) and store + 0 = ${storeId} and tenant = scope.tenant
         order by position
         limit ${eventIds.length}
@@ -93,9 +94,9 @@ export const make = (sql: Sql, storeId: number) => {
         limit 1
       ) as chain, lateral (
         select * from (
-          select ${columns}, ${streamId} from fact where store = ${storeId} and position = chain.origin
+          select ${columnsOfAny} from fact where store = ${storeId} and position = chain.origin
           union all
-          select ${columns}, ${streamId} from fact
+          select ${columnsOfAny} from fact
           where origin = chain.origin and store + 0 = ${storeId} and revision > 0
         ) as members
         order by position

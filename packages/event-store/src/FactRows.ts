@@ -12,35 +12,34 @@ import type * as Statement from "effect/sql/Statement"
 import { type EventId, type Fact, Position, type StreamId } from "./Fact.ts"
 
 /**
- * The columns of a fact, in the order of `FactRow`. What most facts have alike is null: an open end, and all that only a
- * revision has, which comes as one column. So a row is made of few values.
+ * The columns of a fact of a known stream, in the order of `FactRow`. What most facts have alike is null: a beginning when
+ * they were recorded, an open end, and all that only a revision has, which comes as one column. So a row is made of few values.
  *
  * @category constants
  * @since 0.1.0
  */
 export const columns = `
-  position, version, event_id, schema_version, recorded_at, valid_from, nullif(valid_to, 'infinity') as ends, tenant, type,
-  data, metadata, correlation_id, causation_id, actor, traceparent,
+  position, version, event_id, schema_version, recorded_at, nullif(valid_from, recorded_at) as begins,
+  nullif(valid_to, 'infinity') as ends, type, data, metadata, correlation_id, causation_id, actor, traceparent,
   case when revision > 0 then json_build_array(revision, retracted, origin::text, revises, reason) end as revised`
 
 /**
- * Its stream's id: a scalar subquery stays a lookup by primary key, whatever the planner believes of the tables.
+ * Those of a fact of any stream: a scalar subquery stays a lookup by primary key, whatever the planner believes of the tables.
  *
  * @category constants
  * @since 0.1.0
  */
-export const streamIdColumn = `(select s.id from stream s where s.number = fact.stream) as stream_id`
+export const columnsOfAny = `${columns}, tenant, (select s.id from stream s where s.number = fact.stream) as stream_id`
 
-/** What the codecs of `PostgresTypes` make of those columns. The last one is there unless one stream was asked for. */
+/** What the codecs of `PostgresTypes` make of those columns. */
 type FactRow = readonly [
   position: Position,
   version: number,
   eventId: EventId,
   schemaVersion: number,
   recordedAt: Timestamp.Timestamp,
-  validFrom: Timestamp.Timestamp,
+  validFrom: Timestamp.Timestamp | null,
   validTo: Timestamp.Timestamp | null,
-  tenant: string,
   type: string,
   data: Schema.Json,
   metadata: { readonly [key: string]: Schema.Json },
@@ -49,43 +48,59 @@ type FactRow = readonly [
   actor: string | null,
   traceparent: string | null,
   revised: readonly [revision: number, retracted: boolean, origin: string, revises: EventId, reason: string] | null,
-  stream: StreamId
+  ...place: Place
 ]
 
+/** Whose a fact is. */
+type Place = readonly [tenant: string, stream: StreamId]
+
 /**
- * What a statement finds, of one stream or each with its stream's id. Rows come as arrays, which the driver makes in half the
- * time it takes to make objects of so many columns.
+ * What a statement finds of any stream. Rows come as arrays, which the driver makes in half the time it takes to make objects
+ * of so many columns.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const facts = (
-  statement: Statement.Statement<unknown>,
-  stream?: StreamId
+export const facts = (statement: Statement.Statement<unknown>): Effect.Effect<ReadonlyArray<Fact>, SqlError> =>
+  Effect.map(statement.values, (rows) => {
+    const typed: ReadonlyArray<FactRow> = cast(rows)
+    return typed.map((row) => toFact(row, row[15], row[16]))
+  })
+
+/**
+ * What a statement finds of one stream, each without saying so.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const factsOf = (
+  tenant: string,
+  stream: StreamId,
+  statement: Statement.Statement<unknown>
 ): Effect.Effect<ReadonlyArray<Fact>, SqlError> =>
   Effect.map(statement.values, (rows) => {
     const typed: ReadonlyArray<FactRow> = cast(rows)
-    return typed.map((row) => toFact(row, stream ?? row[16]))
+    return typed.map((row) => toFact(row, tenant, stream))
   })
 
-const toFact = (row: FactRow, stream: StreamId): Fact => {
-  const revised = row[15]
+const toFact = (row: FactRow, tenant: string, stream: StreamId): Fact => {
+  const revised = row[14]
   return {
     position: row[0],
     stream,
     version: row[1],
     origin: revised === null ? row[0] : Position.make(BigInt(revised[2]), { disableChecks: true }),
     eventId: row[2],
-    type: row[8],
+    type: row[7],
     schemaVersion: row[3],
-    data: row[9],
-    metadata: row[10],
-    correlationId: row[11] ?? row[2],
-    causationId: row[12],
-    tenant: row[7],
-    actor: row[13],
-    traceparent: row[14],
-    validFrom: row[5],
+    data: row[8],
+    metadata: row[9],
+    correlationId: row[10] ?? row[2],
+    causationId: row[11],
+    tenant,
+    actor: row[12],
+    traceparent: row[13],
+    validFrom: row[5] ?? row[4],
     validTo: row[6] ?? Timestamp.infinity,
     recordedAt: row[4],
     revision: revised === null ? 0 : revised[0],

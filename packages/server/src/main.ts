@@ -4,6 +4,9 @@
  *
  * @since 0.1.0
  */
+// First of all: schemas are compiled from here on.
+import "effect/schema/SchemaJITCompiler/enable"
+
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
