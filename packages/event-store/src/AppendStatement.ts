@@ -9,6 +9,7 @@ import * as SqlState from "@strata/postgres/SqlState"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { cast } from "effect/Function"
 import * as Predicate from "effect/Predicate"
 import type { SqlError } from "effect/sql/SqlError"
 import {
@@ -44,7 +45,7 @@ export type Outcome =
  * @since 0.1.0
  */
 export const make = (
-  sql: Postgres["Service"]["sql"],
+  { rows, sql }: Postgres["Service"],
   storeId: number
 ): (appends: ReadonlyArray<PreparedAppend>) => Effect.Effect<ReadonlyArray<Answer>, SqlError> => {
   const write = (appends: ReadonlyArray<PreparedAppend>): Effect.Effect<ReadonlyArray<Answer>, SqlError> =>
@@ -70,26 +71,35 @@ export const make = (
   /** The same for one fact: half the work where load makes no batches. */
   const writeOne = (append: PreparedAppend) => {
     const fact = append.facts[0]!
-    return Effect.map(
-      sql<SingleRow>`
-        select * from append_fact(
-          ${storeId}::integer, ${Pg.text(append.tenant)}, ${Pg.text(fact.stream)},
-          ${Pg.int(expectedCode(append.slices[0]!.expected))}, ${Pg.uuid(fact.eventId)}, ${Pg.text(fact.type)},
-          ${Pg.int(fact.schemaVersion)}, ${Pg.jsonText(fact.data)}, ${Pg.jsonText(fact.metadata ?? "{}")},
-          ${Pg.text(fact.correlationId)}, ${Pg.text(fact.causationId)}, ${Pg.text(append.actor)},
-          ${Pg.text(append.traceparent)}, ${Pg.timestamptz(fact.validFrom)}, ${Pg.timestamptz(fact.validTo)}
-        )`,
-      ([row]) =>
-        answers([append], {
-          outcomes: [row!.outcome],
-          conflicts: [1],
-          actuals: [row!.version],
-          offsets: [row!.position - 1n],
-          bases: [row!.version],
-          blocker: null,
-          at: row!.at
-        })
-    )
+    const found = rows(appendFact, [
+      storeId,
+      Pg.text(append.tenant),
+      Pg.text(fact.stream),
+      Pg.int(expectedCode(append.slices[0]!.expected)),
+      Pg.uuid(fact.eventId),
+      Pg.text(fact.type),
+      Pg.int(fact.schemaVersion),
+      Pg.jsonText(fact.data),
+      Pg.jsonText(fact.metadata ?? "{}"),
+      Pg.text(fact.correlationId),
+      Pg.text(fact.causationId),
+      Pg.text(append.actor),
+      Pg.text(append.traceparent),
+      Pg.timestamptz(fact.validFrom),
+      Pg.timestamptz(fact.validTo)
+    ])
+    return Effect.map(found, ([row]) => {
+      const [outcome, version, position, at]: SingleRow = cast(row!)
+      return answers([append], {
+        outcomes: [outcome],
+        conflicts: [1],
+        actuals: [version],
+        offsets: [position - 1n],
+        bases: [version],
+        blocker: null,
+        at
+      })
+    })
   }
 
   return write
@@ -101,13 +111,13 @@ export const make = (
 const isSingle = ({ condition, facts, idempotency, slices }: PreparedAppend): boolean =>
   facts.length === 1 && slices.length === 1 && condition === null && idempotency === null
 
-/** What append_fact returns. */
-interface SingleRow {
-  readonly outcome: number
-  readonly version: number
-  readonly position: bigint
-  readonly at: Timestamp.Timestamp
-}
+/** The text of the one for one fact. */
+const appendFact = `
+  select outcome, "version", "position", at
+  from append_fact($1::integer, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`
+
+/** What it finds. */
+type SingleRow = readonly [outcome: number, version: number, position: bigint, at: Timestamp.Timestamp]
 
 /** What append_facts returns. */
 interface BatchRow {

@@ -109,7 +109,7 @@ export const make = Effect.fnUntraced(function*(
   const channel = `strata_store_${storeId}`
   const logHead = LogHead.make(options.pollInterval ?? "1 second")
 
-  const reads = FactReads.make(sql, storeId)
+  const reads = FactReads.make(postgres, storeId)
 
   // ------------------------------------------------------------------------------------------------------- reads
 

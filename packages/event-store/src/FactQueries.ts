@@ -78,7 +78,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
       }
           order by ${order(sql, query, page)}
           limit ${page.limit + 1}
-        ) as f`
+        ) as f`.values
     )
 
   // The streams of a category by stream_id, each one's facts by fact_version; all of them are sorted.

@@ -18,16 +18,13 @@ import { beginning, type EventId, type Position, type StreamId } from "./Fact.ts
 import * as FactQueries from "./FactQueries.ts"
 import { columns as columnsOfOne, columnsOfAny as columnsOfAll, facts, factsOf } from "./FactRows.ts"
 
-type Sql = Postgres["Service"]["sql"]
-
 /**
  * The statements of one store.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (sql: Sql, storeId: number) => {
-  const columns = sql.literal(columnsOfOne)
+export const make = ({ rows, sql }: Postgres["Service"], storeId: number) => {
   const columnsOfAny = sql.literal(columnsOfAll)
 
   // One row, by primary key.
@@ -51,29 +48,30 @@ export const make = (sql: Sql, storeId: number) => {
 
   // One stream by stream_id, its facts by fact_version, in either direction. The scope is set where the stream is looked for,
   // without which no fact can be.
+  const ofStream = (versions: string) => `
+    select ${columnsOfOne} from fact
+    where stream = (
+      select s.number from (select set_config('strata.tenant', $1, true)) as scope(tenant), lateral (
+        select number from stream where store = $2 and tenant = scope.tenant and id = $3 limit 1
+      ) as s
+    ) and ${versions}
+    limit $5`
+  const forwards = ofStream("version >= $4 order by version")
+  const backwards = ofStream("version <= $4 order by version desc")
   const stream = (
     tenant: string,
     id: StreamId,
     direction: "forwards" | "backwards",
     from: number | undefined,
     limit: number
-  ) => {
-    const versions = direction === "forwards"
-      ? sql`version >= ${Pg.int(from ?? 1)} order by version`
-      : sql`version <= ${Pg.int(from ?? 2_147_483_647)} order by version desc`
-    return factsOf(
+  ) =>
+    factsOf(
       tenant,
       id,
-      sql`
-        select ${columns} from fact
-        where stream = (
-          select s.number from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
-            select number from stream where store = ${storeId} and tenant = scope.tenant and id = ${id} limit 1
-          ) as s
-        ) and ${versions}
-        limit ${limit}`
+      direction === "forwards"
+        ? rows(forwards, [tenant, storeId, id, Pg.int(from ?? 1), limit])
+        : rows(backwards, [tenant, storeId, id, Pg.int(from ?? 2_147_483_647), limit])
     )
-  }
 
   // Served by fact_event_id; `+ 0` keeps the planner from an index that begins with the store.
   const byId = (tenant: string, eventIds: ReadonlyArray<EventId>) =>

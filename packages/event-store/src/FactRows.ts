@@ -76,9 +76,9 @@ export const facts = (statement: Statement.Statement<unknown>): Effect.Effect<Re
 export const factsOf = (
   tenant: string,
   stream: StreamId,
-  statement: Statement.Statement<unknown>
+  rows: Effect.Effect<ReadonlyArray<ReadonlyArray<unknown>>, SqlError>
 ): Effect.Effect<ReadonlyArray<Fact>, SqlError> =>
-  Effect.map(statement.values, (rows) => {
+  Effect.map(rows, (rows) => {
     const typed: ReadonlyArray<FactRow> = cast(rows)
     return typed.map((row) => toFact(row, tenant, stream))
   })

@@ -4,7 +4,8 @@
  * **Details**
  *
  * One batch is one statement, one round trip and one commit, whatever it holds. There is no timer: an append that
- * finds nobody writing is written at once, and load makes the batches. Each append in a batch succeeds or fails alone.
+ * finds nobody writing is written at once by its caller, and load makes the batches. Each append in a batch succeeds or
+ * fails alone. An append that is interrupted is not waited for: it is stored whole or not at all.
  *
  * Two batches may be on their way: while one commits, the next is made, sent, and waits for the store's row.
  *
@@ -61,7 +62,7 @@ const bounds = { waiting: 16_384, appends: 1024, facts: 10_000, size: 8_388_608 
 /** Appends that are not worth a batch of their own while a larger one is on its way: a commit costs more than they do. */
 const smallBatch = 16
 
-/** How often a caller looks for room among the waiting. */
+/** How often a caller looks for room among the waiting, and closing whether all is written. */
 const roomPoll = "1 millis"
 
 /** How long closing waits until what was accepted is written. */
@@ -87,7 +88,7 @@ export const make = Effect.fnUntraced(function*(
   postgres: Postgres["Service"],
   options: GroupAppendOptions
 ): Effect.fn.Return<GroupAppend, never, Scope.Scope> {
-  const write = AppendStatement.make(postgres.sql, options.storeId)
+  const write = AppendStatement.make(postgres, options.storeId)
   const { isRepeatable } = AppendStatement
   const waiting: Array<Waiting> = []
   let accepting = true
@@ -103,21 +104,22 @@ export const make = Effect.fnUntraced(function*(
       return last === undefined ? Effect.void : options.committed(last.appended.position)
     })
 
-  const send = (batch: ReadonlyArray<Waiting>) => write(batch.map(({ append }) => append))
+  // The schedule is set going by a failure only.
+  const send = (appends: ReadonlyArray<PreparedAppend>) =>
+    Effect.catchIf(
+      write(appends),
+      isRepeatable,
+      () => Effect.retry(write(appends), { schedule: options.retry, while: isRepeatable })
+    )
 
   /** A batch that PostgreSQL refuses for what one append holds is taken apart, so that only that one fails. */
   const commit = (batch: ReadonlyArray<Waiting>): Effect.Effect<void> =>
     Spans.traced(
-      // The schedule is set going by a failure only.
-      Effect.catchIf(send(batch), isRepeatable, () =>
-        Effect.retry(send(batch), { schedule: options.retry, while: isRepeatable })),
+      send(batch.map(({ append }) => append)),
       "EventStore.commit",
-      () =>
-        spanOf(batch)
+      () => spanOf(batch)
     ).pipe(
-      Effect.flatMap((settled) =>
-        settle(batch, settled)
-      ),
+      Effect.flatMap((settled) => settle(batch, settled)),
       Effect.catch((error) => {
         if (batch.length > 1 && !isRepeatable(error)) {
           return Effect.forEach(batch, (waiting) => commit([waiting]), { discard: true })
@@ -180,15 +182,38 @@ export const make = Effect.fnUntraced(function*(
 
   yield* Effect.addFinalizer(Effect.fnUntraced(function*() {
     accepting = false
-    const written = yield* Effect.timeoutOption(Effect.interruptible(FiberSet.awaitEmpty(fibers)), closeTimeout)
+    const idle = Effect.repeat(Effect.sleep(roomPoll), { while: () => sent.size > 0 })
+    const written = yield* Effect.timeoutOption(Effect.interruptible(idle), closeTimeout)
     if (Option.isNone(written)) yield* giveUp(waiting.splice(0), closed)
     yield* Effect.forkDetach(Scope.close(scope, Exit.void))
   }))
+
+  /** Nobody is writing, so the caller does it, without a fiber of its own. Who comes meanwhile is gathered behind it. */
+  const alone = (append: PreparedAppend): Effect.Effect<AppendStatement.Outcome, EventStoreError> => {
+    const writer = Symbol()
+    sent.set(writer, 1)
+    const written = Spans.traced(send([append]), "EventStore.commit", () => ({ attributes: { "strata.appends": 1 } }))
+    return Effect.onExitPrimitive(
+      Effect.flatMap(
+        Effect.mapError(written, AppendStatement.failureOf),
+        ([answer]) =>
+          answer!._tag === "Written"
+            ? Effect.andThen(options.committed(answer!.appended.position), AppendStatement.toExit(answer!))
+            : AppendStatement.toExit(answer!)
+      ),
+      () => {
+        sent.delete(writer)
+        if (waiting.length > 0 && sent.size === 0) start()
+        return undefined
+      }
+    )
+  }
 
   const append: GroupAppend["append"] = (append) =>
     Effect.withFiber((fiber) => {
       if (!accepting) return Effect.fail(closed)
       if (waiting.length >= bounds.waiting) return whenThereIsRoom(append)
+      if (sent.size === 0 && !settling) return alone(append)
       const span = Context.getOrUndefined(fiber.context, Tracer.ParentSpan)
       return Effect.callback((answer) => {
         const own: Waiting = { append, answer, span, abandoned: false }

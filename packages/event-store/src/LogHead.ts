@@ -33,12 +33,15 @@ export interface LogHead {
  */
 export const make = (pollInterval: Duration.Input): LogHead => {
   const advanced = Latch.makeUnsafe(false)
+  // Those who wait for a position further on are not woken by every one before it.
+  const waiting = new Set<{ readonly position: Position; readonly proceed: () => void }>()
   let known = beginning
   return {
     advance: (position) =>
       Effect.suspend(() => {
         if (position <= known) return Effect.void
         known = position
+        for (const waiter of waiting) if (waiter.position <= known) waiter.proceed()
         return Effect.asVoid(advanced.release)
       }),
     knows: (position) => position <= known,
@@ -47,10 +50,14 @@ export const make = (pollInterval: Duration.Input): LogHead => {
         known > after ? Effect.void : Effect.asVoid(Effect.timeoutOption(advanced.await, pollInterval))
       ),
     reached: (position, patience) =>
-      Effect.suspend(() => known < position ? advanced.await : Effect.void).pipe(
-        Effect.repeat({ while: () => known < position }),
-        Effect.timeoutOption(patience),
-        Effect.asVoid
-      )
+      Effect.callback<void>((resume) => {
+        if (position <= known) return resume(Effect.void)
+        const waiter = { position, proceed: () => resume(leave) }
+        const leave = Effect.sync(() => {
+          waiting.delete(waiter)
+        })
+        waiting.add(waiter)
+        return leave
+      }).pipe(Effect.timeoutOption(patience), Effect.asVoid)
   }
 }

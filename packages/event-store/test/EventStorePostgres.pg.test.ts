@@ -195,6 +195,31 @@ layer(Database, { excludeTestServices: true })("EventStorePostgres", (it) => {
       deepStrictEqual(again.map(({ duplicate }) => duplicate), [true, true])
     }))
 
+  it.effect("an append that is interrupted is stored whole or not at all, and delays nobody", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const append = (n: number) => store.append({ facts: [fact(n), fact(n, Fact.streamId("account", "b"))] })
+      for (let n = 0; n < 100; n++) {
+        // Some alone, some with others behind them.
+        const others = yield* Effect.forEach(
+          Array.range(0, n % 3),
+          (k) => Effect.forkChild(append(k), { startImmediately: true })
+        )
+        yield* Effect.sleep(`${n % 20 * 50} micros`)
+        yield* Fiber.interrupt(others[0]!)
+        yield* Effect.forEach(others.slice(1), Fiber.join)
+        yield* append(n)
+      }
+      const log = yield* store.readLog({ after: Fact.beginning })
+      deepStrictEqual(log.map(({ position }) => position), log.map((_, index) => BigInt(index + 1)))
+      deepStrictEqual(
+        log.filter((_, index) => index % 2 === 0).map(({ data }) => data),
+        log.filter((_, index) => index % 2 === 1).map(({ data }) => data)
+      )
+      deepStrictEqual(log.length >= 2 * (100 + 99), true)
+      deepStrictEqual(yield* store.head, BigInt(log.length))
+    }))
+
   it.effect("what was accepted is written before the store closes", () =>
     Effect.gen(function*() {
       const name = `closing ${++stores}`

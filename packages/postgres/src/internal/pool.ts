@@ -1,15 +1,21 @@
 /** The pooled client: `@effect/sql-pg`'s, with a bounded wait for a connection, and measured. */
 import * as PgClient from "@effect/sql-pg/PgClient"
+import type * as PgConnection from "@effect/sql-pg/PgConnection"
+import * as PgPool from "@effect/sql-pg/PgPool"
 import { Clock } from "effect/Clock"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
 import * as Predicate from "effect/Predicate"
-import * as Semaphore from "effect/Semaphore"
 import * as SqlClient from "effect/sql/SqlClient"
 import type * as SqlConnection from "effect/sql/SqlConnection"
-import { ConnectionError, SqlError, UnknownError } from "effect/sql/SqlError"
+import { ConnectionError, isSqlError, SqlError, UnknownError } from "effect/sql/SqlError"
+import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
+import * as Tracer from "effect/Tracer"
 import type { PostgresMetrics } from "../PostgresMetrics.ts"
 
 export interface PoolOptions {
@@ -21,20 +27,69 @@ export interface PoolOptions {
 /**
  * Builds the client.
  *
- * The driver's pool makes callers wait for ever, so permits, one for each connection, are taken before it is asked:
- * who holds a permit never waits in the pool, only for a connection that is being made, which has its own limit.
+ * The driver's pool makes callers wait for ever, so it is asked at once only while it lends fewer connections than it may have:
+ * then nobody waits in it but for a connection that is being made, which has its own limit. All others wait with a limit.
  */
 export const make = Effect.fnUntraced(function*(options: PoolOptions) {
-  const inner = yield* PgClient.make(options.client)
-  const permit = makePermits(options)
-  const acquirer = Effect.map(
-    measureAcquire(Effect.andThen(permit, inner.reserve), options.metrics),
-    (connection) => new MeasuredConnection(connection, options.metrics)
+  const { connectionTTL, ...settings } = options.client
+  const driver = yield* PgPool.make(settings)
+  const { metrics } = options
+  const { pool } = metrics
+  const connections = new WeakMap<PgConnection.PgConnection, PooledConnection>()
+  const fork = yield* FiberSet.makeRuntime()
+
+  /** The first time it is lent, its time to live begins. One in use is let go of when it is given back. */
+  const lend = (session: PgConnection.PgConnection): PooledConnection => {
+    const known = connections.get(session)
+    if (known !== undefined) return known
+    if (connectionTTL !== undefined) fork(Effect.delay(driver.invalidate(session), connectionTTL))
+    const connection = new PooledConnection(session, metrics)
+    connections.set(session, connection)
+    return connection
+  }
+
+  const count = Effect.acquireRelease(
+    Effect.sync(() => pool.inUse++),
+    () => Effect.sync(() => pool.inUse--)
   )
+  // Only who has to wait pays for a timer.
+  const acquirer = Effect.suspend(() => {
+    const session = pool.inUse + pool.waiting < pool.max
+      ? Effect.andThen(count, driver.get)
+      : Effect.tap(waiting(driver.get, options), () => count)
+    return Effect.map(measured(session, metrics.acquired, metrics), lend)
+  })
+  const reserved = Effect.flatMap(
+    acquirer,
+    ({ session }) => Effect.map(session.pin, (pinned) => new PooledConnection(pinned, metrics))
+  )
+
+  // The same for one statement, which needs no scope: every statement outside transactions comes along here.
+  const borrower: SqlConnection.Borrower = (use) =>
+    Effect.withFiber((fiber) => {
+      if (pool.inUse + pool.waiting >= pool.max) return Effect.scoped(Effect.flatMap(acquirer, use))
+      const clock = fiber.getRef(Clock)
+      const start = clock.monotonicTimeNanosUnsafe()
+      let lent = false
+      pool.inUse++
+      return Effect.onExitPrimitive(
+        driver.use((session) => {
+          metrics.acquired(clock.monotonicTimeNanosUnsafe() - start, fiber.context)
+          lent = true
+          return use(lend(session))
+        }),
+        (exit) => {
+          pool.inUse--
+          if (!lent) failed(exit, metrics, fiber.context)
+          return undefined
+        }
+      )
+    })
+
   const client = yield* SqlClient.make({
     acquirer,
-    borrower: (use) => Effect.scoped(Effect.flatMap(acquirer, use)),
-    transactionAcquirer: acquirer,
+    borrower,
+    transactionAcquirer: reserved,
     compiler: PgClient.makeCompiler(),
     prepareTransactionControls: true,
     commit,
@@ -47,35 +102,44 @@ export const make = Effect.fnUntraced(function*(options: PoolOptions) {
       ["server.port", options.client.port]
     ]
   })
-  return Object.assign(client, {
+  const rows = (text: string, parameters: ReadonlyArray<unknown>) =>
+    Effect.withFiber((fiber) => {
+      if (isLookedAt(fiber)) return client.unsafe(text, parameters).values
+      const run = (connection: SqlConnection.Connection) => connection.executeValues(text, parameters)
+      const transaction = Context.getOrUndefined(fiber.context, client.transactionService)
+      return transaction === undefined ? borrower(run) : run(transaction[0])
+    })
+
+  const sql = Object.assign(client, {
     [PgClient.TypeId]: PgClient.TypeId,
     config: options.client,
-    json: inner.json,
-    listen: (channel: string) => Effect.andThen(permit, inner.listen(channel)),
-    notify: (channel: string, payload: string) => Effect.scoped(Effect.andThen(permit, inner.notify(channel, payload)))
+    json: (value: unknown) => Statement.fragment([PgJson(value)]),
+    listen: (channel: string) => Effect.flatMap(reserved, ({ session }) => session.listen(channel)),
+    notify: (channel: string, payload: string) =>
+      Effect.asVoid(borrower((connection) => connection.executeRaw("select pg_notify($1, $2)", [channel, payload])))
   })
+  return { sql, rows }
 })
 
-/** Takes a permit until the scope closes; fails when none is free within the acquire timeout. */
-const makePermits = (options: PoolOptions) => {
+/** True when somebody keeps the spans of statements, or changes their text. */
+const isLookedAt = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
+  fiber.getRef(Tracer.Tracer) !== Tracer.nativeTracer || fiber.getRef(Statement.CurrentTransformer) !== undefined
+
+/** What `PgClient` compiles to a parameter of type `jsonb`. */
+const PgJson = Statement.custom<Statement.Custom<"PgJson", unknown>>("PgJson")
+
+/** Fails when there is no connection within the acquire timeout. */
+const waiting = <A, R>(acquire: Effect.Effect<A, SqlError, R>, options: PoolOptions): Effect.Effect<A, SqlError, R> => {
   const { pool } = options.metrics
-  const semaphore = Semaphore.makeUnsafe(pool.max)
-  const count = Effect.acquireRelease(
-    Effect.sync(() => pool.inUse++),
-    () => Effect.sync(() => pool.inUse--)
-  )
-  const take = Effect.andThen(semaphore.takeScoped(1), count)
-  const waiting = Effect.acquireUseRelease(
+  return Effect.acquireUseRelease(
     Effect.sync(() => pool.waiting++),
     () =>
-      Effect.timeoutOrElse(take, {
+      Effect.timeoutOrElse(acquire, {
         duration: options.acquireTimeout,
         orElse: () => Effect.fail(exhausted(pool.max, options.acquireTimeout))
       }),
     () => Effect.sync(() => pool.waiting--)
   )
-  // Only who has to wait pays for a timer.
-  return Effect.suspend(() => pool.inUse + pool.waiting < pool.max ? take : waiting)
 }
 
 const exhausted = (max: number, waited: Duration.Duration): SqlError => {
@@ -85,11 +149,6 @@ const exhausted = (max: number, waited: Duration.Duration): SqlError => {
     reason: new ConnectionError({ cause: new Error(message), message, operation: "acquire" })
   })
 }
-
-const measureAcquire = <A, R>(
-  acquire: Effect.Effect<A, SqlError, R>,
-  metrics: PostgresMetrics
-): Effect.Effect<A, SqlError, R> => measured(acquire, metrics.acquired, metrics)
 
 /** Records how long `self` took, and the class of its failure. */
 const measured = <A, R>(
@@ -102,21 +161,25 @@ const measured = <A, R>(
     const start = clock.monotonicTimeNanosUnsafe()
     return Effect.onExitPrimitive(self, (exit) => {
       record(clock.monotonicTimeNanosUnsafe() - start, fiber.context)
-      if (exit._tag === "Failure") {
-        for (const reason of exit.cause.reasons) {
-          if (reason._tag === "Fail") metrics.failed(reason.error, fiber.context)
-        }
-      }
+      failed(exit, metrics, fiber.context)
       return undefined
     })
   })
 
-class MeasuredConnection implements SqlConnection.Connection {
-  readonly connection: SqlConnection.Connection
+const failed = <A, E>(exit: Exit.Exit<A, E | SqlError>, metrics: PostgresMetrics, context: Context.Context<never>) => {
+  if (exit._tag === "Success") return
+  for (const reason of exit.cause.reasons) {
+    if (reason._tag === "Fail" && isSqlError(reason.error)) metrics.failed(reason.error, context)
+  }
+}
+
+/** A connection of the pool, with its statements measured. */
+class PooledConnection implements SqlConnection.Connection {
+  readonly session: PgConnection.PgConnection
   readonly metrics: PostgresMetrics
 
-  constructor(connection: SqlConnection.Connection, metrics: PostgresMetrics) {
-    this.connection = connection
+  constructor(session: PgConnection.PgConnection, metrics: PostgresMetrics) {
+    this.session = session
     this.metrics = metrics
   }
 
@@ -124,23 +187,24 @@ class MeasuredConnection implements SqlConnection.Connection {
     return measured(query, this.metrics.queried, this.metrics)
   }
 
-  execute(...query: Parameters<SqlConnection.Connection["execute"]>) {
-    return this.measure(this.connection.execute(...query))
+  // The client has no transforms, so none is handed over.
+  execute(sql: string, params: ReadonlyArray<unknown>) {
+    return Effect.map(this.measure(this.session.query(sql, params)), ({ rows }) => rows)
   }
-  executeRaw(...query: Parameters<SqlConnection.Connection["executeRaw"]>) {
-    return this.measure(this.connection.executeRaw(...query))
+  executeRaw(sql: string, params: ReadonlyArray<unknown>) {
+    return this.measure(this.session.query(sql, params))
   }
-  executeValues(...query: Parameters<SqlConnection.Connection["executeValues"]>) {
-    return this.measure(this.connection.executeValues(...query))
+  executeValues(sql: string, params: ReadonlyArray<unknown>) {
+    return this.measure(this.session.queryValues(sql, params))
   }
-  executeValuesUnprepared(...query: Parameters<SqlConnection.Connection["executeValuesUnprepared"]>) {
-    return this.measure(this.connection.executeValuesUnprepared(...query))
+  executeValuesUnprepared(sql: string, params: ReadonlyArray<unknown>) {
+    return this.measure(this.session.queryValues(sql, params, false))
   }
-  executeUnprepared(...query: Parameters<SqlConnection.Connection["executeUnprepared"]>) {
-    return this.measure(this.connection.executeUnprepared(...query))
+  executeUnprepared(sql: string, params: ReadonlyArray<unknown>) {
+    return Effect.map(this.measure(this.session.query(sql, params, false)), ({ rows }) => rows)
   }
-  executeStream(...query: Parameters<SqlConnection.Connection["executeStream"]>) {
-    return Stream.tapError(this.connection.executeStream(...query), (error) =>
+  executeStream(sql: string, params: ReadonlyArray<unknown>) {
+    return Stream.tapError(this.session.stream(sql, params), (error) =>
       Effect.withFiber((fiber) => {
         this.metrics.failed(error, fiber.context)
         return Effect.void

@@ -20,8 +20,8 @@ const reconnect = Schedule.min([Schedule.exponential("100 millis"), Schedule.spa
   Schedule.jittered
 )
 
-/** Least time between two notifications of one process. */
-const coalescing = "5 millis"
+/** Least milliseconds between two notifications of one process: at first, and at most while there is no end of them. */
+const coalescing = { first: 5, most: 20 } as const
 
 export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
   // One connection for all channels, from the first subscriber to the last. Every subscriber of a broken one lets go of
@@ -51,6 +51,7 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
 
   const pending = new Map<string, string>()
   const signal = yield* Queue.sliding<void>(1)
+  let pause: number = coalescing.first
   yield* Queue.take(signal).pipe(
     Effect.andThen(Effect.suspend(() => {
       const channels = Array.from(pending.keys())
@@ -63,7 +64,10 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
       }) as n(channel, text)`
     })),
     Effect.catchCause((cause) => Effect.logDebug("A wake-up was not sent", cause)),
-    Effect.andThen(Effect.sleep(coalescing)),
+    Effect.andThen(Effect.suspend(() => Effect.sleep(pause))),
+    Effect.andThen(Effect.sync(() => {
+      pause = pending.size === 0 ? coalescing.first : Math.min(2 * pause, coalescing.most)
+    })),
     Effect.forever,
     Effect.withTracerEnabled(false),
     Effect.forkScoped
