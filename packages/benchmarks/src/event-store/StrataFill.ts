@@ -70,7 +70,7 @@ export const fill = Effect.fnUntraced(function*(sql: PgClient.PgClient, facts: n
  * @since 0.1.0
  */
 export const refill = Effect.fnUntraced(function*(sql: PgClient.PgClient, facts: number) {
-  yield* sql`truncate fact, stream`.pipe(Effect.mapError(failure("Emptying Strata's store")))
+  yield* sql`truncate fact, stream, fact_chunk, fact_count`.pipe(Effect.mapError(failure("Emptying Strata's store")))
   yield* sql`update store set head = 0`.pipe(Effect.mapError(failure("Emptying Strata's store")))
   yield* fill(sql, facts)
 })
