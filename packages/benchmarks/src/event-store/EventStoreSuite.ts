@@ -35,13 +35,13 @@ type Sizes = (typeof sizes)["full"]
 
 /** What takes the time of Strata's rows, by profile on two cores (`node --cpu-prof`, clocks inside the functions). */
 const bounds = [
-  "Bound of append-1@1: the round trip of one statement, some 500 µs: 150 to 170 the flush, about 130 append_fact, 75 our " +
-  "process, the rest two processes that wake each other.",
+  "Bound of append-1@1: the round trip of one statement, 400 to 450 µs: 105 append_fact in the server and 25 its protocol, 100 " +
+  "to 150 the flush, 60 to 90 our process, the rest cores that wake each other, three times an append.",
   "Bound of append-1@256: processor. 20 µs an append in our process, a quarter of them the kernel's copy to the server, and 14 " +
   "in append_facts, whose insert takes 9.",
   "Bound of append-100@32: the server, some 12 µs a fact: three indexes, the check of two JSON texts, unnest of 13 arrays.",
-  "Bound of read and catch-up: our process, 4.4 µs a fact: JSON.parse 1.5, the driver's other columns 1.2, the event's schema " +
-  "0.5. The log looks each fact's stream up as well, 0.7 µs in the server."
+  "Bound of read and catch-up: our process, 3.8 to 4.5 µs a fact: JSON.parse 1.4, the driver's other columns 1.2, the event's " +
+  "schema 0.3. The log looks each fact's stream up as well, 0.7 µs in the server."
 ]
 
 /**
