@@ -5,26 +5,22 @@ import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import { migrations } from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import * as Fact from "@strata/event-store/Fact"
-import * as ChildProgram from "@strata/testing/ChildProgram"
+import { Postgres } from "@strata/postgres/Postgres"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Arr from "effect/Array"
 import * as Config from "effect/Config"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
-import { type Attempt, AttemptLine } from "./Attempt.ts"
-import { assertInOrder, believedAt, explains } from "./LogModel.ts"
+import type { Attempt } from "./Attempt.ts"
+import { believedAt } from "./LogModel.ts"
+import { assertExplained, runWriters } from "./writers.ts"
 
 const Services = Layer.mergeAll(
   PostgresTest.layer({ migrations: [migrations] }),
   SecureRandom.layerWebCrypto,
   NodeServices.layer
 )
-
-const decode = Schema.decodeEffect(AttemptLine)
-const show = Schema.encodeSync(AttemptLine)
 
 /** What came of an attempt, in a word or two. */
 const kindOf = ({ answer, asked }: Attempt): string => {
@@ -53,43 +49,19 @@ layer(Services, { excludeTestServices: true })("8 writers of 2 tenants in 2 proc
       const seed = yield* Config.String("STRATA_TEST_SEED").pipe(Config.withDefault("1"))
       const url = yield* PostgresTest.url
       const store = yield* EventStorePostgres.make({ name: "explained" })
-      const children = yield* Effect.forEach([1, 5], (first) =>
-        ChildProgram.start(new URL("./programs/randomWriters.ts", import.meta.url), {
-          args: ["explained", seed, `${first}`, "4", "100"],
-          env: { DATABASE_URL: url }
-        }), { concurrency: "unbounded" })
-      yield* Effect.forEach(children, (child) =>
-        child.waitFor((line) =>
-          line === "ready"
-        ), { discard: true })
-      yield* Effect.forEach(children, (child) => child.send("go"), { discard: true })
-      const lines = yield* Effect.forEach(
-        children,
-        (child) => child.lines.pipe(Stream.takeUntil((line) => line === "done"), Stream.runCollect),
-        { concurrency: "unbounded" }
-      )
-      const attempts = yield* Effect.forEach(
-        lines.flat().filter((line) => line.startsWith("told ")),
-        (line) => decode(line.slice(5))
-      )
+      const attempts = yield* runWriters({ store: "explained", seed, url, attempts: 100 })
       deepStrictEqual(attempts.length, 800)
 
       const log = yield* Effect.flatMap(store.head, (head) =>
         store.readLog({ after: Fact.beginning, limit: Number(head) }))
-      assertInOrder(log)
-      const unexplained = attempts.filter((attempt) =>
-        !explains(log, attempt)
-      )
-      deepStrictEqual(unexplained.map((attempt) => show(attempt)), [], `seed ${seed}`)
-      const written = attempts.flatMap(({ answer }) =>
-        answer._tag === "Written" && !answer.duplicate ? answer.places.map(({ position }) => position) : []
-      )
-      deepStrictEqual(written.toSorted((a, b) => Number(a - b)), log.map(({ position }) => position))
+      assertExplained(log, attempts)
 
       // What is kept beside the log says what the log says, and so do reads.
       for (const tenant of ["default", "acme"]) {
         yield* Effect.gen(function*() {
-          const mine = log.filter((fact) => fact.tenant === tenant)
+          const mine = log.filter((fact) =>
+            fact.tenant === tenant
+          )
           deepStrictEqual(
             (yield* store.streams.list()).map(({ stream, version }) => [stream, version]),
             Arr.dedupe(mine.map(({ stream }) => stream)).toSorted().map((stream) => [
@@ -116,3 +88,61 @@ layer(Services, { excludeTestServices: true })("8 writers of 2 tenants in 2 proc
       deepStrictEqual(everyKind.filter((kind) => !kinds.has(kind)), [], `seed ${seed}`)
     }), 60_000)
 })
+
+/** What a build gets wrong: a function of the database, what it says, and what it says there. */
+const brokenBuilds: ReadonlyArray<readonly [what: string, changes: ReadonlyArray<readonly [string, string, string]>]> =
+  [
+    ["does not check the expected version", [
+      [
+        "append_fact",
+        "(_expected = s.version or _expected = -2 or (_expected = -1 and s.version > 0))",
+        "true"
+      ],
+      ["append_facts", "_slice_expected[past] = versions[stream_number]", "true"]
+    ]],
+    ["takes the position before the lock", [
+      [
+        "append_fact",
+        "update store s set head = s.head + 1, head_at =",
+        `select s.head into "position" from store s where s.id = _store;
+      perform pg_sleep(0.002);
+      update store s set head = "position" + 1, head_at =`
+      ],
+      [
+        "append_facts",
+        "from store s where s.id = _store for no key update;",
+        "from store s where s.id = _store; perform pg_sleep(0.002);"
+      ]
+    ]],
+    ["does not look for event ids", [
+      ["append_fact", "f.event_id = _event_id and f.store + 0", "f.event_id = _event_id and false and f.store + 0"],
+      [
+        "append_facts",
+        "fact.event_id = f.event_id and fact.store + 0",
+        "fact.event_id = f.event_id and false and fact.store + 0"
+      ]
+    ]]
+  ]
+
+for (const [index, [what, changes]] of brokenBuilds.entries()) {
+  layer(Services, { excludeTestServices: true })("8 writers on a build that is broken", (it) => {
+    it.effect(`find out that it ${what}`, () =>
+      Effect.gen(function*() {
+        const { sql } = yield* Postgres
+        for (const [name, says, broken] of changes) {
+          const [row] = yield* sql<{ text: string }>`
+            select pg_get_functiondef(oid) as text from pg_proc where proname = ${name}`
+          assert.include(row!.text, says)
+          yield* sql.unsafe(row!.text.replaceAll(says, broken))
+        }
+        const name = `broken ${index}`
+        const attempts = yield* runWriters({ store: name, seed: "1", url: yield* PostgresTest.url, attempts: 40 })
+        const store = yield* EventStorePostgres.make({ name })
+        const log = yield* Effect.flatMap(store.head, (head) =>
+          store.readLog({ after: Fact.beginning, limit: Number(head) }))
+        assert.throws(() =>
+          assertExplained(log, attempts)
+        )
+      }), 60_000)
+  })
+}
