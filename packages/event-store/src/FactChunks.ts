@@ -3,9 +3,10 @@
  *
  * **Details**
  *
- * Every process that has opened a store offers to do it, and one at a time does. It works in steps of up to 1,024 facts, and
- * rests after each for as long as the step took, four times as long while others append. Nothing waits for it: what is not
- * summarized yet is read itself. Its commits wait for no disk, since what a crash takes is summarized again.
+ * Every process that has opened a store offers to do it, and one at a time does. It works in steps of up to 1,024 facts and rests
+ * after each for twice as long as it took; while others append for four times as long, and for sixteen times until they are
+ * far ahead. So a burst is summarized when it is over. Nothing waits for it: what is not summarized yet is read itself. Its
+ * commits wait for no disk, since what a crash takes is summarized again.
  *
  * @since 0.1.0
  */
@@ -18,6 +19,9 @@ import type { LogHead } from "./LogHead.ts"
 
 /** Facts that one step summarizes at most. */
 const step = 1024n
+
+/** So many facts may be left to read themselves, some ten milliseconds of it, before it works as hard as it may beside appends. */
+const farAhead = 65_536n
 
 /**
  * How far a log is summarized.
@@ -67,7 +71,8 @@ export const run = (
     const busy = done.head > head
     head = done.head
     if (done.summarized === null) return yield* Effect.sleep(patience)
-    if (done.head - done.summarized >= step) return yield* Effect.sleep(busy ? Duration.times(took, 4) : took)
+    const left = done.head - done.summarized
+    if (left >= step) return yield* Effect.sleep(Duration.times(took, busy ? (left < farAhead ? 16 : 4) : 2))
     yield* logHead.reached(Position.make(done.summarized + step), patience)
   })
   return next.pipe(

@@ -177,12 +177,19 @@ const works = Effect.fnUntraced(function*(server: Server.Server, systems: System
   const growth: Work = {
     name: "growth",
     lanes: Effect.gen(function*() {
-      const small = yield* Effect.flatMap(server.createDatabase("strata_small"), StrataSystem.make)
-      const refill = Effect.andThen(StrataFill.refill(small.sql, size.small), before)
-      return [
-        Lanes.append(small, { work: "growth, small store", callers: 256, facts: 1, before: refill }),
-        Lanes.append(yield* large, { work: "growth, large store", callers: 256, facts: 1, before })
-      ]
+      const options = { callers: 256, facts: 1, before }
+      let stores = 0
+      // A new one for every round, since each would end with ten times what it began with.
+      const small: Lane = {
+        system: "Strata",
+        run: (seconds, watch) =>
+          Effect.scoped(Effect.gen(function*() {
+            const store = yield* Effect.flatMap(server.createDatabase(`strata_small_${++stores}`), StrataSystem.make)
+            yield* StrataFill.fill(store.sql, size.small)
+            return yield* Lanes.append(store, { ...options, work: "growth, small store" }).run(seconds, watch)
+          }))
+      }
+      return [small, Lanes.append(yield* large, { ...options, work: "growth, large store" })]
     })
   }
 

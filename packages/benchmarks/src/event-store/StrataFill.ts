@@ -62,15 +62,3 @@ export const fill = Effect.fnUntraced(function*(sql: PgClient.PgClient, facts: n
   }
   yield* sql`analyze`
 }, Effect.mapError(failure("Filling Strata's store")))
-
-/**
- * Empties a store, and fills it.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const refill = Effect.fnUntraced(function*(sql: PgClient.PgClient, facts: number) {
-  yield* sql`truncate fact, stream, fact_chunk, fact_count`.pipe(Effect.mapError(failure("Emptying Strata's store")))
-  yield* sql`update store set head = 0`.pipe(Effect.mapError(failure("Emptying Strata's store")))
-  yield* fill(sql, facts)
-})
