@@ -259,7 +259,7 @@ const knownAtLanes = Effect.fnUntraced(function*(store: StrataSystem.StrataSyste
   ]
 })
 
-/** The memory of a process that does nothing but read the whole log: the mean of the second tenth, and of the last one. */
+/** What a process holds that does nothing but read the whole log: the mean of the second tenth, and of the last one. */
 const residentMemory = (
   spawner: ChildProcessSpawner["Service"],
   url: Redacted.Redacted,
@@ -268,7 +268,12 @@ const residentMemory = (
   system: "Strata",
   run: Effect.fnUntraced(function*(_, watch) {
     const program = fileURLToPath(new URL("./catchUpMemory.ts", import.meta.url))
-    const child = ChildProcess.make(process.execPath, ["--conditions=strata:source", program, String(facts)], {
+    const child = ChildProcess.make(process.execPath, [
+      "--expose-gc",
+      "--conditions=strata:source",
+      program,
+      String(facts)
+    ], {
       env: { STRATA_BENCH_URL: url },
       extendEnv: true,
       stderr: "inherit"
