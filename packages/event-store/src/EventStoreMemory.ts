@@ -145,6 +145,9 @@ export const make = Effect.fnUntraced(function*(
   })
 
   const append = Effect.fn("EventStore.append")(function*(append: Append) {
+    if (append.condition !== undefined && append.condition.after > log.length) {
+      return yield* PreparedAppend.conditionOfTheFuture
+    }
     const prepared = yield* PreparedAppend.prepare(append, random)
     const now = yield* Timestamp.now
     // From here to the write nothing yields, so no other append comes between.
@@ -248,7 +251,7 @@ export const make = Effect.fnUntraced(function*(
 
   const positionAt = Effect.fnUntraced(function*(knownAt: KnownAt) {
     if ("position" in knownAt) {
-      return knownAt.position > log.length ? yield* FactPaging.inTheFuture : knownAt.position
+      return knownAt.position < 0n || knownAt.position > log.length ? yield* FactPaging.inTheFuture : knownAt.position
     }
     const now = yield* Timestamp.now
     if (knownAt.time > now && knownAt.time > lastAt) return yield* FactPaging.inTheFuture
@@ -259,8 +262,9 @@ export const make = Effect.fnUntraced(function*(
 
   const read = Effect.fn("EventStore.read")(function*(query: FactQuery) {
     const page = yield* FactPaging.make(query)
-    const known = page.after?.known ??
-      (yield* positionAt(query.knownAt ?? { position: Position.make(BigInt(log.length)) }))
+    const known = page.after !== undefined
+      ? yield* FactPaging.momentOf(page.after, positionAt)
+      : yield* positionAt(query.knownAt ?? { position: Position.make(BigInt(log.length)) })
     const tenant = yield* CurrentTenant
     const own = log.filter((fact) => fact.tenant === tenant)
     const facts = query.revisions === "all"

@@ -149,16 +149,28 @@ export const make = Effect.fnUntraced(function*(
     }
   )
 
+  /** True for the beginning and every position that was ever taken. */
+  const exists = (position: Position) =>
+    position < 0n
+      ? Effect.succeed(false)
+      : logHead.knows(position)
+      ? Effect.succeed(true)
+      : Effect.map(head, (last) => position <= last)
+
   const positionAt = Effect.fn("EventStore.positionAt")(function*(knownAt: KnownAt) {
     const position = "position" in knownAt ? knownAt.position : yield* Cache.get(passed, knownAt.time)
     if (position === null) return yield* FactPaging.inTheFuture
-    if ("time" in knownAt || logHead.knows(position) || position <= (yield* head)) return position
+    if ("time" in knownAt || (yield* exists(position))) return position
     return yield* FactPaging.inTheFuture
   })
 
   const read = Effect.fn("EventStore.read")(function*(query: FactQuery) {
     const page = yield* FactPaging.make(query)
-    const known = page.after?.known ?? (query.knownAt === undefined ? yield* head : yield* positionAt(query.knownAt))
+    const known = page.after !== undefined
+      ? yield* FactPaging.momentOf(page.after, positionAt)
+      : query.knownAt === undefined
+      ? yield* head
+      : yield* positionAt(query.knownAt)
     const found = yield* forTenant("read", (tenant) => reads.query(tenant, query, page, known))
     return FactPaging.cut(found, page, known)
   })
@@ -228,13 +240,19 @@ export const make = Effect.fnUntraced(function*(
     }
   }
 
+  const prepare = (append: Append) =>
+    append.condition === undefined
+      ? PreparedAppend.prepare(append, random)
+      : Effect.flatMap(exists(append.condition.after), (there) =>
+        there ? PreparedAppend.prepare(append, random) : PreparedAppend.conditionOfTheFuture)
+
   const append = (append: Append) =>
     Spans.traced(
       Effect.flatMap(postgres.inTransaction, (inTransaction) =>
         inTransaction
           ? refuseInTransaction
           : Effect.flatMap(
-            PreparedAppend.prepare(append, random),
+            prepare(append),
             (prepared) => Effect.flatMap(group.append(prepared), (outcome) => judge(prepared, outcome))
           )),
       "EventStore.append",
@@ -279,7 +297,7 @@ export const make = Effect.fnUntraced(function*(
 
   const appendInTransaction = Effect.fn("EventStore.appendInTransaction")(function*(append: Append) {
     if (!(yield* postgres.inTransaction)) return yield* refuseOutsideTransaction
-    const prepared = yield* PreparedAppend.prepare(append, random)
+    const prepared = yield* prepare(append)
     return yield* atCommit(Effect.flatMap(group.write(prepared), (outcome) => judge(prepared, outcome)))
   })
 

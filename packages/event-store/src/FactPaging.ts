@@ -6,6 +6,7 @@
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
+import * as Hash from "effect/Hash"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Belief from "./Belief.ts"
@@ -24,7 +25,9 @@ export const Cursor = Schema.Struct({
   known: Schema.toCodecJson(Position),
   /** The last fact of the page. */
   position: Schema.toCodecJson(Position),
-  validFrom: Timestamp.Timestamp
+  validFrom: Timestamp.Timestamp,
+  /** Tells the question it belongs to from others. */
+  asked: Schema.Int
 })
 export type Cursor = typeof Cursor.Type
 
@@ -43,6 +46,7 @@ export interface Page {
   readonly direction: "forwards" | "backwards"
   readonly limit: number
   readonly after: Cursor | undefined
+  readonly asked: number
 }
 
 /**
@@ -63,16 +67,74 @@ export const make = Effect.fnUntraced(function*(query: FactQuery): Effect.fn.Ret
   if (query.types !== undefined && query.types.length === 0) {
     return yield* invalid("types", "expected at least one type")
   }
+  for (
+    const [path, time] of Object.entries({
+      validAt,
+      "validDuring.from": validDuring?.from,
+      "validDuring.to": validDuring?.to
+    })
+  ) {
+    if (time !== undefined && !Timestamp.isStorable(time)) return yield* invalid(path, "expected a time of PostgreSQL")
+  }
   for (const end of [versions?.from, versions?.to]) {
     if (end !== undefined && !(Number.isInteger(end) && end >= 1 && end <= 2_147_483_647)) {
       return yield* invalid("versions", "expected whole numbers from 1")
     }
   }
-  if (cursor === undefined) return { orderBy, direction, limit, after: undefined }
+  const asked = yield* fingerprint(query)
+  if (cursor === undefined) return { orderBy, direction, limit, after: undefined, asked }
   const after = Option.flatMap(Option.getSuccess(Base64Url.decodeString(cursor)), decode)
-  if (Option.isNone(after)) return yield* invalid("cursor", "not a cursor of this store")
-  return { orderBy, direction, limit, after: after.value }
+  if (Option.isNone(after) || after.value.position < 1n || after.value.position > after.value.known) {
+    return yield* notOfThisStore
+  }
+  if (after.value.asked !== asked) return yield* invalid("cursor", "belongs to another question")
+  return { orderBy, direction, limit, after: after.value, asked }
 })
+
+const notOfThisStore = Effect.suspend(() => Effect.fail(invalid("cursor", "not a cursor of this store")))
+
+/** Of all that decides which facts answer a question, and in which order. */
+const fingerprint = (query: FactQuery): Effect.Effect<number, EventStoreError> => {
+  const { category, causationId, correlationId, direction, metadata, orderBy, revisions, stream, types, versions } =
+    query
+  const { knownAt, validAt, validDuring } = query
+  const times = [validAt, validDuring?.from, validDuring?.to]
+  const known = knownAt === undefined
+    ? "now"
+    : "time" in knownAt
+    ? `time ${knownAt.time}`
+    : `position ${knownAt.position}`
+  const rest = {
+    category,
+    causationId,
+    correlationId,
+    direction,
+    metadata,
+    orderBy,
+    revisions,
+    stream,
+    types,
+    versions
+  }
+  return Option.match(toJson(rest), {
+    onNone: () => Effect.fail(invalid("metadata", "not JSON")),
+    onSome: (text) => Effect.succeed(Hash.string([text, known, ...times.map(String)].join()))
+  })
+}
+
+const toJson = Schema.encodeUnknownOption(Schema.fromJsonString(Schema.Unknown))
+
+/**
+ * The moment a cursor's answer is for. It cannot know more than there is.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const momentOf = (
+  { known }: Cursor,
+  positionAt: (known: { readonly position: Position }) => Effect.Effect<Position, EventStoreError>
+): Effect.Effect<Position, EventStoreError> =>
+  Effect.catchIf(positionAt({ position: known }), ({ reason }) => reason._tag === "InvalidQuery", () => notOfThisStore)
 
 /**
  * A page out of up to one fact more than it may hold: the one too many tells that there is another page.
@@ -80,14 +142,14 @@ export const make = Effect.fnUntraced(function*(query: FactQuery): Effect.fn.Ret
  * @category constructors
  * @since 0.1.0
  */
-export const cut = (found: ReadonlyArray<Fact>, { limit }: Page, known: Position): FactPage => {
+export const cut = (found: ReadonlyArray<Fact>, { asked, limit }: Page, known: Position): FactPage => {
   const facts = found.slice(0, limit)
   const last = facts.at(-1)
   return {
     facts,
     next: last === undefined || found.length <= limit
       ? null
-      : Base64Url.encode(encode({ known, position: last.position, validFrom: last.validFrom })),
+      : Base64Url.encode(encode({ known, position: last.position, validFrom: last.validFrom, asked })),
     knownAt: known
   }
 }

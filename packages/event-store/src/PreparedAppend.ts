@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Context from "effect/Context"
 import type * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
@@ -269,6 +269,9 @@ const findProblem = (append: Append): InvalidAppend | undefined => {
     if (typeof expected === "number" && !(Number.isInteger(expected) && expected >= 0 && expected <= maxVersion)) {
       return invalid(`expect[${stream}]`, "expected a version is a whole number from 0")
     }
+    if (typeof expected !== "number" && !namedVersions.has(expected)) {
+      return invalid(`expect[${stream}]`, "expected a version, any, noStream or streamExists")
+    }
   }
   const { actor, condition, idempotency } = append
   if (condition !== undefined) {
@@ -301,11 +304,50 @@ const findFactProblem = (fact: NewFact, path: string): InvalidAppend | undefined
   ) {
     return invalid(`${path}.schemaVersion`, "expected a whole number from 1")
   }
+  const problem = findPeriodProblem(validFrom, validTo)
+  if (problem !== undefined) return invalid(`${path}.${problem}`, timeExpected)
   if (validFrom !== undefined && validTo !== undefined && validTo <= validFrom) {
     return invalid(`${path}.validTo`, "validTo must be later than validFrom")
   }
   return undefined
 }
+
+const namedVersions: ReadonlySet<string> = new Set(["any", "noStream", "streamExists"])
+
+/**
+ * The end of a period that is no time: it begins at an instant, and ends at one or never.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const findPeriodProblem = (
+  validFrom: Timestamp.Timestamp | undefined,
+  validTo: Timestamp.Timestamp | undefined
+): "validFrom" | "validTo" | undefined => {
+  if (validFrom !== undefined && !(Timestamp.isFinite(validFrom) && Timestamp.isStorable(validFrom))) return "validFrom"
+  if (validTo !== undefined && (validTo === Timestamp.negativeInfinity || !Timestamp.isStorable(validTo))) {
+    return "validTo"
+  }
+  return undefined
+}
+
+/**
+ * What is said of a time that is none.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const timeExpected = "expected an instant from 4714 BC up to the year 294276"
+
+/**
+ * Nothing was recorded after a position that is not there yet.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const conditionOfTheFuture: Effect.Effect<never, EventStoreError> = Effect.suspend(() =>
+  Effect.fail(refusal("condition.after", "expected a position of the log"))
+)
 
 /**
  * Only the write can tell that a period without a beginning would end before it begins: it begins at the recording.

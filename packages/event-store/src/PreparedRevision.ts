@@ -85,6 +85,8 @@ export const prepare = Effect.fnUntraced(function*(
     if (schemaVersion !== undefined && !isVersion(schemaVersion)) {
       return yield* invalid("schemaVersion", "expected a whole number from 1")
     }
+    const problem = PreparedAppend.findPeriodProblem(validFrom, validTo)
+    if (problem !== undefined) return yield* invalid(problem, PreparedAppend.timeExpected)
     if (validFrom !== undefined && validTo !== undefined && validTo <= validFrom) return yield* endsTooEarly
   }
   const random = yield* SecureRandom.SecureRandom

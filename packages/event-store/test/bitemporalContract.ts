@@ -13,6 +13,7 @@ import type { ListStreams } from "@strata/event-store/StreamCatalog"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Array from "effect/Array"
 import * as Effect from "effect/Effect"
+import * as Base64Url from "effect/encoding/Base64Url"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -46,6 +47,9 @@ const prices = (facts: ReadonlyArray<Fact.Fact>) =>
   facts.map((fact) => Schema.decodeUnknownSync(Priced)(fact.data).price)
 const reason = <A>(effect: Effect.Effect<A, EventStoreError>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason)
+const CursorParts = Schema.fromJsonString(Schema.Record(Schema.String, Schema.Json))
+const decodeParts = Schema.decodeEffect(CursorParts)
+const encodeParts = Schema.encodeSync(CursorParts)
 const ask = (store: Store, query: FactQuery) => Effect.map(store.read(query), ({ facts }) => prices(facts))
 
 /** The stream that tells of a stream, when there is one. */
@@ -336,6 +340,69 @@ export const bitemporalContract = <R>(
       deepStrictEqual((yield* reason(store.read({ limit: 0 })))._tag, "InvalidQuery")
       deepStrictEqual((yield* reason(store.read({ validDuring: { from: day(2), to: day(2) } })))._tag, "InvalidQuery")
       assert.isNotNull(first.next)
+    }))
+
+  it.effect("a cursor belongs to its question and knows no more than the log", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: Array.makeBy(9, (n) => price(n, { metadata: { n: n % 2 } })) })
+      const asked = { limit: 2, metadata: { n: 1 }, revisions: "all" } as const
+      const { next } = yield* store.read(asked)
+      const cursor = next ?? ""
+      deepStrictEqual((yield* store.read({ ...asked, limit: 5, cursor })).facts.map(({ version }) => version), [6, 8])
+      const others: ReadonlyArray<FactQuery> = [
+        { ...asked, metadata: { n: 0 } },
+        { ...asked, revisions: "belief" },
+        { ...asked, orderBy: "validity" },
+        { ...asked, direction: "backwards" },
+        { ...asked, validAt: day(1) },
+        { ...asked, knownAt: { position: Fact.Position.make(5n) } }
+      ]
+      for (const other of others) {
+        const refused = yield* reason(store.read({ ...other, cursor }))
+        deepStrictEqual(["path" in refused && refused.path, refused.message], ["cursor", "belongs to another question"])
+      }
+      // Made up: from a longer log, from nowhere, from behind what is known.
+      const text = Option.getOrThrow(Option.getSuccess(Base64Url.decodeString(cursor)))
+      const parts = yield* decodeParts(text)
+      const made = (changes: { readonly [key: string]: Schema.Json }) =>
+        Base64Url.encode(encodeParts({ ...parts, ...changes }))
+      for (
+        const changes of [
+          { known: "10" },
+          { known: "9000000000000000000" },
+          { known: "99999999999999999999999" },
+          { known: "5", position: "99999999999999999999999" },
+          { known: "5", position: "6" },
+          { position: "0" },
+          { position: "-1" }
+        ]
+      ) {
+        const refused = yield* reason(store.read({ ...asked, cursor: made(changes) }))
+        deepStrictEqual(["path" in refused && refused.path, refused.message], ["cursor", "not a cursor of this store"])
+      }
+    }))
+
+  it.effect("times that are none are refused by name", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: [price(1, { eventId: id(1) })] })
+      const far = 10n ** 30n as Timestamp.Timestamp
+      const pathOf = <A>(effect: Effect.Effect<A, EventStoreError>) =>
+        Effect.map(reason(effect), (reason) => "path" in reason ? reason.path : reason._tag)
+      for (const time of [far, -far as Timestamp.Timestamp, Timestamp.negativeInfinity]) {
+        deepStrictEqual(yield* pathOf(store.append({ facts: [price(1, { validFrom: time })] })), "facts[0].validFrom")
+        deepStrictEqual(yield* pathOf(store.append({ facts: [price(1, { validTo: time })] })), "facts[0].validTo")
+        deepStrictEqual(yield* pathOf(store.revise(correct(id(1), { validFrom: time }))), "validFrom")
+      }
+      deepStrictEqual(
+        yield* pathOf(store.append({ facts: [price(1, { validFrom: Timestamp.infinity })] })),
+        "facts[0].validFrom"
+      )
+      deepStrictEqual(yield* pathOf(store.read({ validAt: far })), "validAt")
+      deepStrictEqual(yield* pathOf(store.read({ validDuring: { from: day(1), to: far } })), "validDuring.to")
+      deepStrictEqual(yield* pathOf(store.read({ knownAt: { position: -1n as Fact.Position } })), "knownAt")
+      deepStrictEqual(yield* store.head, 1n)
     }))
 
   it.effect("a revision reaches subscribers as a fact that says what it revises", () =>

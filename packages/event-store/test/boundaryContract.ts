@@ -45,6 +45,20 @@ export const boundaryContract = <R>(
   it: Vitest.Vitest.MethodsNonLive<R>,
   open: Effect.Effect<Store, EventStoreError, R | Scope.Scope>
 ) => {
+  it.effect("a condition after a position that is not there yet is refused", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: [tagged("course.defined", { course: "c1" })] })
+      for (const after of [2n, 10n ** 30n]) {
+        const { reason } = yield* Effect.flip(store.append({
+          facts: [tagged("course.defined", { course: "c2" })],
+          condition: { after: after as Fact.Position, noneOf: [{ types: ["course.defined"] }] }
+        }))
+        deepStrictEqual([reason._tag, "path" in reason && reason.path], ["InvalidAppend", "condition.after"])
+      }
+      deepStrictEqual(yield* store.head, 1n)
+    }))
+
   it.effect("of a condition's filters any may match, of one filter's types any, and of its metadata all must", () =>
     Effect.gen(function*() {
       const store = yield* open

@@ -96,6 +96,18 @@ export const now: Effect.Effect<Timestamp> = Effect.map(Clock.currentTimeMillis,
  */
 export const isFinite = (self: Timestamp): boolean => self !== infinity && self !== negativeInfinity
 
+/**
+ * True for what `timestamptz` holds: either infinity, or an instant from 4714 BC up to the year 294276.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isStorable = (self: Timestamp): boolean => !isFinite(self) || (self >= firstMicros && self < endMicros)
+
+/** 4714-11-24 BC, the first instant, and 294277-01-01, the first one that is too late. */
+const firstMicros = -210_866_803_200_000_000n
+const endMicros = 9_224_318_016_000_000_000n
+
 const isoPattern =
   /^([+-]\d{6}|\d{4,6})-(\d{2})-(\d{2})[T ](\d{2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,6})\d*)?)?(Z|[+-]\d{2}(?::?\d{2})?)$/i
 

@@ -228,7 +228,7 @@ layer(layerServer(), { excludeTestServices: true })("revisions over HTTP", (it) 
           400,
           "body.validTo"
         ],
-        ["corrections", { reason, validFrom: "infinity" }, 400, "body.validTo"],
+        ["corrections", { reason, validFrom: "infinity" }, 400, "body.validFrom"],
         ["corrections", { reason, validFrom: "yesterday" }, 400, "body.validFrom"],
         ["corrections", { eventData: 1, reason, eventId: "x" }, 400, "body.eventId"],
         ["corrections", { eventData: 1, reason, expectedRevision: -1 }, 400, "body.expectedRevision"],
