@@ -2,9 +2,6 @@
  * How the programs of this folder run: logs on standard error, one line for an error a person can act on, and the exit
  * codes 0 done, 1 failed, 2 usage, 130 interrupted.
  */
-// First of all: schemas are compiled from here on.
-import "effect/schema/SchemaJITCompiler/enable"
-
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as CliError from "effect/cli/CliError"

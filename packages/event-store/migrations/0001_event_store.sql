@@ -236,7 +236,7 @@ create function append_facts(
   _condition_after bigint,
   _condition_filters jsonb,
   -- Per append: 0 written, 1 a stream is at another version, 2 an event id is taken, 3 its idempotency key is,
-  -- 4 a fact matches its condition, 5 a stream is closed.
+  -- 4 a fact matches its condition, 5 a stream is closed, 6 its condition names a position that is not there yet.
   out outcomes integer[],
   -- Per append refused for a stream: the slice, and the version its stream is at.
   out conflicts integer[],
@@ -303,7 +303,9 @@ begin
   end if;
 
   -- Served by the primary key of fact: what was recorded since the caller looked.
-  if _condition_after is not null and outcomes[1] = 0 then
+  if _condition_after > head_before and outcomes[1] = 0 then
+    outcomes[1] := 6;
+  elsif _condition_after is not null and outcomes[1] = 0 then
     select f.position into blocker
     from fact f
     -- `offset 0` keeps this a lookup per fact.

@@ -22,7 +22,7 @@ import {
   VersionConflict
 } from "./EventStore.ts"
 import { beginning, Position, type StreamId } from "./Fact.ts"
-import { endsBeforeRecording, type PreparedAppend, type PreparedFact } from "./PreparedAppend.ts"
+import { conditionOfTheFuture, endsBeforeRecording, type PreparedAppend, type PreparedFact } from "./PreparedAppend.ts"
 
 /**
  * What became of an append that was neither invalid nor in conflict: it was written, or something of it had been
@@ -203,7 +203,10 @@ interface FactRow {
  * @category models
  * @since 0.1.0
  */
-export type Answer = Outcome | { readonly _tag: "Refused"; readonly reason: VersionConflict | ConditionFailed }
+export type Answer = Outcome | {
+  readonly _tag: "Refused"
+  readonly reason: VersionConflict | ConditionFailed | InvalidAppend
+}
 
 const answers = (appends: ReadonlyArray<PreparedAppend>, row: BatchRow): ReadonlyArray<Answer> => {
   let firstSlice = 0
@@ -236,6 +239,8 @@ const answers = (appends: ReadonlyArray<PreparedAppend>, row: BatchRow): Readonl
         return { _tag: "EventIdsSeen" }
       case 3:
         return { _tag: "KeySeen" }
+      case 6:
+        return { _tag: "Refused", reason: conditionOfTheFuture }
       case 5:
         return { _tag: "StreamClosed", stream: append.slices[row.conflicts[index]! - 1 - bases]!.stream }
       default: {

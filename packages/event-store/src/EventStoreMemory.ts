@@ -145,9 +145,6 @@ export const make = Effect.fnUntraced(function*(
   })
 
   const append = Effect.fn("EventStore.append")(function*(append: Append) {
-    if (append.condition !== undefined && append.condition.after > log.length) {
-      return yield* PreparedAppend.conditionOfTheFuture
-    }
     const prepared = yield* PreparedAppend.prepare(append, random)
     const now = yield* Timestamp.now
     // From here to the write nothing yields, so no other append comes between.
@@ -159,6 +156,9 @@ export const make = Effect.fnUntraced(function*(
           ? undefined
           : keys.get(keyOf(prepared.tenant, prepared.idempotency.key))
         if (key !== undefined) return judgeKey(prepared, Option.some(key))
+        if (append.condition !== undefined && append.condition.after > log.length) {
+          return refuse(PreparedAppend.conditionOfTheFuture)
+        }
         const blocker = append.condition === undefined ? undefined : blockerOf(prepared.tenant, append.condition)
         if (blocker !== undefined) {
           const after = append.condition?.after ?? beginning

@@ -151,11 +151,9 @@ export const make = Effect.fnUntraced(function*(
 
   /** True for the beginning and every position that was ever taken. */
   const exists = (position: Position) =>
-    position < 0n
-      ? Effect.succeed(false)
-      : logHead.knows(position)
-      ? Effect.succeed(true)
-      : Effect.map(head, (last) => position <= last)
+    position < 0n || logHead.knows(position)
+      ? Effect.succeed(position >= 0n)
+      : Effect.map(Effect.tap(head, logHead.advance), () => logHead.knows(position))
 
   const positionAt = Effect.fn("EventStore.positionAt")(function*(knownAt: KnownAt) {
     const position = "position" in knownAt ? knownAt.position : yield* Cache.get(passed, knownAt.time)
@@ -240,19 +238,13 @@ export const make = Effect.fnUntraced(function*(
     }
   }
 
-  const prepare = (append: Append) =>
-    append.condition === undefined
-      ? PreparedAppend.prepare(append, random)
-      : Effect.flatMap(exists(append.condition.after), (there) =>
-        there ? PreparedAppend.prepare(append, random) : PreparedAppend.conditionOfTheFuture)
-
   const append = (append: Append) =>
     Spans.traced(
       Effect.flatMap(postgres.inTransaction, (inTransaction) =>
         inTransaction
           ? refuseInTransaction
           : Effect.flatMap(
-            prepare(append),
+            PreparedAppend.prepare(append, random),
             (prepared) => Effect.flatMap(group.append(prepared), (outcome) => judge(prepared, outcome))
           )),
       "EventStore.append",
@@ -297,7 +289,7 @@ export const make = Effect.fnUntraced(function*(
 
   const appendInTransaction = Effect.fn("EventStore.appendInTransaction")(function*(append: Append) {
     if (!(yield* postgres.inTransaction)) return yield* refuseOutsideTransaction
-    const prepared = yield* prepare(append)
+    const prepared = yield* PreparedAppend.prepare(append, random)
     return yield* atCommit(Effect.flatMap(group.write(prepared), (outcome) => judge(prepared, outcome)))
   })
 

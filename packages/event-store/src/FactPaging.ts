@@ -42,11 +42,11 @@ const decode = Schema.decodeUnknownOption(CursorText)
  * @since 0.1.0
  */
 export interface Page {
+  readonly query: FactQuery
   readonly orderBy: "position" | "validity"
   readonly direction: "forwards" | "backwards"
   readonly limit: number
   readonly after: Cursor | undefined
-  readonly asked: number
 }
 
 /**
@@ -81,48 +81,27 @@ export const make = Effect.fnUntraced(function*(query: FactQuery): Effect.fn.Ret
       return yield* invalid("versions", "expected whole numbers from 1")
     }
   }
-  const asked = yield* fingerprint(query)
-  if (cursor === undefined) return { orderBy, direction, limit, after: undefined, asked }
+  if (cursor === undefined) return { query, orderBy, direction, limit, after: undefined }
   const after = Option.flatMap(Option.getSuccess(Base64Url.decodeString(cursor)), decode)
   if (Option.isNone(after) || after.value.position < 1n || after.value.position > after.value.known) {
     return yield* notOfThisStore
   }
-  if (after.value.asked !== asked) return yield* invalid("cursor", "belongs to another question")
-  return { orderBy, direction, limit, after: after.value, asked }
+  if (after.value.asked !== fingerprint(query)) return yield* invalid("cursor", "belongs to another question")
+  return { query, orderBy, direction, limit, after: after.value }
 })
 
 const notOfThisStore = Effect.suspend(() => Effect.fail(invalid("cursor", "not a cursor of this store")))
 
 /** Of all that decides which facts answer a question, and in which order. */
-const fingerprint = (query: FactQuery): Effect.Effect<number, EventStoreError> => {
-  const { category, causationId, correlationId, direction, metadata, orderBy, revisions, stream, types, versions } =
+const fingerprint = (query: FactQuery): number => {
+  const { category, causationId, correlationId, knownAt, metadata, stream, types, validAt, validDuring, versions } =
     query
-  const { knownAt, validAt, validDuring } = query
-  const times = [validAt, validDuring?.from, validDuring?.to]
-  const known = knownAt === undefined
-    ? "now"
-    : "time" in knownAt
-    ? `time ${knownAt.time}`
-    : `position ${knownAt.position}`
-  const rest = {
-    category,
-    causationId,
-    correlationId,
-    direction,
-    metadata,
-    orderBy,
-    revisions,
-    stream,
-    types,
-    versions
-  }
-  return Option.match(toJson(rest), {
-    onNone: () => Effect.fail(invalid("metadata", "not JSON")),
-    onSome: (text) => Effect.succeed(Hash.string([text, known, ...times.map(String)].join()))
-  })
+  const { direction = "forwards", orderBy = "position", revisions = "belief" } = query
+  return Hash.hash([
+    ...[category, causationId, correlationId, knownAt, metadata, stream, types, validAt, direction, orderBy, revisions],
+    ...[validDuring?.from, validDuring?.to, versions?.from, versions?.to]
+  ])
 }
-
-const toJson = Schema.encodeUnknownOption(Schema.fromJsonString(Schema.Unknown))
 
 /**
  * The moment a cursor's answer is for. It cannot know more than there is.
@@ -142,14 +121,16 @@ export const momentOf = (
  * @category constructors
  * @since 0.1.0
  */
-export const cut = (found: ReadonlyArray<Fact>, { asked, limit }: Page, known: Position): FactPage => {
+export const cut = (found: ReadonlyArray<Fact>, { limit, query }: Page, known: Position): FactPage => {
   const facts = found.slice(0, limit)
   const last = facts.at(-1)
   return {
     facts,
     next: last === undefined || found.length <= limit
       ? null
-      : Base64Url.encode(encode({ known, position: last.position, validFrom: last.validFrom, asked })),
+      : Base64Url.encode(
+        encode({ known, position: last.position, validFrom: last.validFrom, asked: fingerprint(query) })
+      ),
     knownAt: known
   }
 }

@@ -103,7 +103,6 @@ export const move = Effect.fn("FactPartitions.move")(function*(
       with check ((select all_tenants_in_scope()))`
     yield* sql`alter table ${table} enable row level security, force row level security`
   })
-  yield* asOwner(make)
 
   // Served by the primary key of fact. What is moved is locked by nobody else: facts are neither changed nor removed.
   const moveSome = asOwner(Effect.gen(function*() {
@@ -111,6 +110,7 @@ export const move = Effect.fn("FactPartitions.move")(function*(
     const [first] = yield* sql<{ position: Position }>`
       select position from only fact where store = ${store} order by position limit 1`
     if (first === undefined || first.position > upTo) return 0n
+    yield* make
     const last = first.position + step - 1n
     const [moved] = yield* sql<{ facts: bigint }>`
       with moved as (

@@ -16,7 +16,7 @@ import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import { beginning, type EventId, type Position, type StreamId } from "./Fact.ts"
 import * as FactQueries from "./FactQueries.ts"
-import { columns as columnsOfOne, columnsOfAny as columnsOfAll, facts, factsOf } from "./FactRows.ts"
+import * as FactRows from "./FactRows.ts"
 
 /**
  * The statements of one store.
@@ -25,7 +25,7 @@ import { columns as columnsOfOne, columnsOfAny as columnsOfAll, facts, factsOf }
  * @since 0.1.0
  */
 export const make = ({ rows, sql }: Postgres["Service"], storeId: number) => {
-  const columnsOfAny = sql.literal(columnsOfAll)
+  const columnsOfAny = sql.literal(FactRows.columnsOfAny)
 
   // One row, by primary key.
   const head: Effect.Effect<Position, SqlError> = Effect.map(
@@ -35,7 +35,7 @@ export const make = ({ rows, sql }: Postgres["Service"], storeId: number) => {
 
   // Served by the primary key of fact; at most `limit` rows, each with one look at its stream.
   const log = (after: Position, limit: number, upTo: Position | undefined) =>
-    facts(sql`
+    FactRows.facts(sql`
       select f.* from (
         select set_config('strata.tenant', '', true), set_config('strata.all_tenants', 'on', true)
       ) as scope(tenant, every), lateral (
@@ -49,7 +49,7 @@ export const make = ({ rows, sql }: Postgres["Service"], storeId: number) => {
   // One stream by stream_id, its facts by fact_version, in either direction. The scope is set where the stream is looked for,
   // without which no fact can be.
   const ofStream = (versions: string) => `
-    select ${columnsOfOne} from fact
+    select ${FactRows.columns} from fact
     where stream = (
       select s.number from (select set_config('strata.tenant', $1, true)) as scope(tenant), lateral (
         select number from stream where store = $2 and tenant = scope.tenant and id = $3 limit 1
@@ -65,7 +65,7 @@ export const make = ({ rows, sql }: Postgres["Service"], storeId: number) => {
     from: number | undefined,
     limit: number
   ) =>
-    factsOf(
+    FactRows.factsOf(
       tenant,
       id,
       direction === "forwards"
@@ -75,7 +75,7 @@ export const make = ({ rows, sql }: Postgres["Service"], storeId: number) => {
 
   // Served by fact_event_id; `+ 0` keeps the planner from an index that begins with the store.
   const byId = (tenant: string, eventIds: ReadonlyArray<EventId>) =>
-    facts(sql`
+    FactRows.facts(sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
         select ${columnsOfAny} from fact
         where event_id = any(${Pg.uuidArray(eventIds)}) and store + 0 = ${storeId} and tenant = scope.tenant
@@ -85,7 +85,7 @@ export const make = ({ rows, sql }: Postgres["Service"], storeId: number) => {
 
   // The chain of any member: its first fact by the primary key, its revisions by fact_chain.
   const history = (tenant: string, eventId: EventId) =>
-    facts(sql`
+    FactRows.facts(sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
         select coalesce(origin, position) as origin from fact
         where event_id = ${Pg.uuid(eventId)} and store + 0 = ${storeId} and tenant = scope.tenant

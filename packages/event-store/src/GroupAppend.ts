@@ -172,17 +172,15 @@ export const make = Effect.fnUntraced(function*(
     fork(work(writer))
   }
 
-  /** Whether an append that has just come should be written at once, or gathered with those that come while others are. */
-  const isDue = (): boolean => {
-    if (settling) return false
-    if (sent.size === 0) return true
+  /** Whether a second writer should start: beside one that has little on its way. */
+  const wantsAnother = (): boolean => {
     const [count] = sent.values()
-    return sent.size === 1 && count! > 0 && count! < smallBatch
+    return sent.size === 1 && !settling && count! > 0 && count! < smallBatch
   }
 
   yield* Effect.addFinalizer(Effect.fnUntraced(function*() {
     accepting = false
-    const idle = Effect.repeat(Effect.sleep(roomPoll), { while: () => sent.size > 0 })
+    const idle = Effect.whileLoop({ while: () => sent.size > 0, body: () => Effect.sleep(roomPoll), step: () => {} })
     const written = yield* Effect.timeoutOption(Effect.interruptible(idle), closeTimeout)
     if (Option.isNone(written)) yield* giveUp(waiting.splice(0), closed)
     yield* Effect.forkDetach(Scope.close(scope, Exit.void))
@@ -218,7 +216,7 @@ export const make = Effect.fnUntraced(function*(
       return Effect.callback((answer) => {
         const own: Waiting = { append, answer, span, abandoned: false }
         waiting.push(own)
-        if (isDue()) start()
+        if (wantsAnother()) start()
         return Effect.sync(() => {
           own.abandoned = true
         })

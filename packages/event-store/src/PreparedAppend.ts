@@ -275,7 +275,7 @@ const findProblem = (append: Append): InvalidAppend | undefined => {
   }
   const { actor, condition, idempotency } = append
   if (condition !== undefined) {
-    if (condition.after < 0n) return invalid("condition.after", "expected a position")
+    if (condition.after < 0n || condition.after > lastPosition) return conditionOfTheFuture
     const empty = condition.noneOf.findIndex((filter) => Object.values(filter).every((value) => value === undefined))
     if (condition.noneOf.length === 0) return invalid("condition.noneOf", "expected at least one filter")
     if (empty >= 0) return invalid(`condition.noneOf[${empty}]`, "a filter must restrict something")
@@ -345,9 +345,10 @@ export const timeExpected = "expected an instant from 4714 BC up to the year 294
  * @category errors
  * @since 0.1.0
  */
-export const conditionOfTheFuture: Effect.Effect<never, EventStoreError> = Effect.suspend(() =>
-  Effect.fail(refusal("condition.after", "expected a position of the log"))
-)
+export const conditionOfTheFuture = new InvalidAppend({
+  path: "condition.after",
+  message: "expected a position of the log"
+})
 
 /**
  * Only the write can tell that a period without a beginning would end before it begins: it begins at the recording.
@@ -359,6 +360,9 @@ export const endsBeforeRecording = new InvalidAppend({
   path: "validTo",
   message: "validTo must be later than validFrom, which is the moment of recording unless it is given"
 })
+
+/** Positions are kept as `bigint`. */
+const lastPosition = 9_223_372_036_854_775_807n
 
 /** Versions are kept as `integer`. */
 const maxVersion = 2_147_483_647

@@ -7,10 +7,12 @@ import { bitemporalContract } from "./bitemporalContract.ts"
 import { boundaryContract } from "./boundaryContract.ts"
 import { eventStoreContract } from "./eventStoreContract.ts"
 import { reportsContract } from "./reportsContract.ts"
+import { streamsContract } from "./streamsContract.ts"
 
 describe("EventStoreMemory", () => {
   eventStoreContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
   bitemporalContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
+  streamsContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
   boundaryContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
   reportsContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
 })

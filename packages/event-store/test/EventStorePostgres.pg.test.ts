@@ -20,6 +20,7 @@ import { bitemporalContract } from "./bitemporalContract.ts"
 import { boundaryContract } from "./boundaryContract.ts"
 import { eventStoreContract } from "./eventStoreContract.ts"
 import { reportsContract } from "./reportsContract.ts"
+import { streamsContract } from "./streamsContract.ts"
 
 const Database = Layer.merge(PostgresTest.layer({ migrations: [migrations] }), SecureRandom.layerWebCrypto)
 
@@ -33,6 +34,7 @@ const fact = (n: number, stream = a): Fact.NewFact => ({ stream, type: "Counted"
 layer(Database, { excludeTestServices: true })("EventStorePostgres", (it) => {
   eventStoreContract(it, open)
   bitemporalContract(it, open)
+  streamsContract(it, open)
   boundaryContract(it, open)
   reportsContract(it, open)
 

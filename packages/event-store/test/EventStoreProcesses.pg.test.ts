@@ -23,6 +23,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { assertInOrder } from "./LogModel.ts"
+import { runTogether } from "./writers.ts"
 
 const Services = Layer.mergeAll(
   PostgresTest.layer({ migrations: [migrations] }),
@@ -69,13 +70,7 @@ layer(Services, { excludeTestServices: true })("event store, several processes",
             concurrency: "unbounded"
           }
         )
-        yield* Effect.forEach(children, (child) => child.waitFor((line) => line === "ready"), { discard: true })
-        yield* Effect.forEach(children, (child) => child.send("go"), { discard: true })
-        const lines = yield* Effect.forEach(
-          children,
-          (child) => child.lines.pipe(Stream.takeUntil((line) => line === "done"), Stream.runCollect),
-          { concurrency: "unbounded" }
-        )
+        const lines = yield* runTogether(children)
         yield* store.append({ facts: [{ stream: Fact.streamId("end", "1"), type: "Last", data: null }] })
 
         const log = yield* wholeLog(store)

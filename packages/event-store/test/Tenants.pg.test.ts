@@ -22,6 +22,7 @@ import { bitemporalContract } from "./bitemporalContract.ts"
 import { boundaryContract } from "./boundaryContract.ts"
 import { eventStoreContract } from "./eventStoreContract.ts"
 import { reportsContract } from "./reportsContract.ts"
+import { streamsContract } from "./streamsContract.ts"
 
 /** Sessions in the role of an application, which the policies bind. */
 const database = (maxConnections: number) =>
@@ -50,6 +51,7 @@ const tenantsOf = (facts: ReadonlyArray<Fact.Fact>) => [...new Set(facts.map(({ 
 layer(database(10), { excludeTestServices: true })("an event store in the role of an application", (it) => {
   eventStoreContract(it, open)
   bitemporalContract(it, open)
+  streamsContract(it, open)
   boundaryContract(it, open)
   reportsContract(it, open)
 

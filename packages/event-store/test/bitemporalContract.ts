@@ -7,9 +7,8 @@ import { deepStrictEqual } from "@effect/vitest/utils"
 import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import type { Append, EventStore, EventStoreError } from "@strata/event-store/EventStore"
 import * as Fact from "@strata/event-store/Fact"
-import type { FactFilter, FactQuery, KnownAt } from "@strata/event-store/FactQuery"
+import type { FactQuery, KnownAt } from "@strata/event-store/FactQuery"
 import type { Correction } from "@strata/event-store/Revision"
-import type { ListStreams } from "@strata/event-store/StreamCatalog"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Array from "effect/Array"
 import * as Effect from "effect/Effect"
@@ -17,50 +16,14 @@ import * as Base64Url from "effect/encoding/Base64Url"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { account, correct, day, id, other, price, prices, reason, retract } from "./priceList.ts"
 
 type Store = EventStore["Service"]
 
-const account = Fact.streamId("account", "a")
-const other = Fact.streamId("account", "b")
-const id = (n: number) => Fact.EventId.make(`00000000-0000-7000-8000-${n.toString(16).padStart(12, "0")}`)
-/** Days since the epoch. */
-const day = (n: number) => Timestamp.fromMicros(BigInt(n) * 86_400_000_000n)
-
-const price = (n: number, options: Partial<Fact.NewFact> = {}): Fact.NewFact => ({
-  stream: account,
-  type: "price.set",
-  data: { price: n },
-  ...options
-})
-const correct = (revises: Fact.EventId, changes: Partial<Correction>): Correction => ({
-  _tag: "Correction",
-  revises,
-  reason: "typing error",
-  actor: "ada",
-  ...changes
-})
-const retract = (revises: Fact.EventId) =>
-  ({ _tag: "Retraction", revises, reason: "never happened", actor: "ada" }) as const
-
-const Priced = Schema.Struct({ price: Schema.Int })
-const prices = (facts: ReadonlyArray<Fact.Fact>) =>
-  facts.map((fact) => Schema.decodeUnknownSync(Priced)(fact.data).price)
-const reason = <A>(effect: Effect.Effect<A, EventStoreError>) =>
-  Effect.map(Effect.flip(effect), (error) => error.reason)
 const CursorParts = Schema.fromJsonString(Schema.Record(Schema.String, Schema.Json))
 const decodeParts = Schema.decodeEffect(CursorParts)
 const encodeParts = Schema.encodeSync(CursorParts)
 const ask = (store: Store, query: FactQuery) => Effect.map(store.read(query), ({ facts }) => prices(facts))
-
-/** The stream that tells of a stream, when there is one. */
-const about = (store: Store, stream: Fact.StreamId) =>
-  Effect.map(
-    store.streams.get(Fact.streamId("$stream", stream)),
-    Option.match({
-      onNone: () => [],
-      onSome: (info) => [info.stream]
-    })
-  )
 
 /** Declares the contract's tests. `open` gives an empty store at each call. */
 export const bitemporalContract = <R>(
@@ -415,168 +378,5 @@ export const bitemporalContract = <R>(
         [Fact.Position.make(1n), null, 0, 1],
         [Fact.Position.make(1n), id(1), 1, 2]
       ])
-    }))
-
-  it.effect("an append is refused when what it decided on has changed since, and by nothing else", () =>
-    Effect.gen(function*() {
-      const store = yield* open
-      const claim = (seat: string, owner: number): Append => ({
-        facts: [price(owner, { stream: Fact.streamId("claim", `${owner}`), type: "seat.claimed", metadata: { seat } })]
-      })
-      const guarded = (seat: string, owner: number, after: bigint) =>
-        store.append({
-          ...claim(seat, owner),
-          condition: { after: Fact.Position.make(after), noneOf: [{ types: ["seat.*"], metadata: { seat } }] }
-        })
-      const refused = (seat: string, owner: number, after: bigint) =>
-        Effect.map(
-          reason(guarded(seat, owner, after)),
-          (reason) => reason._tag === "ConditionFailed" ? String(reason.position) : reason._tag
-        )
-      yield* guarded("a1", 1, 0n)
-      deepStrictEqual(yield* refused("a1", 2, 0n), "1")
-      yield* guarded("a2", 3, 0n)
-      deepStrictEqual(yield* refused("a2", 4, 1n), "2")
-      yield* guarded("a1", 5, 2n)
-      yield* store.append(claim("a3", 6)).pipe(Effect.provideService(CurrentTenant, "acme"))
-      yield* guarded("a3", 7, 0n)
-      deepStrictEqual(yield* store.head, 5n)
-      const path = (noneOf: ReadonlyArray<FactFilter>) =>
-        Effect.map(
-          reason(store.append({ ...claim("a4", 8), condition: { after: Fact.beginning, noneOf } })),
-          (reason) => reason._tag === "InvalidAppend" ? reason.path : reason._tag
-        )
-      deepStrictEqual(yield* path([]), "condition.noneOf")
-      deepStrictEqual(yield* path([{ types: ["a"] }, {}]), "condition.noneOf[1]")
-    }))
-
-  it.effect("of 32 appends at once for one boundary, one wins, and others outside it all do", () =>
-    Effect.gen(function*() {
-      const store = yield* open
-      const results = yield* Effect.forEach(
-        Array.range(1, 40),
-        (n) =>
-          Effect.result(store.append({
-            facts: [
-              price(n, {
-                stream: Fact.streamId("claim", `${n}`),
-                type: "seat.claimed",
-                metadata: { seat: n <= 32 ? 0 : n }
-              })
-            ],
-            condition: { after: Fact.beginning, noneOf: [{ metadata: { seat: n <= 32 ? 0 : n } }] }
-          })),
-        { concurrency: "unbounded" }
-      )
-      deepStrictEqual(results.slice(0, 32).filter((result) => result._tag === "Success").length, 1)
-      deepStrictEqual(results.slice(32).every((result) => result._tag === "Success"), true)
-    }))
-
-  it.effect("streams and categories are listed with what they hold", () =>
-    Effect.gen(function*() {
-      const store = yield* open
-      const named = (id: string) => Fact.StreamId.make(id)
-      for (const stream of ["b-2", "b-10", "a-x", "b.c-1", "b-2"]) {
-        yield* store.append({ facts: [price(1, { stream: named(stream) })] })
-      }
-      yield* store.append({
-        facts: [price(1, { stream: named("b-2") }), price(2, { stream: named("c-1"), eventId: id(1) })]
-      })
-      yield* store.revise(correct(id(1), { data: { price: 3 } }))
-      const list = (options?: ListStreams) =>
-        Effect.map(
-          store.streams.list(options),
-          (streams) => streams.map(({ stream, version }) => `${stream} ${version}`)
-        )
-      deepStrictEqual(yield* list(), ["a-x 1", "b-10 1", "b-2 3", "b.c-1 1", "c-1 2"])
-      deepStrictEqual(yield* list({ category: "b" }), ["b-10 1", "b-2 3"])
-      deepStrictEqual(yield* list({ category: "b", limit: 1 }), ["b-10 1"])
-      deepStrictEqual(yield* list({ after: named("b-10"), limit: 2 }), ["b-2 3", "b.c-1 1"])
-      deepStrictEqual(yield* store.streams.categories, [
-        { category: "a", streams: 1n, facts: 1n },
-        { category: "b", streams: 2n, facts: 4n },
-        { category: "b.c", streams: 1n, facts: 1n },
-        { category: "c", streams: 1n, facts: 2n }
-      ])
-      yield* store.append({ facts: [{ ...price(1, { stream: named("c-1") }), type: "price.left" }] })
-      deepStrictEqual(yield* store.streams.types, [
-        { category: "a", type: "price.set", facts: 1n },
-        { category: "b", type: "price.set", facts: 4n },
-        { category: "b.c", type: "price.set", facts: 1n },
-        { category: "c", type: "price.left", facts: 1n },
-        { category: "c", type: "price.set", facts: 2n }
-      ])
-      deepStrictEqual((yield* reason(store.streams.list({ limit: 0 })))._tag, "InvalidQuery")
-    }))
-
-  it.effect("what is said again under the same id is said once", () =>
-    Effect.gen(function*() {
-      const store = yield* open
-      const saying = { actor: "ada", reason: "audit", eventId: id(1) }
-      const first = yield* store.streams.setState(account, "archived", saying)
-      yield* store.streams.setState(account, "open", { actor: "ada", reason: "over" })
-      deepStrictEqual(yield* store.streams.setState(account, "archived", saying), first)
-      deepStrictEqual((yield* store.readStream(Fact.streamId("$stream", account))).length, 2)
-      deepStrictEqual(Option.map(yield* store.streams.get(account), ({ state }) => state), Option.some("open"))
-    }))
-
-  it.effect("an archived stream takes no facts until it is reopened, a tombstoned one never", () =>
-    Effect.gen(function*() {
-      const store = yield* open
-      const saying = { actor: "ada", reason: "audit" }
-      yield* store.append({ facts: [price(1, { eventId: id(1) }), price(1, { stream: other })] })
-      const closed = <A>(effect: Effect.Effect<A, EventStoreError>) =>
-        Effect.map(reason(effect), (reason) => reason._tag === "StreamClosed" ? reason.state : reason._tag)
-      yield* store.streams.setState(account, "archived", saying)
-      deepStrictEqual(yield* closed(store.append({ facts: [price(2)] })), "archived")
-      deepStrictEqual(yield* closed(store.append({ facts: [price(2)], expect: { [account]: 1 } })), "archived")
-      deepStrictEqual(yield* closed(store.append({ facts: [price(2)], expect: { [account]: 9 } })), "VersionConflict")
-      deepStrictEqual(yield* closed(store.append({ facts: [price(2, { stream: other }), price(2)] })), "archived")
-      deepStrictEqual(yield* closed(store.revise(correct(id(1), { data: 2 }))), "archived")
-      yield* store.append({ facts: [price(3, { stream: other })], expect: { [account]: 1 } })
-      deepStrictEqual(prices(yield* store.readStream(account)), [1])
-      deepStrictEqual((yield* store.streams.list()).map(({ stream }) => stream), [
-        ...yield* about(store, account),
-        other
-      ])
-      yield* store.streams.setState(account, "open", saying)
-      yield* store.append({ facts: [price(2)], expect: { [account]: 1 } })
-      yield* store.streams.setState(account, "tombstoned", saying)
-      deepStrictEqual(yield* closed(store.append({ facts: [price(3)] })), "tombstoned")
-      deepStrictEqual(yield* closed(store.streams.setState(account, "open", saying)), "tombstoned")
-      const said = yield* store.readStream(Fact.streamId("$stream", account))
-      deepStrictEqual(said.map(({ actor, type }) => [actor, type]), [
-        ["ada", "$stream.archived"],
-        ["ada", "$stream.open"],
-        ["ada", "$stream.tombstoned"]
-      ])
-    }))
-
-  it.effect("metadata may be said of a stream that has no facts yet, and does not make it exist", () =>
-    Effect.gen(function*() {
-      const store = yield* open
-      const saying = { actor: "ada", reason: "set up" }
-      yield* store.streams.setMetadata(account, { owner: "sales" }, saying)
-      yield* store.streams.setMetadata(account, { owner: "support" }, saying)
-      deepStrictEqual(
-        yield* store.streams.get(account),
-        Option.some({ stream: account, version: 0, state: "open" as const, metadata: { owner: "support" } })
-      )
-      deepStrictEqual(yield* store.streams.get(other), Option.none())
-      const missing = yield* reason(store.append({ facts: [price(1)], expect: { [account]: "streamExists" } }))
-      deepStrictEqual(missing._tag, "VersionConflict")
-      yield* store.append({ facts: [price(1)], expect: { [account]: "noStream" } })
-      deepStrictEqual(
-        Option.map(yield* store.streams.get(account), ({ metadata, version }) => [metadata, version]),
-        Option.some([{ owner: "support" }, 1])
-      )
-      const path = (stream: Fact.StreamId, actor: string, why: string) =>
-        Effect.map(
-          reason(store.streams.setMetadata(stream, {}, { actor, reason: why })),
-          (reason) => reason._tag === "InvalidAppend" ? reason.path : reason._tag
-        )
-      deepStrictEqual(yield* path(account, "", "x"), "actor")
-      deepStrictEqual(yield* path(account, "ada", ""), "reason")
-      deepStrictEqual(yield* path(Fact.streamId("$stream", account), "ada", "x"), "stream")
     }))
 }

@@ -4,12 +4,14 @@
 import type * as Vitest from "@effect/vitest"
 import { deepStrictEqual } from "@effect/vitest/utils"
 import { CurrentTenant } from "@strata/event-store/CurrentTenant"
-import type { EventStore, EventStoreError } from "@strata/event-store/EventStore"
+import type { Append, EventStore, EventStoreError } from "@strata/event-store/EventStore"
 import * as Fact from "@strata/event-store/Fact"
 import type { FactFilter } from "@strata/event-store/FactQuery"
+import * as Array from "effect/Array"
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { price, reason } from "./priceList.ts"
 
 type Store = EventStore["Service"]
 
@@ -45,6 +47,61 @@ export const boundaryContract = <R>(
   it: Vitest.Vitest.MethodsNonLive<R>,
   open: Effect.Effect<Store, EventStoreError, R | Scope.Scope>
 ) => {
+  it.effect("an append is refused when what it decided on has changed since, and by nothing else", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const claim = (seat: string, owner: number): Append => ({
+        facts: [price(owner, { stream: Fact.streamId("claim", `${owner}`), type: "seat.claimed", metadata: { seat } })]
+      })
+      const guarded = (seat: string, owner: number, after: bigint) =>
+        store.append({
+          ...claim(seat, owner),
+          condition: { after: Fact.Position.make(after), noneOf: [{ types: ["seat.*"], metadata: { seat } }] }
+        })
+      const refused = (seat: string, owner: number, after: bigint) =>
+        Effect.map(
+          reason(guarded(seat, owner, after)),
+          (reason) => reason._tag === "ConditionFailed" ? String(reason.position) : reason._tag
+        )
+      yield* guarded("a1", 1, 0n)
+      deepStrictEqual(yield* refused("a1", 2, 0n), "1")
+      yield* guarded("a2", 3, 0n)
+      deepStrictEqual(yield* refused("a2", 4, 1n), "2")
+      yield* guarded("a1", 5, 2n)
+      yield* store.append(claim("a3", 6)).pipe(Effect.provideService(CurrentTenant, "acme"))
+      yield* guarded("a3", 7, 0n)
+      deepStrictEqual(yield* store.head, 5n)
+      const path = (noneOf: ReadonlyArray<FactFilter>) =>
+        Effect.map(
+          reason(store.append({ ...claim("a4", 8), condition: { after: Fact.beginning, noneOf } })),
+          (reason) => reason._tag === "InvalidAppend" ? reason.path : reason._tag
+        )
+      deepStrictEqual(yield* path([]), "condition.noneOf")
+      deepStrictEqual(yield* path([{ types: ["a"] }, {}]), "condition.noneOf[1]")
+    }))
+
+  it.effect("of 32 appends at once for one boundary, one wins, and others outside it all do", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const results = yield* Effect.forEach(
+        Array.range(1, 40),
+        (n) =>
+          Effect.result(store.append({
+            facts: [
+              price(n, {
+                stream: Fact.streamId("claim", `${n}`),
+                type: "seat.claimed",
+                metadata: { seat: n <= 32 ? 0 : n }
+              })
+            ],
+            condition: { after: Fact.beginning, noneOf: [{ metadata: { seat: n <= 32 ? 0 : n } }] }
+          })),
+        { concurrency: "unbounded" }
+      )
+      deepStrictEqual(results.slice(0, 32).filter((result) => result._tag === "Success").length, 1)
+      deepStrictEqual(results.slice(32).every((result) => result._tag === "Success"), true)
+    }))
+
   it.effect("a condition after a position that is not there yet is refused", () =>
     Effect.gen(function*() {
       const store = yield* open

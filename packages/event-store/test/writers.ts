@@ -11,6 +11,17 @@ import { assertInOrder, explains, type Log } from "./LogModel.ts"
 const decode = Schema.decodeEffect(AttemptLine)
 const show = Schema.encodeSync(AttemptLine)
 
+/** Lets programs that print `ready` go at the same moment, and gives the lines of each up to `done`. */
+export const runTogether = Effect.fnUntraced(function*(children: ReadonlyArray<ChildProgram.ChildProgram>) {
+  yield* Effect.forEach(children, (child) => child.waitFor((line) => line === "ready"), { discard: true })
+  yield* Effect.forEach(children, (child) => child.send("go"), { discard: true })
+  return yield* Effect.forEach(
+    children,
+    (child) => child.lines.pipe(Stream.takeUntil((line) => line === "done"), Stream.runCollect),
+    { concurrency: "unbounded" }
+  )
+})
+
 /** Lets 8 writers of 2 tenants in 2 processes ask a store for this and that, each so many times, and gives what came of it. */
 export const runWriters = Effect.fnUntraced(function*(options: {
   readonly store: string
@@ -27,13 +38,7 @@ export const runWriters = Effect.fnUntraced(function*(options: {
       }),
     { concurrency: "unbounded" }
   )
-  yield* Effect.forEach(children, (child) => child.waitFor((line) => line === "ready"), { discard: true })
-  yield* Effect.forEach(children, (child) => child.send("go"), { discard: true })
-  const lines = yield* Effect.forEach(
-    children,
-    (child) => child.lines.pipe(Stream.takeUntil((line) => line === "done"), Stream.runCollect),
-    { concurrency: "unbounded" }
-  )
+  const lines = yield* runTogether(children)
   return yield* Effect.forEach(
     lines.flat().filter((line) => line.startsWith("told ")),
     (line) => decode(line.slice(5))

@@ -171,7 +171,7 @@ const works = Effect.fnUntraced(function*(server: Server.Server, systems: System
   const memory: Work = {
     name: "memory",
     rounds: 1,
-    lanes: Effect.map(large, ({ url }) => [residentMemory(spawner, url, size.large)])
+    lanes: Effect.map(large, ({ url }) => [heldMemory(spawner, url, size.large)])
   }
 
   const growth: Work = {
@@ -260,7 +260,7 @@ const knownAtLanes = Effect.fnUntraced(function*(store: StrataSystem.StrataSyste
 })
 
 /** What a process holds that does nothing but read the whole log: the mean of the second tenth, and of the last one. */
-const residentMemory = (
+const heldMemory = (
   spawner: ChildProcessSpawner["Service"],
   url: Redacted.Redacted,
   facts: number

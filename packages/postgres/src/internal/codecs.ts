@@ -53,9 +53,6 @@ const wordCodec = <A>(word: Word<A>): PgTypes.Codec<A> => {
 
 /** PostgreSQL counts microseconds from 2000-01-01T00:00:00Z. */
 const epochMicros = 946_684_800_000_000n
-/** 4714-11-24 BC, the first instant, and 294277-01-01, the first one that is too late. */
-const firstMicros = -211_813_488_000_000_000n
-const endMicros = 9_223_371_331_200_000_000n
 
 const timestamptzWord: Word<Timestamp.Timestamp> = {
   name: "timestamptz",
@@ -69,8 +66,7 @@ const timestamptzWord: Word<Timestamp.Timestamp> = {
     if (typeof value !== "bigint") return undefined
     if (value === Timestamp.infinity) return maxInt64
     if (value === Timestamp.negativeInfinity) return minInt64
-    const word = value - epochMicros
-    return word >= firstMicros && word < endMicros ? word : undefined
+    return Timestamp.isStorable(value) ? value - epochMicros : undefined
   }
 }
 
