@@ -17,6 +17,7 @@ import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
 import type { PostgresMetrics } from "../PostgresMetrics.ts"
+import * as Turns from "./turns.ts"
 
 export interface PoolOptions {
   readonly client: PgClient.PgPoolConfig
@@ -27,8 +28,8 @@ export interface PoolOptions {
 /**
  * Builds the client.
  *
- * The driver's pool makes callers wait for ever, so it is asked at once only while it lends fewer connections than it may have:
- * then nobody waits in it but for a connection that is being made, which has its own limit. All others wait with a limit.
+ * The driver's pool makes callers wait for ever, so it is asked only by as many as it has connections for: then nobody waits
+ * in it but for a connection that is being made, which has its own limit. All others wait for their turn, with a limit.
  */
 export const make = Effect.fnUntraced(function*(options: PoolOptions) {
   const { connectionTTL, ...settings } = options.client
@@ -48,17 +49,13 @@ export const make = Effect.fnUntraced(function*(options: PoolOptions) {
     return connection
   }
 
-  const count = Effect.acquireRelease(
-    Effect.sync(() => pool.inUse++),
-    () => Effect.sync(() => pool.inUse--)
-  )
-  // Only who has to wait pays for a timer.
-  const acquirer = Effect.suspend(() => {
-    const session = pool.inUse + pool.waiting < pool.max
-      ? Effect.andThen(count, driver.get)
-      : Effect.tap(waiting(driver.get, options), () => count)
-    return Effect.map(measured(session, metrics.acquired, metrics), lend)
+  const turns = yield* Turns.make({
+    state: pool,
+    timeout: options.acquireTimeout,
+    timedOut: () => exhausted(pool.max, options.acquireTimeout)
   })
+
+  const acquirer = Effect.map(measured(Effect.andThen(turns.take, driver.get), metrics.acquired, metrics), lend)
   const reserved = Effect.flatMap(
     acquirer,
     ({ session }) => Effect.map(session.pin, (pinned) => new PooledConnection(pinned, metrics))
@@ -67,23 +64,18 @@ export const make = Effect.fnUntraced(function*(options: PoolOptions) {
   // The same for one statement, which needs no scope: every statement outside transactions comes along here.
   const borrower: SqlConnection.Borrower = (use) =>
     Effect.withFiber((fiber) => {
-      if (pool.inUse + pool.waiting >= pool.max) return Effect.scoped(Effect.flatMap(acquirer, use))
       const clock = fiber.getRef(Clock)
       const start = clock.monotonicTimeNanosUnsafe()
       let lent = false
-      pool.inUse++
-      return Effect.onExitPrimitive(
-        driver.use((session) => {
-          metrics.acquired(clock.monotonicTimeNanosUnsafe() - start, fiber.context)
-          lent = true
-          return use(lend(session))
-        }),
-        (exit) => {
-          pool.inUse--
-          if (!lent) failed(exit, metrics, fiber.context)
-          return undefined
-        }
-      )
+      const session = driver.use((session) => {
+        metrics.acquired(clock.monotonicTimeNanosUnsafe() - start, fiber.context)
+        lent = true
+        return use(lend(session))
+      })
+      return Effect.onExitPrimitive(turns.use(session), (exit) => {
+        if (!lent) failed(exit, metrics, fiber.context)
+        return undefined
+      })
     })
 
   const client = yield* SqlClient.make({
@@ -127,20 +119,6 @@ const isLookedAt = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
 
 /** What `PgClient` compiles to a parameter of type `jsonb`. */
 const PgJson = Statement.custom<Statement.Custom<"PgJson", unknown>>("PgJson")
-
-/** Fails when there is no connection within the acquire timeout. */
-const waiting = <A, R>(acquire: Effect.Effect<A, SqlError, R>, options: PoolOptions): Effect.Effect<A, SqlError, R> => {
-  const { pool } = options.metrics
-  return Effect.acquireUseRelease(
-    Effect.sync(() => pool.waiting++),
-    () =>
-      Effect.timeoutOrElse(acquire, {
-        duration: options.acquireTimeout,
-        orElse: () => Effect.fail(exhausted(pool.max, options.acquireTimeout))
-      }),
-    () => Effect.sync(() => pool.waiting--)
-  )
-}
 
 const exhausted = (max: number, waited: Duration.Duration): SqlError => {
   const message = `No connection was free within ${Duration.format(waited)}: all ${max} of the pool are in use. ` +
