@@ -26,12 +26,13 @@ export class Api extends HttpApi.make("strata")
   .middleware(Requests)
   .annotate(HttpApi.ParseOptions, { errors: "all" })
   .annotate(HttpApi.QueryParseOptions, { errors: "all", onExcessProperty: "error" })
+  .annotate(HttpApi.PayloadParseOptions, { errors: "all", onExcessProperty: "error" })
   .annotateMerge(OpenApi.annotations({
     title: "Strata",
     version: "0.1.0",
     description: "Event-sourced messaging. Positions are text, times are ISO-8601 in UTC with microseconds. "
-      + "Errors are problems (RFC 9457). A query parameter that an endpoint does not have is refused. A write answers with `Strata-Position`; a read waits for a position given as "
-      + "`minPosition`. A write repeated under its `Idempotency-Key` gets the first answer.",
+      + "Errors are problems (RFC 9457). A query parameter or a field of a body that an endpoint does not have is "
+      + "refused. A write answers with `Strata-Position`; a read waits for a position given as `minPosition`. A write repeated under its `Idempotency-Key` gets the first answer.",
     license: { name: "MIT" },
     transform: readable
   }))

@@ -17,6 +17,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
+import * as Alias from "./Alias.ts"
 import { Authorization, RoleCheck } from "./Authorization.ts"
 import * as Consistency from "./Consistency.ts"
 import * as EventStoreQuery from "./EventStoreQuery.ts"
@@ -167,7 +168,9 @@ const read = { headers: Consistency.headers, error: NotFound }
 const reads = HttpApiGroup.make("eventStores").add(
   HttpApiEndpoint.get("log", "/events", {
     params: place,
-    query: { ...EventStoreQuery.query, ...Consistency.query },
+    query: Schema.Struct({ ...EventStoreQuery.query, ...Consistency.query }).check(
+      Alias.agree({ aggregateId: "streamId", fromTime: "from", toTime: "to" })
+    ),
     success: EventList,
     ...read
   }).annotateMerge(OpenApi.annotations({
@@ -177,13 +180,13 @@ const reads = HttpApiGroup.make("eventStores").add(
   })),
   HttpApiEndpoint.get("feed", "/events/stream", {
     params: place,
-    query: {
+    query: Schema.Struct({
       after: Schema.optionalKey(
         Consistency.Position.annotate({ description: "Events after this position; 0 for all. Default: the last one" })
       ),
       ...EventStoreQuery.filter,
       ...Consistency.query
-    },
+    }).check(Alias.agree({ aggregateId: "streamId" })),
     headers: {
       "last-event-id": Schema.optionalKey(
         Consistency.Position.annotate({ description: "Goes before `after`: an EventSource that reconnects sends it" })
@@ -217,11 +220,11 @@ const reads = HttpApiGroup.make("eventStores").add(
   })),
   HttpApiEndpoint.get("eventAt", "/events/:id/at", {
     params: ofEvent,
-    query: {
+    query: Schema.Struct({
       transactionTime: Schema.optionalKey(EventStoreQuery.KnownAt),
       knownAt: Schema.optionalKey(EventStoreQuery.KnownAt),
       ...Consistency.query
-    },
+    }).check(Alias.agree({ knownAt: "transactionTime" })),
     success: StoredEvent,
     ...read
   }).annotateMerge(OpenApi.annotations({

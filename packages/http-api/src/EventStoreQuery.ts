@@ -112,9 +112,30 @@ export const Sort = Schema.Literals([
 
 const Version = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 2_147_483_647 }))
 
-const EventTypes = Text.check(
-  Schema.isPattern(/^[^,]+(,[^,]+)*$/, { message: "Expected types with commas between them" }),
+const oneType = String.raw`(?:[^\\,]|\\[\\,])+`
+
+const typesOf = new RegExp(oneType, "g")
+
+/** Types as texts, each of one or several with commas between them. */
+const EventTypes = Schema.Array(Text.check(
+  Schema.isPattern(new RegExp(`^${oneType}(,${oneType})*$`, "u"), {
+    message: "Expected types with commas between them, and a backslash before each comma or backslash of a type"
+  }),
   Schema.isMaxLength(8_192)
+)).pipe(
+  Schema.decodeTo(
+    Schema.Array(Schema.String),
+    SchemaTransformation.transform<ReadonlyArray<string>, ReadonlyArray<string>>({
+      decode: (texts) =>
+        texts.flatMap((text) => text.match(typesOf) ?? []).map((type) => type.replaceAll(/\\(.)/g, "$1")),
+      encode: (types) => types.map((type) => type.replaceAll(/[\\,]/g, "\\$&"))
+    })
+  ),
+  Schema.annotateEncoded({
+    description:
+      "Any of these, comma separated or repeated; `*` stands for one segment between dots. A comma or a backslash "
+      + "of a type itself has a backslash before it"
+  })
 )
 
 /**
@@ -144,11 +165,7 @@ export const filter = {
   streamId: Schema.optionalKey(StreamId),
   aggregateId: Schema.optionalKey(StreamId),
   category: Schema.optionalKey(label()),
-  eventType: Schema.optionalKey(
-    Schema.Array(EventTypes).annotate({
-      description: "Any of these, comma separated or repeated; `*` stands for one segment between dots"
-    })
-  ),
+  eventType: Schema.optionalKey(EventTypes),
   correlationId: Schema.optionalKey(label()),
   causationId: Schema.optionalKey(label()),
   metadata: Schema.optionalKey(Metadata)

@@ -6,6 +6,7 @@
 import * as Fact from "@strata/event-store/Fact"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Schema from "effect/Schema"
+import * as Alias from "./Alias.ts"
 import * as Consistency from "./Consistency.ts"
 import * as EventStoreQuery from "./EventStoreQuery.ts"
 import { Json, JsonObject, label } from "./Text.ts"
@@ -24,6 +25,14 @@ export const ExpectedVersion = Schema.Union([
 ]).annotate({ identifier: "ExpectedVersion" })
 
 const EventType = label()
+
+/** A type with a segment `*` could not be asked for. */
+const NewEventType = EventType.check(
+  Schema.isPattern(/^(?!([^.]*\.)*\*(\.|$))/u, {
+    message: "Expected no segment that is *: it stands for any segment in questions",
+    description: "Between its dots there is no segment `*`, which stands for any in questions"
+  })
+)
 
 /**
  * Which events. Everything that is given must hold, and something must be given. `streamId` and `aggregateId` are the
@@ -45,7 +54,7 @@ export const EventFilter = Schema.Struct({
   correlationId: Schema.optionalKey(label()),
   causationId: Schema.optionalKey(label()),
   metadata: Schema.optionalKey(JsonObject.annotate({ description: "Top-level metadata that must be equal" }))
-}).annotate({ identifier: "EventFilter" })
+}).check(Alias.agree({ aggregateId: "streamId" })).annotate({ identifier: "EventFilter" })
 export type EventFilter = typeof EventFilter.Type
 
 /**
@@ -69,7 +78,7 @@ export type AppendCondition = typeof AppendCondition.Type
 const newEvent = {
   streamId: Schema.optionalKey(EventStoreQuery.StreamId),
   aggregateId: Schema.optionalKey(EventStoreQuery.StreamId),
-  eventType: EventType,
+  eventType: NewEventType,
   eventData: Schema.optionalKey(Json),
   payload: Schema.optionalKey(Json),
   eventId: Schema.optionalKey(Fact.EventId),
@@ -81,6 +90,8 @@ const newEvent = {
   metadata: Schema.optionalKey(JsonObject)
 }
 
+const agreed = Alias.agree({ aggregateId: "streamId", payload: "eventData" })
+
 /**
  * A fact to append. `streamId` or `aggregateId` names the stream, `eventData` or `payload` is the content.
  *
@@ -90,7 +101,7 @@ const newEvent = {
 export const AppendEvent = Schema.Struct({
   ...newEvent,
   condition: Schema.optionalKey(AppendCondition)
-}).annotate({ identifier: "AppendEvent" })
+}).check(agreed).annotate({ identifier: "AppendEvent" })
 export type AppendEvent = typeof AppendEvent.Type
 
 /**
@@ -99,7 +110,7 @@ export type AppendEvent = typeof AppendEvent.Type
  * @category models
  * @since 0.1.0
  */
-export const BatchEvent = Schema.Struct(newEvent).annotate({ identifier: "BatchEvent" })
+export const BatchEvent = Schema.Struct(newEvent).check(agreed).annotate({ identifier: "BatchEvent" })
 export type BatchEvent = typeof BatchEvent.Type
 
 /**
@@ -166,7 +177,7 @@ export const CorrectEvent = Schema.Struct({
   correctionReason: Schema.optionalKey(Reason),
   reason: Schema.optionalKey(Reason),
   ...ofRevision
-}).annotate({ identifier: "CorrectEvent" })
+}).check(Alias.agree({ payload: "eventData", correctionReason: "reason" })).annotate({ identifier: "CorrectEvent" })
 
 /**
  * That a fact never held, or, for a retraction, that it did.

@@ -26,7 +26,8 @@ export const Text = Schema.String.check(wellFormed)
  * @since 0.1.0
  */
 export const label = (maximum = 512) =>
-  Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(maximum), wellFormed)
+  // A description goes with the last check, and OpenAPI shows those of checks that it knows.
+  Schema.String.check(wellFormed, Schema.isMinLength(1), Schema.isMaxLength(maximum))
 
 /**
  * How deep arrays and objects may be nested in JSON.

@@ -1,3 +1,4 @@
+export * as Alias from "./Alias.ts"
 export * as AnalyticsApi from "./AnalyticsApi.ts"
 export * as Api from "./Api.ts"
 export * as Authorization from "./Authorization.ts"

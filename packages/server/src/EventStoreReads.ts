@@ -184,7 +184,7 @@ export const make = Effect.gen(function*() {
 export const filterOf = (query: Filter): FactFilter => ({
   stream: query.streamId ?? query.aggregateId,
   category: query.category,
-  types: query.eventType?.flatMap((types) => types.split(",")),
+  types: query.eventType,
   correlationId: query.correlationId,
   causationId: query.causationId,
   metadata: query.metadata

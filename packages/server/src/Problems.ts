@@ -8,6 +8,7 @@ import { Api } from "@strata/http-api/Api"
 import * as Problem from "@strata/http-api/Problem"
 import { Requests } from "@strata/http-api/Requests"
 import * as Timestamp from "@strata/postgres/Timestamp"
+import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
@@ -27,7 +28,8 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import type { unhandled } from "effect/Types"
-import { isUtf8 } from "node:buffer"
+import * as JsonBodies from "./JsonBodies.ts"
+import * as Refusals from "./Refusals.ts"
 import { databaseUnavailable, isUnavailableCause } from "./Unavailable.ts"
 
 /**
@@ -40,24 +42,15 @@ import { databaseUnavailable, isUnavailableCause } from "./Unavailable.ts"
 export const complete = <E, R>(
   app: Effect.Effect<HttpServerResponse.HttpServerResponse, E, R>
 ): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R | HttpServerRequest.HttpServerRequest> =>
-  refuseOtherEncodings.pipe(
+  JsonBodies.refuseLossy.pipe(
     Effect.andThen(app),
     Effect.catchCause(answer),
     Effect.filterOrElse((response) => response.status < 400, finish)
   )
 
-/** JSON is UTF-8 (RFC 8259). Decoding it leniently would store something else than what was sent. */
-const refuseOtherEncodings = Effect.gen(function*() {
-  const request = yield* HttpServerRequest.HttpServerRequest
-  if (!(request.headers["content-type"] ?? "").startsWith("application/json")) return
-  if (isUtf8(yield* request.arrayBuffer)) return
-  const errors = [{ path: "body", message: "Expected UTF-8" }]
-  return yield* new Problem.BadRequest({ detail: "body: Expected UTF-8", errors })
-})
-
 /**
- * Answers requests that do not decode with 400 and the place of each mistake, query parameters among them that the
- * endpoint does not have.
+ * Answers requests that do not decode with 400 and the place of each mistake, query parameters and fields of the body
+ * among them that the endpoint does not have.
  *
  * @category layers
  * @since 0.1.0
@@ -81,10 +74,9 @@ const refuseUnreadable = (error: HttpApiSchemaError): Effect.Effect<never, Probl
 
 /** A query is read by the schema of its endpoint; one without a schema has none to refuse anything. */
 const refuseParameters = Effect.gen(function*() {
-  const names = Object.keys(yield* HttpServerRequest.ParsedSearchParams).slice(0, maxErrors)
-  if (names.length === 0) return
-  const errors = names.map((name) => ({ path: `query.${name}`, message: noParameter }))
-  return yield* new Problem.BadRequest({ detail: `${errors[0]?.path}: ${noParameter}`, errors })
+  const names = Object.keys(yield* HttpServerRequest.ParsedSearchParams)
+  if (!Arr.isArrayNonEmpty(names)) return
+  return yield* Refusals.mistakes(Arr.map(names, (name) => ({ path: `query.${name}`, message: no("parameter") })))
 })
 
 /**
@@ -127,29 +119,28 @@ const methodsByPath = (): Map<string, Set<string>> => {
   return byPath
 }
 
-const noParameter = "The endpoint has no such parameter"
+const no = (thing: "parameter" | "field") => `The endpoint has no such ${thing}`
 
-/** Only queries are refused for what they have too much. */
-const formatIssue = SchemaIssue.makeFormatterStandardSchemaV1({
-  leafHook: (issue) => issue._tag === "UnexpectedKey" ? noParameter : SchemaIssue.defaultLeafHook(issue)
-})
+const formatterOf = (thing: "parameter" | "field") =>
+  SchemaIssue.makeFormatterStandardSchemaV1({
+    leafHook: (issue) => issue._tag === "UnexpectedKey" ? no(thing) : SchemaIssue.defaultLeafHook(issue)
+  })
+
+/** Only queries and bodies are refused for what they have too much. */
+const [formatQuery, formatBody] = [formatterOf("parameter"), formatterOf("field")]
 
 /** Where a part of a request is, as the field errors name it. */
 const parts: Record<string, string> = { Params: "path", Query: "query", Headers: "headers", Payload: "body" }
 
-/** A request with thousands of mistakes is answered with the first of them. */
-const maxErrors = 50
-
 const unreadable = (error: HttpApiSchemaError): Problem.BadRequest => {
-  const errors = formatIssue(error.cause.issue).issues.slice(0, maxErrors).map(({ message, path }) => ({
+  const format = error.kind === "Payload" ? formatBody : formatQuery
+  const errors = format(error.cause.issue).issues.map(({ message, path }) => ({
     path: `${parts[error.kind] ?? error.kind}${(path ?? []).map(segmentOf).join("")}`,
     message
   }))
-  const first = errors[0]
-  return new Problem.BadRequest({
-    detail: first === undefined ? "The request cannot be read" : `${first.path}: ${first.message}`,
-    errors
-  })
+  return Arr.isArrayNonEmpty(errors)
+    ? Refusals.mistakes(errors)
+    : new Problem.BadRequest({ detail: "The request cannot be read" })
 }
 
 const segmentOf = (segment: PropertyKey | { readonly key: PropertyKey }): string => {

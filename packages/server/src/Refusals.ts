@@ -6,7 +6,15 @@
 import type { Reason } from "@strata/conversations/domain/ConversationError"
 import type { CallError } from "@strata/conversations/write/Conversations"
 import type { EventStoreError } from "@strata/event-store/EventStore"
-import { BadRequest, Conflict, NotFound, RuleViolated, type ServiceUnavailable } from "@strata/http-api/Problem"
+import {
+  BadRequest,
+  Conflict,
+  type FieldError,
+  NotFound,
+  RuleViolated,
+  type ServiceUnavailable
+} from "@strata/http-api/Problem"
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import { databaseUnavailable } from "./Unavailable.ts"
 
@@ -16,8 +24,16 @@ import { databaseUnavailable } from "./Unavailable.ts"
  * @category constructors
  * @since 0.1.0
  */
-export const mistake = (path: string, message: string): BadRequest =>
-  new BadRequest({ detail: `${path}: ${message}`, errors: [{ path, message }] })
+export const mistake = (path: string, message: string): BadRequest => mistakes([{ path, message }])
+
+/**
+ * Several mistakes in the request, or the first of very many.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const mistakes = (errors: NonEmptyReadonlyArray<FieldError>): BadRequest =>
+  new BadRequest({ detail: `${errors[0].path}: ${errors[0].message}`, errors: errors.slice(0, 50) })
 
 /**
  * The problem a conversation's refusal is answered with.

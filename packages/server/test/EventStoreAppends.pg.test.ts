@@ -184,6 +184,47 @@ layer(layerServer(), { excludeTestServices: true })("appends over HTTP", (it) =>
       assert.deepStrictEqual(mine.json.events.map(({ eventData }: Any) => eventData), [{ n: 1 }])
     }))
 
+  it.effect("two names for one value may both be given, and must say the same", () =>
+    Effect.gen(function*() {
+      const same = event("alias-1", 1, { aggregateId: "alias-1", payload: { n: 1 } })
+      const afterPosition = "0"
+      const both = [{ streamId: "alias-2", aggregateId: "alias-2" }]
+      const written = yield* post("/events", { ...same, condition: { afterPosition, noneOf: both } })
+      assert.strictEqual(written.status, 201, written.text)
+      const nulls = yield* batch([{ ...same, eventData: null, payload: null }])
+      assert.deepStrictEqual([nulls.status, nulls.json.events[0].eventData], [201, null])
+      const cases = [
+        ["/events", { ...same, aggregateId: "alias-2" }, "aggregateId"],
+        ["/events", { ...same, payload: { n: 2 } }, "payload"],
+        ["/events", { ...same, eventData: null }, "payload"],
+        ["/events/batch", { events: [same, { ...same, payload: [1] }] }, "events[1].payload"],
+        [
+          "/events",
+          { ...same, condition: { afterPosition, noneOf: [...both, { streamId: "a-1", aggregateId: "a-2" }] } },
+          "condition.noneOf[1].aggregateId"
+        ]
+      ] as const
+      for (const [path, body, field] of cases) {
+        const { json, status, text } = yield* post(path, body)
+        assert.deepStrictEqual([status, json.errors?.map(({ path }: Any) => path)], [400, [`body.${field}`]], text)
+      }
+      assert.strictEqual(yield* versionOf("alias-1"), 2)
+    }))
+
+  it.effect("a type may have an asterisk in a segment, and none as a segment", () =>
+    Effect.gen(function*() {
+      for (const eventType of ["*", "*.paid", "order.*", "order.*.paid", "a\nb.*.c"]) {
+        const one = yield* post("/events", event("star-1", 1, { eventType }))
+        const many = yield* batch([event("star-1", 1, { eventType })])
+        assert.deepStrictEqual([one.status, one.json.errors?.[0].path], [400, "body.eventType"], eventType)
+        assert.deepStrictEqual([many.status, many.json.errors?.[0].path], [400, "body.events[0].eventType"], eventType)
+      }
+      for (const eventType of ["*a", "order.**", "a*.b"]) {
+        assert.strictEqual((yield* post("/events", event("star-1", 1, { eventType }))).status, 201, eventType)
+      }
+      assert.strictEqual((yield* get("/events?streamId=star-1&eventType=order.**")).json.eventCount, 1)
+    }))
+
   it.effect("what is wrong is refused with its place, and nothing is written", () =>
     Effect.gen(function*() {
       const good = event("bad-1", 1)

@@ -73,6 +73,51 @@ layer(layerServer(), { excludeTestServices: true })("questions on two time axes 
       assert.deepStrictEqual(yield* ask(`${q}&minPosition=${belief.position}`), [2, 3, 10])
     }))
 
+  it.effect("a type is asked for as it is, with a backslash before its commas and backslashes", () =>
+    Effect.gen(function*() {
+      const types = ["paid,late", "paid", "late", "App\\Paid", "\\,", ",", "\\"]
+      for (const [price, eventType] of types.entries()) yield* append("comma-1", price, { eventType })
+      const by = (...texts: ReadonlyArray<string>) =>
+        ask(`streamId=comma-1${texts.map((text) => `&eventType=${encodeURIComponent(text)}`).join("")}`)
+      for (const [price, type] of types.entries()) {
+        assert.deepStrictEqual(yield* by(type.replaceAll(/[\\,]/g, "\\$&")), [price], type)
+      }
+      assert.deepStrictEqual(yield* by("paid,late"), [1, 2])
+      assert.deepStrictEqual(yield* by("late,paid\\,late,App\\\\Paid"), [0, 2, 3])
+      assert.deepStrictEqual(yield* by("late", "paid\\,late"), [0, 2])
+      const client = yield* Client.make({ baseUrl: (yield* TestServer).url, apiKey: Redacted.make(keys.viewer) })
+      const found = yield* client.eventStores.log({
+        params: { setup: "default", store: "default" },
+        headers: {},
+        query: { streamId: Fact.StreamId.make("comma-1"), eventType: ["paid,late", "\\,", "l*te"] }
+      })
+      assert.deepStrictEqual(found.events.map(({ eventType }) => eventType), ["paid,late", "\\,"])
+    }))
+
+  it.effect("two names for one parameter may both be given, and must say the same", () =>
+    Effect.gen(function*() {
+      const { eventId, position } = yield* append("names-1", 1, { validFrom: day(5) })
+      const same = `aggregateId=names-1&from=${day(6)}&fromTime=2026-01-06T01:00:00%2B01:00&to=${day(7)}&toTime=${
+        day(7)
+      }`
+      assert.deepStrictEqual(yield* ask(`streamId=names-1&${same}`), [1])
+      const at = yield* get(`/events/${eventId}/at?transactionTime=${position}&knownAt=${position}`)
+      assert.strictEqual(at.status, 200, at.text)
+      const cases = [
+        ["/events?streamId=names-1&aggregateId=names-2", "aggregateId"],
+        ["/events/stream?streamId=names-1&aggregateId=names-2", "aggregateId"],
+        [`/events?from=${day(1)}&fromTime=${day(2)}`, "fromTime"],
+        [`/events?to=${day(1)}&toTime=${day(2)}`, "toTime"],
+        [`/events/${eventId}/at?transactionTime=1&knownAt=2`, "knownAt"],
+        [`/events/${eventId}/at?transactionTime=1&knownAt=${day(1)}`, "knownAt"]
+      ] as const
+      for (const [path, parameter] of cases) {
+        const { json, status, text } = yield* get(path)
+        const paths = json?.errors?.map((error: Any) => error.path)
+        assert.deepStrictEqual([status, paths], [400, [`query.${parameter}`]], `${path} ${text}`)
+      }
+    }))
+
   it.effect("metadata must be equal, key by key, whatever else there is", () =>
     Effect.gen(function*() {
       const first = yield* append("meta-1", 1, { metadata: { region: "eu", tags: ["a", { b: 1 }], n: 1.5 } })
@@ -291,6 +336,8 @@ layer(layerServer(), { excludeTestServices: true })("questions on two time axes 
         ["/events?minVersion=0", "minVersion"],
         ["/events?eventType=", "eventType[0]"],
         ["/events?eventType=a,,b", "eventType[0]"],
+        ["/events?eventType=a&eventType=App%5CPaid", "eventType[1]"],
+        ["/events?eventType=a%5C", "eventType[0]"],
         ["/events?streamId=nocategory", "streamId"],
         ["/events?correlationId=%00", "correlationId"],
         ["/events?metadata=region", "metadata"],

@@ -36,6 +36,8 @@ const correct = Effect.fnUntraced(function*(id: string, price: number, fields: o
   return answer.json
 })
 const retract = (id: string) => post(`/events/${id}/retraction`, { reason: "never happened" }, keys.corrector)
+/** The least that a revision of each kind says. */
+const revisions = Object.entries({ corrections: { eventData: 2, reason: "r" }, retraction: { reason: "r" } })
 const prices = (answer: Answer) => answer.json.events.map((event: Any) => event.eventData.price)
 const revisionsOf = (answer: Answer) => answer.json.events.map((event: Any) => event.revision)
 const head = Effect.flatMap(EventStore, (store) => store.head)
@@ -202,8 +204,8 @@ layer(layerServer(), { excludeTestServices: true })("revisions over HTTP", (it) 
     Effect.gen(function*() {
       const first = yield* append("price-9", 1)
       yield* correct(first.eventId, 2, { expectedRevision: 0 })
-      for (const path of ["corrections", "retraction"]) {
-        const late = yield* post(`/events/${first.eventId}/${path}`, { eventData: 3, reason: "r", expectedRevision: 0 })
+      for (const [path, body] of revisions) {
+        const late = yield* post(`/events/${first.eventId}/${path}`, { ...body, expectedRevision: 0 })
         assert.deepStrictEqual([late.status, late.json.actualRevision], [409, 1], late.text)
       }
     }))
@@ -219,6 +221,8 @@ layer(layerServer(), { excludeTestServices: true })("revisions over HTTP", (it) 
         ["corrections", { eventData: 1, correctionReason: "\n" }, 400, "body.correctionReason"],
         ["corrections", { eventData: 1, correctionReason: "" }, 400, "body.correctionReason"],
         ["corrections", { correctionReason: reason }, 400, "body.eventData"],
+        ["corrections", { eventData: 1, reason, correctionReason: "another" }, 400, "body.correctionReason"],
+        ["corrections", { eventData: 1, payload: 2, reason }, 400, "body.payload"],
         ["corrections", { eventData: ["\0"], reason }, 400, "body.eventData"],
         ["corrections", { reason, validTo: "2026-01-05T00:00:00Z" }, 400, "body.validTo"],
         ["corrections", { reason, validFrom: "2026-01-09T00:00:00Z" }, 400, "body.validTo"],
@@ -242,10 +246,10 @@ layer(layerServer(), { excludeTestServices: true })("revisions over HTTP", (it) 
         assert.strictEqual(answer.status, status, answer.text)
         if (at !== undefined) assert.include(answer.json.errors.map((error: Any) => error.path), at, answer.text)
       }
-      for (const path of ["corrections", "retraction"]) {
-        const answer = yield* post(`/events/${unknown}/${path}`, { eventData: 1, reason })
+      for (const [path, body] of revisions) {
+        const answer = yield* post(`/events/${unknown}/${path}`, body)
         assert.deepStrictEqual([answer.status, answer.json.reason], [404, "unknown"])
-        assert.strictEqual((yield* post(`/events/nothing/${path}`, { eventData: 1, reason })).status, 400)
+        assert.strictEqual((yield* post(`/events/nothing/${path}`, body)).status, 400)
       }
       for (const path of ["", "/versions", "/at?transactionTime=1"]) {
         assert.strictEqual((yield* get(`/events/${unknown}${path}`)).status, 404)
@@ -262,8 +266,7 @@ layer(layerServer(), { excludeTestServices: true })("revisions over HTTP", (it) 
       const { streams } = yield* EventStore
       yield* streams.setMetadata(streamId("price", "11"), { currency: "EUR" }, { actor: "ada", reason: "r" })
       const [said] = (yield* get("/events?streamId=$stream-price-11")).json.events
-      for (const path of ["corrections", "retraction"]) {
-        const body = { eventData: 2, reason: "r" }
+      for (const [path, body] of revisions) {
         for (const key of [keys.operator, keys.viewer, keys.other]) {
           assert.strictEqual((yield* post(`/events/${first.eventId}/${path}`, body, key)).status, 403)
         }

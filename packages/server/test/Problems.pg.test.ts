@@ -205,11 +205,14 @@ const bad: ReadonlyArray<Bad> = [
   post("reading up to nothing", `${c}/there/read`, { userId: "ada", upTo: "nothing" }, 422)
 ]
 
+const placesIn = (answer: Answer): ReadonlyArray<string> =>
+  answer.json.errors?.map((error: { path: string }) => error.path)
+
 /** What is wrong with an answer, so that one run tells of all that are. */
 const issueOf = ({ at, path, status }: Bad, answer: Answer): string | undefined => {
   try {
     assertProblem(answer, status, path)
-    if (at !== undefined) assert.include(answer.json.errors.map((error: { path: string }) => error.path), at)
+    if (at !== undefined) assert.include(placesIn(answer), at)
     if (status === 405) assert.isString(answer.headers["allow"])
     if (status === 401) assert.isString(answer.headers["www-authenticate"])
     return undefined
@@ -245,7 +248,7 @@ layer(layerServer(), { excludeTestServices: true })("problems", (it) => {
           if (item[method.toLowerCase() as "get"] === undefined) continue
           const asked = { headers: { traceparent }, ...(method === "GET" ? {} : { body: {} }) }
           const answer = yield* send(method, `${path.replaceAll(/\{\w+\}/g, id)}?limti=3&x[]=1`, asked)
-          const named = answer.json?.errors?.map((error: { path: string }) => error.path).join() ?? ""
+          const named = placesIn(answer)?.join() ?? ""
           if (answer.status !== 400 || !named.startsWith("query.limti,query.x[]")) {
             wrong.push(`${method} ${path} ${answer.status} ${named}`)
           }
@@ -259,7 +262,104 @@ layer(layerServer(), { excludeTestServices: true })("problems", (it) => {
       ])
       const bare = yield* send("GET", "/health/live?a=1&b=2", { headers: { traceparent } })
       assertProblem(bare, 400, "/health/live")
-      assert.deepStrictEqual(bare.json.errors.map((error: { path: string }) => error.path), ["query.a", "query.b"])
+      assert.deepStrictEqual(placesIn(bare), ["query.a", "query.b"])
+    }))
+
+  it.effect("a field that a body does not have is refused by every endpoint, at every depth, and named", () =>
+    Effect.gen(function*() {
+      const { send } = yield* TestServer
+      const e = "/api/v1/eventstores/default/default"
+      const id = "018f2c5e-0000-7000-8000-000000000001"
+      const event = { streamId: "field-1", eventType: "counted", eventData: {} }
+      const condition = { afterPosition: "0", noneOf: [{ category: "none" }] }
+      const cases: Array<readonly [method: "POST" | "PUT", path: string, body: object, field: string]> = [
+        ["POST", `${e}/events`, { ...event, validto: null }, "validto"],
+        ["POST", `${e}/events`, { ...event, condtion: condition }, "condtion"],
+        ["POST", `${e}/events`, { ...event, condition: { ...condition, non: [] } }, "condition.non"],
+        [
+          "POST",
+          `${e}/events`,
+          { ...event, condition: { ...condition, noneOf: [{ catgory: 1 }] } },
+          "condition.noneOf[0].catgory"
+        ],
+        ["POST", `${e}/events/batch`, { events: [event, { ...event, condition }] }, "events[1].condition"],
+        ["POST", `${e}/events/${id}/corrections`, { reason: "r", validto: null }, "validto"],
+        ["POST", `${e}/events/${id}/retraction`, { reason: "r", correctionReason: "r" }, "correctionReason"],
+        ["PUT", `${e}/streams/field-1/metadata`, { metadata: {}, reason: "r", state: "open" }, "state"],
+        ["POST", c, { ...conversation("field"), context: { kind: "SUPPORT" } }, "context.kind"],
+        ["POST", c, { participants: [{ userId: "ada", role: "CUSTOMER", name: "Ada" }] }, "participants[0].name"],
+        ["POST", `${c}/there/messages`, { ...message, replyto: "m1" }, "replyto"]
+      ]
+      for (const [path, { post, put }] of Object.entries(openApi().paths)) {
+        const asked = path.replaceAll(/\{\w+\}/g, path.includes("/events/") ? id : "account-1")
+        if (post?.requestBody !== undefined) cases.push(["POST", asked, { nmae: 1 }, "nmae"])
+        if (put?.requestBody !== undefined) cases.push(["PUT", asked, { nmae: 1 }, "nmae"])
+      }
+      for (const [method, path, body, field] of cases) {
+        const answer = yield* send(method, path, { body, headers: { traceparent } })
+        assertProblem(answer, 400, path)
+        const unknown = { path: `body.${field}`, message: "The endpoint has no such field" }
+        assert.deepInclude(answer.json.errors, unknown, `${path} ${answer.text}`)
+      }
+      const free = { ...event, eventData: { condtion: { validto: 1 } }, metadata: { validto: [{ nmae: 1 }] } }
+      const stored = yield* send("POST", `${e}/events`, { body: free })
+      assert.deepStrictEqual([stored.json.eventData, stored.json.metadata], [free.eventData, free.metadata])
+    }))
+
+  it.effect("a number that would lose digits is refused, and named; others are stored", () =>
+    Effect.gen(function*() {
+      const { send } = yield* TestServer
+      const e = "/api/v1/eventstores/default/default/events"
+      const write = (eventData: string, headers = {}) =>
+        send("POST", e, {
+          body: `{"streamId": "number-1", "eventType": "counted", "metadata": {"a b": 1}, "eventData": ${eventData}}`,
+          headers
+        })
+      const lossy = [
+        ["12345678901234567890", ""],
+        ["-9007199254740993", ""],
+        ["18446744073709551616", ""],
+        ["1e400", ""],
+        ["-1.5E+9999", ""],
+        [`${"9".repeat(250)}.5e99`, ""],
+        ["9".repeat(400), ""],
+        [`{"amount":\n9007199254740993,"at":1}`, ".amount"],
+        [`[{"a":1e3},[1,{"b c":12345678901234567890}]]`, "[1][1].b c"]
+      ] as const
+      for (const [number, place] of lossy) {
+        const answer = yield* write(number)
+        assert.deepStrictEqual([answer.status, placesIn(answer)], [400, [`body.eventData${place}`]], answer.text)
+        assert.include(answer.json.detail, "send it as a string")
+      }
+      const several = yield* write(`[12345678901234567890,1,{"a":1e999}]`)
+      assert.deepStrictEqual(placesIn(several), ["body.eventData[0]", "body.eventData[2].a"])
+      const kept = [
+        ["9007199254740991", 9007199254740991],
+        ["-9007199254740994", -9007199254740994],
+        ["[1767225600000000, 123456789012345680000]", [1767225600000000, 123456789012345680000]],
+        ["[1e21, 6.02214076e23, 5e-324, 0.1, 0.12345678901234567890]", [
+          1e21,
+          6.02214076e23,
+          5e-324,
+          0.1,
+          0.12345678901234568
+        ]],
+        [
+          `["12345678901234567890", "a: 12345678901234567890, 1e400", {"12345678901234567890": ", 1e400"}]`,
+          ["12345678901234567890", "a: 12345678901234567890, 1e400", { "12345678901234567890": ", 1e400" }]
+        ]
+      ] as const
+      for (const [sent, eventData] of kept) {
+        const { json, status, text } = yield* write(sent)
+        assert.strictEqual(status, 201, text)
+        assert.deepStrictEqual(json.eventData, eventData)
+      }
+      const capitals = yield* write("12345678901234567890", { "content-type": "Application/JSON; charset=utf-8" })
+      assert.deepStrictEqual([capitals.status, placesIn(capitals)], [400, ["body.eventData"]])
+      const broken = yield* write(`[12345678901234567890`)
+      assert.deepStrictEqual([broken.status, placesIn(broken)], [400, ["body"]])
+      const nested = yield* write(`${"[".repeat(100_000)} 12345678901234567890${"]".repeat(100_000)}`)
+      assert.deepStrictEqual([nested.status, placesIn(nested)], [400, ["body.eventData"]])
     }))
 
   it.effect("the rule that was violated is named", () =>
