@@ -1,8 +1,10 @@
 /**
- * Whether an append that meets something stored before is the same append again, or another one under a taken name.
+ * Whether an append that meets something stored before is the same append again, or another one under a taken name; and
+ * what is said of a write that is asked for in the wrong place.
  *
  * @since 0.1.0
  */
+import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Option from "effect/Option"
@@ -20,8 +22,8 @@ import type { Fact, Position } from "./Fact.ts"
 import type { PreparedAppend, PreparedFact } from "./PreparedAppend.ts"
 
 /**
- * The first result when every fact of the append is stored with the same content, in the same order and with nothing
- * between facts of one stream; otherwise `EventIdTaken`. `stored` are the facts that bear one of its ids.
+ * The first result when the append would have led to what is stored: every fact of it, in the same order and with nothing
+ * between them. Otherwise `EventIdTaken`, whose description has the rule. `stored` are the facts that bear one of its ids.
  *
  * @category combinators
  * @since 0.1.0
@@ -36,7 +38,7 @@ export const judgeEventIds = (
     const fact = byId.get(prepared.eventId)
     const previous = facts.at(-1)
     if (fact === undefined) continue
-    if (!sameContent(prepared, fact) || (previous !== undefined && fact.position !== previous.position + 1n)) {
+    if (!leadsTo(append, prepared, fact) || (previous !== undefined && fact.position !== previous.position + 1n)) {
       return taken(fact)
     }
     facts.push(fact)
@@ -50,6 +52,39 @@ export const judgeEventIds = (
   if (facts.length < append.facts.length) return taken(first)
   return Effect.succeed({ facts, position: last.position, recordedAt: last.recordedAt, duplicate: true })
 }
+
+/** True when this fact of the append would be the stored one, with every default filled in. */
+const leadsTo = (append: PreparedAppend, prepared: PreparedFact, fact: Fact): boolean =>
+  fact.revision === 0 &&
+  fact.stream === prepared.stream &&
+  fact.type === prepared.type &&
+  fact.schemaVersion === prepared.schemaVersion &&
+  fact.correlationId === (prepared.correlationId ?? prepared.eventId) &&
+  fact.causationId === prepared.causationId &&
+  fact.actor === append.actor &&
+  fact.validFrom === (prepared.validFrom ?? fact.recordedAt) &&
+  fact.validTo === (prepared.validTo ?? Timestamp.infinity) &&
+  sameJson(prepared.data, fact.data) &&
+  sameJson(prepared.metadata ?? "{}", fact.metadata)
+
+/**
+ * The id belongs to another fact, which is this one.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const taken = ({ eventId, position }: Fact): Effect.Effect<never, EventStoreError> =>
+  Effect.fail(new EventStoreError({ reason: new EventIdTaken({ eventId, position }) }))
+
+/**
+ * True when a JSON text stands for a value, whatever the order of its keys.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const sameJson = (text: string, value: Schema.Json): boolean => Equal.equals(parse(text), value)
+
+const parse = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Unknown))
 
 /**
  * A key that was used before is an error that carries the first answer: what it is worth is the caller's to judge.
@@ -75,48 +110,30 @@ export const judgeKey = (
   )
 
 /**
- * Inside a transaction, a plain append could be committed without it.
+ * Inside a transaction, a plain write could be committed without it. `instead` is what to use there.
  *
  * @category errors
  * @since 0.1.0
  */
-export const refuseInTransaction: Effect.Effect<never, EventStoreError> = Effect.suspend(() =>
-  misplaced("inside a transaction, use appendInTransaction")
-)
+export const refuseInTransaction = (instead: string): Effect.Effect<never, EventStoreError> =>
+  misplaced(`inside a transaction, use ${instead}`)
 
 /**
- * Outside a transaction, there is no commit to wait for.
+ * Outside a transaction, there is no commit to wait for. `instead` is what to use there.
  *
  * @category errors
  * @since 0.1.0
  */
-export const refuseOutsideTransaction: Effect.Effect<never, EventStoreError> = Effect.suspend(() =>
-  misplaced("outside a transaction, use append")
-)
+export const refuseOutsideTransaction = (instead: string): Effect.Effect<never, EventStoreError> =>
+  misplaced(`outside a transaction, use ${instead}`)
 
-const misplaced = (message: string) =>
-  Effect.fail(new EventStoreError({ reason: new InvalidAppend({ path: "transaction", message }) }))
-
-const taken = (fact: Fact) =>
-  Effect.fail(
-    new EventStoreError({ reason: new EventIdTaken({ eventId: fact.eventId, position: fact.position }) })
+/**
+ * Asked inside a transaction or outside of one, where it cannot be done.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const misplaced = (message: string): Effect.Effect<never, EventStoreError> =>
+  Effect.suspend(() =>
+    Effect.fail(new EventStoreError({ reason: new InvalidAppend({ path: "transaction", message }) }))
   )
-
-/**
- * True when a JSON text stands for a value, whatever the order of its keys.
- *
- * @category predicates
- * @since 0.1.0
- */
-export const sameJson = (text: string, value: Schema.Json): boolean => Equal.equals(parse(text), value)
-
-const parse = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Unknown))
-
-const sameContent = (prepared: PreparedFact, fact: Fact): boolean =>
-  fact.stream === prepared.stream &&
-  fact.type === prepared.type &&
-  fact.schemaVersion === prepared.schemaVersion &&
-  (prepared.validFrom === null || prepared.validFrom === fact.validFrom) &&
-  (prepared.validTo === null || prepared.validTo === fact.validTo) &&
-  sameJson(prepared.data, fact.data) &&
-  sameJson(prepared.metadata ?? "{}", fact.metadata)

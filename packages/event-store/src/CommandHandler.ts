@@ -59,7 +59,7 @@ export interface CommandOptions<Event> {
   readonly causationId?: string | undefined
   /** When an event holds in the world. Default: when it is recorded. */
   readonly validFrom?: ((event: Event) => Timestamp.Timestamp | undefined) | undefined
-  /** An event id of the caller's own, so that the same event appended twice is stored once. Default: a new one. */
+  /** An event id of the caller's own, so that what is sent again is stored once: see `EventIdTaken`. Default: a new one. */
   readonly eventId?: ((event: Event) => EventId | undefined) | undefined
   /** Kept with the events. Not kept when there are none. */
   readonly idempotency?: IdempotencyRecord | undefined
@@ -249,7 +249,7 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
       yield* Effect.annotateCurrentSpan({ "strata.category": decider.category, "strata.commands": commands.length })
       const turn = yield* RcMap.get(turns, yield* keyOf(id))
       return yield* attempt(id, commands, commandOptions).pipe(
-        Effect.tapError((error) => isConflict(error) ? refresh(id) : Effect.void),
+        Effect.tapError((error) => isConflict(error) || isTaken(error) ? refresh(id) : Effect.void),
         Effect.retry({ schedule: options.onConflict ?? decideAgain, while: isConflict }),
         turn.withPermit
       )
@@ -289,6 +289,8 @@ const decide = <State, Command, Event extends { readonly _tag: string }, Error>(
 }
 
 const isConflict = (error: unknown): boolean => isStoreError(error) && error.reason._tag === "VersionConflict"
+/** Of events that were stored before under these ids, the state in memory may know nothing yet. */
+const isTaken = (error: unknown): boolean => isStoreError(error) && error.reason._tag === "EventIdTaken"
 const isStoreError = Schema.is(EventStoreError)
 
 // -------------------------------------------------------------------------------------------------------- folding

@@ -79,6 +79,7 @@ import * as Pages from "./DurableSubscriptionPages.ts"
 import * as Partition from "./DurableSubscriptionPartition.ts"
 import { EventStore, EventStoreError } from "./EventStore.ts"
 import { beginning, type Fact, Position } from "./Fact.ts"
+import { findFilterProblem } from "./Fields.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
 
@@ -289,7 +290,8 @@ const check = <E, R>(options: Options<E, R>) => {
   }
   if (!isWithin(partitions, 1, 256)) return invalid("partitions", "expected 1 to 256")
   if (!isWithin(batchSize, 1, 1000)) return invalid("batchSize", "expected 1 to 1,000")
-  if (filter?.types?.length === 0) return invalid("filter.types", "expected at least one type")
+  const problem = filter === undefined ? undefined : findFilterProblem(filter, "filter.")
+  if (problem !== undefined) return invalid(problem.path, problem.message)
   if (Duration.toMillis(lease) < 500) return invalid("lease", "expected 500 milliseconds at least")
   return Effect.void
 }

@@ -99,8 +99,8 @@ export type Event<Set> = Set extends EventSet<infer A> ? A : never
 // --------------------------------------------------------------------------------------------------------- errors
 
 /**
- * A stored fact could not be read as an event: its type is not defined, its version is newer than the code's, or its
- * data does not have the shape it should.
+ * A stored fact could not be read as an event: its type is not defined, its version is newer than the code's, its data
+ * does not have the shape it should, or an upcast threw, which is the `cause` then.
  *
  * @category errors
  * @since 0.1.0
@@ -110,8 +110,9 @@ export class EventDecodeError extends Schema.TaggedError<EventDecodeError>()("Ev
   position: Schema.BigInt,
   type: Schema.String,
   schemaVersion: Schema.Int,
-  problem: Schema.Literals(["unknown type", "newer version", "wrong shape"]),
-  detail: Schema.String
+  problem: Schema.Literals(["unknown type", "newer version", "wrong shape", "failed upcast"]),
+  detail: Schema.String,
+  cause: Schema.optionalKey(Schema.Defect())
 }) {
   override get message() {
     return `Fact ${this.position} (${this.type} version ${this.schemaVersion}, event ${this.eventId}): ${this.problem}, ${this.detail}`
@@ -191,7 +192,11 @@ const makeCodec = <A extends { readonly _tag: string }>(
       if (!isStoredData(fact.data)) return refuse(fact, "wrong shape", "the data is not an object")
       let data: StoredData = fact.data
       for (let version = fact.schemaVersion; version < definition.version; version++) {
-        data = definition.upcasts[version]!(data)
+        const upcast = Result.try(() => definition.upcasts[version]!(data))
+        if (Result.isFailure(upcast)) {
+          return Result.fail(decodeError(fact, "failed upcast", `from version ${version}`, upcast.failure))
+        }
+        data = upcast.success
       }
       return Result.mapError(
         decodeJson({ ...data, _tag: definition.tag }),
@@ -208,14 +213,15 @@ const makeCodec = <A extends { readonly _tag: string }>(
 const isStoredData = (data: Schema.Json): data is StoredData =>
   typeof data === "object" && data !== null && !Array.isArray(data)
 
-const decodeError = (fact: Fact, problem: EventDecodeError["problem"], detail: string) =>
+const decodeError = (fact: Fact, problem: EventDecodeError["problem"], detail: string, cause?: unknown) =>
   new EventDecodeError({
     eventId: fact.eventId,
     position: fact.position,
     type: fact.type,
     schemaVersion: fact.schemaVersion,
     problem,
-    detail
+    detail,
+    ...(cause === undefined ? {} : { cause })
   })
 
 const refuse = (

@@ -75,8 +75,8 @@ export interface Append {
 
 /**
  * A boundary of consistency drawn by a question instead of a stream: the append is refused when a fact of its tenant after
- * the position matches any of the filters. The position is the one the caller's decision has read up to: the `knownAt`
- * of a page, or the head before reading.
+ * the position matches any of the filters. Each of them must restrict something. The position is the one the caller's
+ * decision has read up to: the `knownAt` of a page, or the head before reading.
  *
  * Source: Sara Pellegrini, *Killing the Aggregate* (2023); the specification at dcb.events.
  *
@@ -102,8 +102,8 @@ export interface IdempotencyRecord {
 }
 
 /**
- * Where an append went. `duplicate` says that it had been stored before, with the same content, and that these are the
- * first result's values.
+ * Where an append went. `duplicate` says that it was sent again: its facts had been stored before, and these are the first
+ * result's values. What counts as the same append is told at `EventIdTaken`.
  *
  * @category models
  * @since 0.1.0
@@ -173,7 +173,22 @@ export class ConditionFailed extends Schema.TaggedError<ConditionFailed>()("Cond
 }
 
 /**
- * The event id is taken by a fact with other content, or only some of an append's ids are. Nothing was written.
+ * The event id belongs to a fact that this request would not have led to. Nothing was written.
+ *
+ * **Details**
+ *
+ * A request whose event ids are there already was *sent again* when it would have led to what is stored: it is answered with
+ * the first result. It has to agree in every field, where one that is left out stands for its default:
+ *
+ * - An append: all of its facts, one after the other, in stream, type, `schemaVersion`, data, metadata (`{}`), correlation
+ *   (the event id of the append's first fact), causation (none), actor (none), `validFrom` (when it was recorded) and
+ *   `validTo` (no end).
+ * - A revision: that it corrects or retracts, the chain and the place in it, reason and actor; and all that it may change,
+ *   where what is left out is as it was in the revision before.
+ * - What is said of a stream: the stream, its state or metadata, reason and actor.
+ *
+ * Not compared are expected versions, conditions, idempotency keys and trace contexts: they decided on the first request.
+ * Of JSON, the value is compared, whatever the order of its keys.
  *
  * @category errors
  * @since 0.1.0
@@ -306,7 +321,7 @@ export class EventStore extends Context.Service<EventStore, {
     readonly after: Position
     readonly limit?: number | undefined
     readonly filter?: LogFilter | undefined
-    /** Up to this position, which must not be after the head. Default: the head. */
+    /** Up to this position, which is refused when it is after the head. Default: the head. */
     readonly upTo?: Position | undefined
   }) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
   /** The fact with this id. */

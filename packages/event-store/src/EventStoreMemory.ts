@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { judgeEventIds, judgeKey, refuseOutsideTransaction } from "./AppendJudgement.ts"
 import * as Belief from "./Belief.ts"
+import * as CheckedStore from "./CheckedStore.ts"
 import { CurrentTenant } from "./CurrentTenant.ts"
 import * as DurableSubscriptionFilter from "./DurableSubscriptionFilter.ts"
 import * as EventIds from "./EventIds.ts"
@@ -34,7 +35,7 @@ import * as LogHead from "./LogHead.ts"
 import * as PreparedAppend from "./PreparedAppend.ts"
 import * as PreparedRevision from "./PreparedRevision.ts"
 import { FactRetracted, type Revised, type Revision, RevisionConflict, UnknownFact } from "./Revision.ts"
-import { StreamClosed } from "./StreamCatalog.ts"
+import { aboutStream, StreamClosed } from "./StreamCatalog.ts"
 import * as StreamsMemory from "./StreamsMemory.ts"
 import * as Subscription from "./Subscription.ts"
 
@@ -118,19 +119,26 @@ export const make = Effect.fnUntraced(function*(
     versionOf,
     facts: (tenant) => log.filter((fact) => fact.tenant === tenant),
     random,
-    write: Effect.fnUntraced(function*(said) {
+    find: (tenant, eventId) => byId.get(keyOf(tenant, eventId)),
+    write: Effect.fnUntraced(function*({ actor, data, eventId, stream, tenant, traceparent, type }) {
       const now = yield* Timestamp.now
       const position = Position.make(BigInt(log.length + 1))
       const recordedAt = recordAt(now)
       store({
-        ...said,
         position,
         origin: position,
-        version: versionOf(said.tenant, said.stream) + 1,
+        stream: aboutStream(stream),
+        version: versionOf(tenant, aboutStream(stream)) + 1,
+        eventId,
+        type,
         schemaVersion: 1,
+        data: parse(data),
         metadata: {},
-        correlationId: said.eventId,
+        correlationId: eventId,
         causationId: null,
+        tenant,
+        actor,
+        traceparent,
         validFrom: recordedAt,
         validTo: Timestamp.infinity,
         recordedAt,
@@ -203,7 +211,7 @@ export const make = Effect.fnUntraced(function*(
     const { eventId, expectedRevision, retract, revises, tenant } = revision
     const named = byId.get(keyOf(tenant, revises))
     const seen = byId.get(keyOf(tenant, eventId))
-    if (seen !== undefined) return PreparedRevision.judge(revision, seen, named)
+    if (seen !== undefined) return PreparedRevision.judge(revision, seen, chainOf(seen))
     if (named === undefined) return refuse(new UnknownFact({ eventId: revises }))
     const last = chainOf(named).at(-1) ?? named
     if (expectedRevision !== null && expectedRevision !== last.revision) {
@@ -274,9 +282,11 @@ export const make = Effect.fnUntraced(function*(
   })
 
   const readLog: EventStore["Service"]["readLog"] = ({ after, filter, limit = 1000, upTo }) =>
-    Effect.sync(() => {
+    Effect.suspend(() => {
+      if (upTo !== undefined && upTo > log.length) return FactPaging.pastTheHead
       const facts = log.slice(Number(after), upTo === undefined ? undefined : Number(upTo))
-      return (filter === undefined ? facts : facts.filter(DurableSubscriptionFilter.matches(filter))).slice(0, limit)
+      const fitting = filter === undefined ? facts : facts.filter(DurableSubscriptionFilter.matches(filter))
+      return Effect.succeed(fitting.slice(0, limit))
     })
 
   const readStream: EventStore["Service"]["readStream"] = (
@@ -286,16 +296,16 @@ export const make = Effect.fnUntraced(function*(
     Effect.map(CurrentTenant, (tenant) => {
       const facts = streams.get(keyOf(tenant, stream)) ?? []
       return direction === "forwards"
-        ? facts.slice(Math.max(fromVersion ?? 1, 1) - 1).slice(0, limit)
-        : facts.slice(0, Math.max(fromVersion ?? facts.length, 0)).toReversed().slice(0, limit)
+        ? facts.slice((fromVersion ?? 1) - 1).slice(0, limit)
+        : facts.slice(0, fromVersion ?? facts.length).toReversed().slice(0, limit)
     })
 
-  return EventStore.of({
+  return CheckedStore.make({
     name,
     append,
-    appendInTransaction: () => refuseOutsideTransaction,
+    appendInTransaction: () => refuseOutsideTransaction("append"),
     revise,
-    reviseInTransaction: () => refuseOutsideTransaction,
+    reviseInTransaction: () => refuseOutsideTransaction("revise"),
     read,
     history: (eventId) =>
       Effect.map(CurrentTenant, (tenant) => {

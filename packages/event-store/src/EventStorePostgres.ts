@@ -22,6 +22,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import { judgeEventIds, judgeKey, refuseInTransaction, refuseOutsideTransaction } from "./AppendJudgement.ts"
 import * as AppendStatement from "./AppendStatement.ts"
+import * as CheckedStore from "./CheckedStore.ts"
 import { CurrentTenant } from "./CurrentTenant.ts"
 import * as EventIds from "./EventIds.ts"
 import {
@@ -115,10 +116,14 @@ export const make = Effect.fnUntraced(function*(
 
   const head = answer("head", reads.head)
 
-  const readLog: EventStore["Service"]["readLog"] = (
-    { after, filter, limit = 1000, upTo }
-  ) =>
-    answer(
+  /** True for the beginning and every position that was ever taken. */
+  const exists = (position: Position) =>
+    position < 0n || logHead.knows(position)
+      ? Effect.succeed(position >= 0n)
+      : Effect.map(head, (last) => position <= last)
+
+  const readLog: EventStore["Service"]["readLog"] = ({ after, filter, limit = 1000, upTo }) => {
+    const facts = answer(
       "readLog",
       filter === undefined
         ? reads.log(after, limit, upTo)
@@ -127,6 +132,10 @@ export const make = Effect.fnUntraced(function*(
           (last) => reads.filtered(filter, after, last, limit)
         )
     )
+    return upTo === undefined || logHead.knows(upTo)
+      ? facts
+      : Effect.flatMap(exists(upTo), (there) => there ? facts : FactPaging.pastTheHead)
+  }
 
   const readStream: EventStore["Service"]["readStream"] = Effect.fn("EventStore.readStream")(
     (stream, { direction = "forwards", fromVersion, limit = 1000 } = {}) =>
@@ -148,12 +157,6 @@ export const make = Effect.fnUntraced(function*(
       timeToLive: (exit) => Exit.isSuccess(exit) && exit.value !== null ? Duration.infinity : Duration.zero
     }
   )
-
-  /** True for the beginning and every position that was ever taken. */
-  const exists = (position: Position) =>
-    position < 0n || logHead.knows(position)
-      ? Effect.succeed(position >= 0n)
-      : Effect.map(Effect.tap(head, logHead.advance), () => logHead.knows(position))
 
   const positionAt = Effect.fn("EventStore.positionAt")(function*(knownAt: KnownAt) {
     const position = "position" in knownAt ? knownAt.position : yield* Cache.get(passed, knownAt.time)
@@ -197,6 +200,7 @@ export const make = Effect.fnUntraced(function*(
     answer,
     forTenant,
     random,
+    factsById,
     committed: (position) => committed(position)
   })
 
@@ -242,7 +246,7 @@ export const make = Effect.fnUntraced(function*(
     Spans.traced(
       Effect.flatMap(postgres.inTransaction, (inTransaction) =>
         inTransaction
-          ? refuseInTransaction
+          ? refuseInTransaction("appendInTransaction")
           : Effect.flatMap(
             PreparedAppend.prepare(append, random),
             (prepared) => Effect.flatMap(group.append(prepared), (outcome) => judge(prepared, outcome))
@@ -255,10 +259,10 @@ export const make = Effect.fnUntraced(function*(
     Effect.provideService(PreparedRevision.prepare(revision), SecureRandom.SecureRandom, random)
 
   const revise = Effect.fn("EventStore.revise")(function*(revision: Revision) {
-    if (yield* postgres.inTransaction) return yield* refuseInTransaction
+    if (yield* postgres.inTransaction) return yield* refuseInTransaction("reviseInTransaction")
     const prepared = yield* prepareRevision(revision)
     const row = yield* answer("revise", FactRevisions.write(sql, storeId, prepared))
-    const revised = yield* FactRevisions.answer(prepared, row, factsById, stateOf)
+    const revised = yield* FactRevisions.answer(prepared, row, history, stateOf)
     yield* committed(revised.position)
     return revised
   })
@@ -279,16 +283,16 @@ export const make = Effect.fnUntraced(function*(
   })
 
   const reviseInTransaction = Effect.fn("EventStore.reviseInTransaction")(function*(revision: Revision) {
-    if (!(yield* postgres.inTransaction)) return yield* refuseOutsideTransaction
+    if (!(yield* postgres.inTransaction)) return yield* refuseOutsideTransaction("revise")
     const prepared = yield* prepareRevision(revision)
     return yield* atCommit(Effect.flatMap(
       answer("revise", FactRevisions.write(sql, storeId, prepared)),
-      (row) => FactRevisions.answer(prepared, row, factsById, stateOf)
+      (row) => FactRevisions.answer(prepared, row, history, stateOf)
     ))
   })
 
   const appendInTransaction = Effect.fn("EventStore.appendInTransaction")(function*(append: Append) {
-    if (!(yield* postgres.inTransaction)) return yield* refuseOutsideTransaction
+    if (!(yield* postgres.inTransaction)) return yield* refuseOutsideTransaction("append")
     const prepared = yield* PreparedAppend.prepare(append, random)
     return yield* atCommit(Effect.flatMap(group.write(prepared), (outcome) => judge(prepared, outcome)))
   })
@@ -368,7 +372,7 @@ export const make = Effect.fnUntraced(function*(
   if (options.summarize ?? true) yield* Effect.forkScoped(FactChunks.run(sql, storeId, logHead))
 
   const log = { readLog, changed: logHead.changed }
-  return EventStore.of({
+  return CheckedStore.make({
     name,
     append,
     appendInTransaction,

@@ -78,17 +78,9 @@ export const streamId = (category: string, id: string): StreamId => StreamId.mak
 export const categoryOf = (stream: StreamId): string => stream.slice(0, stream.indexOf("-"))
 
 /**
- * Text that names something: a type, an actor, a correlation. At most 512 characters, none of them NUL.
- *
- * @category schemas
- * @since 0.1.0
- */
-export const Label = Schema.String.pipe(Schema.check(Schema.isPattern(/^[^\0]+$/), Schema.isMaxLength(512)))
-
-/**
  * A fact to be appended. Everything but the type and the data has a default.
  *
- * - `eventId`: a new UUIDv7. An append that repeats an id with the same content is answered with the first result.
+ * - `eventId`: a new UUIDv7. An append sent again with the same ids is answered with the first result: see `EventIdTaken`.
  * - `schemaVersion`: 1
  * - `validFrom`: the moment it is recorded; `validTo`: open
  * - `correlationId`: the event id of the first fact of the append; `causationId`: none

@@ -13,6 +13,7 @@ import * as Belief from "./Belief.ts"
 import { EventStoreError } from "./EventStore.ts"
 import { type Fact, Position } from "./Fact.ts"
 import { type FactPage, type FactQuery, InvalidQuery } from "./FactQuery.ts"
+import * as Fields from "./Fields.ts"
 
 /**
  * Where a page ended, and the moment the whole answer is for.
@@ -56,30 +57,29 @@ export interface Page {
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function*(query: FactQuery): Effect.fn.Return<Page, EventStoreError> {
-  const { cursor, direction = "forwards", limit = 100, orderBy = "position", validAt, validDuring, versions } = query
-  if (!Number.isInteger(limit) || limit < 1 || limit > 1000) return yield* invalid("limit", "expected 1 to 1,000")
+  const { cursor, direction = "forwards", knownAt, limit = 100, orderBy = "position", validAt, validDuring, versions } =
+    query
+  if (!Fields.isVersion(limit) || limit > 1000) return yield* invalid("limit", "expected 1 to 1,000")
   if (validDuring !== undefined && validAt !== undefined) {
     return yield* invalid("validDuring", "not together with validAt")
   }
   if (validDuring !== undefined && validDuring.to <= validDuring.from) {
     return yield* invalid("validDuring", "the period must end after it begins")
   }
-  if (query.types !== undefined && query.types.length === 0) {
-    return yield* invalid("types", "expected at least one type")
-  }
+  const problem = Fields.findFilterProblem(query)
+  if (problem !== undefined) return yield* new EventStoreError({ reason: new InvalidQuery(problem) })
   for (
     const [path, time] of Object.entries({
+      knownAt: knownAt !== undefined && "time" in knownAt ? knownAt.time : undefined,
       validAt,
       "validDuring.from": validDuring?.from,
       "validDuring.to": validDuring?.to
     })
   ) {
-    if (time !== undefined && !Timestamp.isStorable(time)) return yield* invalid(path, "expected a time of PostgreSQL")
+    if (time !== undefined && !Timestamp.isStorable(time)) return yield* invalid(path, Fields.timeExpected)
   }
   for (const end of [versions?.from, versions?.to]) {
-    if (end !== undefined && !(Number.isInteger(end) && end >= 1 && end <= 2_147_483_647)) {
-      return yield* invalid("versions", "expected whole numbers from 1")
-    }
+    if (end !== undefined && !Fields.isVersion(end)) return yield* invalid("versions", "expected whole numbers from 1")
   }
   if (cursor === undefined) return { query, orderBy, direction, limit, after: undefined }
   const after = Option.flatMap(Option.getSuccess(Base64Url.decodeString(cursor)), decode)
@@ -162,4 +162,14 @@ export const select = (facts: ReadonlyArray<Fact>, { after, direction, limit, or
  */
 export const inTheFuture: Effect.Effect<never, EventStoreError> = Effect.suspend(() =>
   Effect.fail(invalid("knownAt", "that moment has not passed yet"))
+)
+
+/**
+ * The log is not that long.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const pastTheHead: Effect.Effect<never, EventStoreError> = Effect.suspend(() =>
+  Effect.fail(invalid("upTo", "no fact has that position yet"))
 )

@@ -56,7 +56,7 @@ export const write = (
   )
 
 /**
- * What became of a revision. `factsById` reads what an id that was there before stands for, `stateOf` how a stream is closed.
+ * What became of a revision. `history` reads the chain of an id that was there before, `stateOf` how a stream is closed.
  *
  * @category combinators
  * @since 0.1.0
@@ -64,7 +64,7 @@ export const write = (
 export const answer = (
   revision: PreparedRevision.PreparedRevision,
   row: ReviseRow,
-  factsById: (eventIds: ReadonlyArray<EventId>) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>,
+  history: (eventId: EventId) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>,
   stateOf: (stream: StreamId) => Effect.Effect<StreamClosed["state"], EventStoreError>
 ): Effect.Effect<Revised, EventStoreError> => {
   const { eventId, revises } = revision
@@ -82,12 +82,11 @@ export const answer = (
         duplicate: false
       })
     case "seen":
-      return Effect.flatMap(factsById([eventId, revises]), (facts) => {
-        const stored = facts.find((fact) => fact.eventId === eventId)
-        const named = facts.find((fact) => fact.eventId === revises)
+      return Effect.flatMap(history(eventId), (chain) => {
+        const stored = chain.find((fact) => fact.eventId === eventId)
         return stored === undefined
           ? refuse(new UnknownFact({ eventId }))
-          : PreparedRevision.judge(revision, stored, named)
+          : PreparedRevision.judge(revision, stored, chain)
       })
     case "unknown":
       return refuse(new UnknownFact({ eventId: revises }))

@@ -3,37 +3,33 @@
  *
  * @since 0.1.0
  */
-import * as Timestamp from "@strata/postgres/Timestamp"
+import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Context from "effect/Context"
 import type * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import * as Schema from "effect/Schema"
 import * as Tracer from "effect/Tracer"
 import { typePattern } from "./Belief.ts"
 import { CurrentTenant } from "./CurrentTenant.ts"
 import {
   type Append,
+  type AppendCondition,
   EventStoreError,
   type ExpectedVersion,
   type IdempotencyRecord,
   InvalidAppend
 } from "./EventStore.ts"
-import { EventId, Label, type NewFact, type Position, StreamId } from "./Fact.ts"
+import { EventId, type NewFact, type Position, StreamId } from "./Fact.ts"
 import type { FactFilter } from "./FactQuery.ts"
+import * as Fields from "./Fields.ts"
 
 /**
- * Bounds of one append. A larger one is refused as a whole.
+ * Facts of one append at most. A larger one is refused as a whole.
  *
  * @category constants
  * @since 0.1.0
  */
-export const limits = {
-  /** Facts of one append. */
-  facts: 10_000,
-  /** Characters of one fact's data or metadata as JSON. */
-  json: 8_388_608
-} as const
+export const maxFacts = 10_000
 
 /**
  * What an append says of one stream, and how many facts it brings to it.
@@ -102,12 +98,12 @@ export const prepare = (
 ): Effect.Effect<PreparedAppend, EventStoreError> =>
   Effect.withFiber((fiber) => {
     const tenant = Context.get(fiber.context, CurrentTenant)
-    const problem = isLabel(tenant) ? findProblem(append) : invalid("tenant", labelExpected)
+    const problem = Fields.isLabel(tenant) ? findProblem(append) : invalid("tenant", Fields.labelExpected)
     if (problem !== undefined) return Effect.fail(new EventStoreError({ reason: problem }))
     const traceparent = traceparentOf(Context.getOrUndefined(fiber.context, Tracer.ParentSpan))
     return Effect.flatMap(
       newEventIds(append, random),
-      (eventIds) => Effect.fromResult(fill(append, eventIds, tenant, traceparent))
+      (eventIds) => Effect.fromResult(Result.mapError(fill(append, eventIds, tenant, traceparent), refusal))
     )
   })
 
@@ -128,7 +124,7 @@ const fill = (
   eventIds: ReadonlyArray<string>,
   tenant: string,
   traceparent: string | null
-): Result.Result<PreparedAppend, EventStoreError> => {
+): Result.Result<PreparedAppend, Fields.Problem> => {
   const slices: Array<Slice> = []
   const sliceByStream = new Map<string, number>()
   const sliceOf = (stream: StreamId): number => {
@@ -145,9 +141,9 @@ const fill = (
   let nextId = 0
   let firstId: EventId | undefined
   for (const [index, fact] of append.facts.entries()) {
-    const data = toJson(fact.data, `facts[${index}].data`)
+    const data = Fields.toJson(fact.data, `facts[${index}].data`)
     if (Result.isFailure(data)) return Result.fail(data.failure)
-    const metadata = fact.metadata === undefined ? undefined : toJsonb(fact.metadata, `facts[${index}].metadata`)
+    const metadata = fact.metadata === undefined ? undefined : Fields.toJsonb(fact.metadata, `facts[${index}].metadata`)
     if (metadata !== undefined && Result.isFailure(metadata)) return Result.fail(metadata.failure)
     const eventId = fact.eventId ?? EventId.make(eventIds[nextId++]!, { disableChecks: true })
     firstId ??= eventId
@@ -169,12 +165,12 @@ const fill = (
       validTo: fact.validTo ?? null
     })
   }
-  for (const stream of Object.keys(append.expect ?? {})) sliceOf(StreamId.make(stream))
+  for (const stream of Object.keys(append.expect ?? {})) sliceOf(StreamId.make(stream, { disableChecks: true }))
 
   const { condition, idempotency } = append
-  const filters = condition === undefined ? undefined : toJsonb(condition.noneOf.map(toFilterRow), "condition")
+  const filters = condition === undefined ? undefined : Fields.toJson(condition.noneOf.map(toFilterRow), "condition")
   if (filters !== undefined && Result.isFailure(filters)) return Result.fail(filters.failure)
-  const answer = idempotency === undefined ? undefined : toJson(idempotency.answer, "idempotency.answer")
+  const answer = idempotency === undefined ? undefined : Fields.toJson(idempotency.answer, "idempotency.answer")
   if (answer !== undefined && Result.isFailure(answer)) return Result.fail(answer.failure)
   return Result.succeed({
     slices,
@@ -197,7 +193,11 @@ const fill = (
  * @since 0.1.0
  */
 export const currentTenant: Effect.Effect<string, EventStoreError> = Effect.suspend(() =>
-  Effect.filterOrFail(CurrentTenant, isLabel, () => refusal("tenant", labelExpected))
+  Effect.filterOrFail(
+    CurrentTenant,
+    Fields.isLabel,
+    () => refusal({ path: "tenant", message: Fields.labelExpected })
+  )
 )
 
 /**
@@ -225,37 +225,9 @@ const toFilterRow = (filter: FactFilter) => ({
 
 // --------------------------------------------------------------------------------------------------------- checks
 
-const isStreamId = Schema.is(StreamId)
-const isShortText = Schema.is(Label)
-
-/**
- * True for a UUID in lower case.
- *
- * @category predicates
- * @since 0.1.0
- */
-export const isEventId = Schema.is(EventId)
-
-/**
- * True for a label as PostgreSQL stores it.
- *
- * @category predicates
- * @since 0.1.0
- */
-export const isLabel = (text: string): boolean => isShortText(text) && text.isWellFormed()
-
-/**
- * True for a version of a stream or of a shape.
- *
- * @category predicates
- * @since 0.1.0
- */
-export const isVersion = (version: number): boolean =>
-  Number.isInteger(version) && version >= 1 && version <= maxVersion
-
 const findProblem = (append: Append): InvalidAppend | undefined => {
   if (append.facts.length === 0) return invalid("facts", "an append needs at least one fact")
-  if (append.facts.length > limits.facts) return invalid("facts", `more than ${limits.facts} facts in one append`)
+  if (append.facts.length > maxFacts) return invalid("facts", `more than ${maxFacts} facts in one append`)
   const ids = new Set<string>()
   for (const [index, fact] of append.facts.entries()) {
     const problem = findFactProblem(fact, `facts[${index}]`)
@@ -265,8 +237,8 @@ const findProblem = (append: Append): InvalidAppend | undefined => {
     ids.add(fact.eventId)
   }
   for (const [stream, expected] of Object.entries(append.expect ?? {})) {
-    if (!isStreamId(stream)) return invalid(`expect[${stream}]`, "expected a stream id, <category>-<id>")
-    if (typeof expected === "number" && !(Number.isInteger(expected) && expected >= 0 && expected <= maxVersion)) {
+    if (!Fields.isStreamId(stream)) return invalid(`expect[${stream}]`, Fields.streamExpected)
+    if (typeof expected === "number" && !Fields.isVersionOrNone(expected)) {
       return invalid(`expect[${stream}]`, "expected a version is a whole number from 0")
     }
     if (typeof expected !== "number" && !namedVersions.has(expected)) {
@@ -274,38 +246,50 @@ const findProblem = (append: Append): InvalidAppend | undefined => {
     }
   }
   const { actor, condition, idempotency } = append
-  if (condition !== undefined) {
-    if (condition.after < 0n || condition.after > lastPosition) return conditionOfTheFuture
-    const empty = condition.noneOf.findIndex((filter) => Object.values(filter).every((value) => value === undefined))
-    if (condition.noneOf.length === 0) return invalid("condition.noneOf", "expected at least one filter")
-    if (empty >= 0) return invalid(`condition.noneOf[${empty}]`, "a filter must restrict something")
+  if (actor !== undefined && !Fields.isLabel(actor)) return invalid("actor", Fields.labelExpected)
+  if (idempotency !== undefined && !Fields.isLabel(idempotency.key)) {
+    return invalid("idempotency.key", Fields.labelExpected)
   }
-  if (actor !== undefined && !isLabel(actor)) return invalid("actor", labelExpected)
-  if (idempotency !== undefined && !isLabel(idempotency.key)) return invalid("idempotency.key", labelExpected)
-  if (idempotency !== undefined && !isLabel(idempotency.fingerprint)) {
-    return invalid("idempotency.fingerprint", labelExpected)
+  if (idempotency !== undefined && !Fields.isLabel(idempotency.fingerprint)) {
+    return invalid("idempotency.fingerprint", Fields.labelExpected)
+  }
+  return condition === undefined ? undefined : findConditionProblem(condition)
+}
+
+const findConditionProblem = ({ after, noneOf }: AppendCondition): InvalidAppend | undefined => {
+  if (!Fields.isPosition(after)) return conditionOfTheFuture
+  if (noneOf.length === 0) return invalid("condition.noneOf", "expected at least one filter")
+  for (const [index, filter] of noneOf.entries()) {
+    const path = `condition.noneOf[${index}]`
+    if (!restricts(filter)) return invalid(path, "a filter must restrict something")
+    const problem = Fields.findFilterProblem(filter, `${path}.`)
+    if (problem !== undefined) return new InvalidAppend(problem)
   }
   return undefined
 }
 
+/** A filter that any fact fits would be a condition that nothing may have been recorded at all. */
+const restricts = ({ category, causationId, correlationId, metadata, stream, types }: FactFilter): boolean =>
+  [category, causationId, correlationId, stream, types].some((given) => given !== undefined) ||
+  Object.keys(metadata ?? {}).length > 0
+
 const findFactProblem = (fact: NewFact, path: string): InvalidAppend | undefined => {
-  if (!isStreamId(fact.stream) || !fact.stream.isWellFormed()) {
-    return invalid(`${path}.stream`, "expected <category>-<id>, at most 512 characters")
+  const { causationId, correlationId, eventId, schemaVersion, stream, type, validFrom, validTo } = fact
+  if (!Fields.isStreamId(stream)) return invalid(`${path}.stream`, Fields.streamExpected)
+  if (stream.startsWith("$")) return invalid(`${path}.stream`, "a stream of the system is not written to by hand")
+  if (!Fields.isLabel(type)) return invalid(`${path}.type`, Fields.labelExpected)
+  if (eventId !== undefined && !Fields.isEventId(eventId)) return invalid(`${path}.eventId`, Fields.eventIdExpected)
+  if (correlationId !== undefined && !Fields.isLabel(correlationId)) {
+    return invalid(`${path}.correlationId`, Fields.labelExpected)
   }
-  if (fact.stream.startsWith("$")) return invalid(`${path}.stream`, "a stream of the system is not written to by hand")
-  if (!isLabel(fact.type)) return invalid(`${path}.type`, labelExpected)
-  const { causationId, correlationId, eventId, schemaVersion, validFrom, validTo } = fact
-  if (eventId !== undefined && !isEventId(eventId)) return invalid(`${path}.eventId`, "expected a UUID in lower case")
-  if (correlationId !== undefined && !isLabel(correlationId)) return invalid(`${path}.correlationId`, labelExpected)
-  if (causationId !== undefined && !isLabel(causationId)) return invalid(`${path}.causationId`, labelExpected)
-  if (
-    schemaVersion !== undefined &&
-    !(Number.isInteger(schemaVersion) && schemaVersion >= 1 && schemaVersion <= maxVersion)
-  ) {
-    return invalid(`${path}.schemaVersion`, "expected a whole number from 1")
+  if (causationId !== undefined && !Fields.isLabel(causationId)) {
+    return invalid(`${path}.causationId`, Fields.labelExpected)
   }
-  const problem = findPeriodProblem(validFrom, validTo)
-  if (problem !== undefined) return invalid(`${path}.${problem}`, timeExpected)
+  if (schemaVersion !== undefined && !Fields.isVersion(schemaVersion)) {
+    return invalid(`${path}.schemaVersion`, Fields.versionExpected)
+  }
+  const problem = Fields.findPeriodProblem(validFrom, validTo)
+  if (problem !== undefined) return invalid(`${path}.${problem}`, Fields.timeExpected)
   if (validFrom !== undefined && validTo !== undefined && validTo <= validFrom) {
     return invalid(`${path}.validTo`, "validTo must be later than validFrom")
   }
@@ -315,31 +299,6 @@ const findFactProblem = (fact: NewFact, path: string): InvalidAppend | undefined
 const namedVersions: ReadonlySet<string> = new Set(["any", "noStream", "streamExists"])
 
 /**
- * The end of a period that is no time: it begins at an instant, and ends at one or never.
- *
- * @category predicates
- * @since 0.1.0
- */
-export const findPeriodProblem = (
-  validFrom: Timestamp.Timestamp | undefined,
-  validTo: Timestamp.Timestamp | undefined
-): "validFrom" | "validTo" | undefined => {
-  if (validFrom !== undefined && !(Timestamp.isFinite(validFrom) && Timestamp.isStorable(validFrom))) return "validFrom"
-  if (validTo !== undefined && (validTo === Timestamp.negativeInfinity || !Timestamp.isStorable(validTo))) {
-    return "validTo"
-  }
-  return undefined
-}
-
-/**
- * What is said of a time that is none.
- *
- * @category constants
- * @since 0.1.0
- */
-export const timeExpected = "expected an instant from 4714 BC up to the year 294276"
-
-/**
  * Nothing was recorded after a position that is not there yet.
  *
  * @category errors
@@ -347,7 +306,7 @@ export const timeExpected = "expected an instant from 4714 BC up to the year 294
  */
 export const conditionOfTheFuture = new InvalidAppend({
   path: "condition.after",
-  message: "expected a position of the log"
+  message: Fields.positionExpected
 })
 
 /**
@@ -361,25 +320,11 @@ export const endsBeforeRecording = new InvalidAppend({
   message: "validTo must be later than validFrom, which is the moment of recording unless it is given"
 })
 
-/** Positions are kept as `bigint`. */
-const lastPosition = 9_223_372_036_854_775_807n
-
-/** Versions are kept as `integer`. */
-const maxVersion = 2_147_483_647
-
-/**
- * What is said of a label that is none.
- *
- * @category constants
- * @since 0.1.0
- */
-export const labelExpected = "expected 1 to 512 characters, none of them NUL"
-
 const invalid = (path: string, message: string) => new InvalidAppend({ path, message })
 
-// ----------------------------------------------------------------------------------------------------------- JSON
+const refusal = (problem: Fields.Problem) => new EventStoreError({ reason: new InvalidAppend(problem) })
 
-const encodeJson = Schema.encodeUnknownResult(Schema.fromJsonString(Schema.Unknown))
+// ----------------------------------------------------------------------------------------------------------- JSON
 
 /**
  * A value as JSON text, within bounds. `path` names the field in the error.
@@ -388,15 +333,7 @@ const encodeJson = Schema.encodeUnknownResult(Schema.fromJsonString(Schema.Unkno
  * @since 0.1.0
  */
 export const jsonText = (value: unknown, path: string): Effect.Effect<string, EventStoreError> =>
-  Effect.fromResult(toJson(value, path))
-
-const toJson = (value: unknown, path: string): Result.Result<string, EventStoreError> => {
-  const text = encodeJson(value)
-  if (Result.isFailure(text) || text.success === undefined) return Result.fail(refusal(path, "not JSON"))
-  return text.success.length > limits.json
-    ? Result.fail(refusal(path, `longer than ${limits.json} characters as JSON`))
-    : Result.succeed(text.success)
-}
+  Effect.fromResult(Result.mapError(Fields.toJson(value, path), refusal))
 
 /**
  * A value as JSON text that `jsonb` can hold.
@@ -405,16 +342,4 @@ const toJson = (value: unknown, path: string): Result.Result<string, EventStoreE
  * @since 0.1.0
  */
 export const jsonbText = (value: unknown, path: string): Effect.Effect<string, EventStoreError> =>
-  Effect.fromResult(toJsonb(value, path))
-
-const toJsonb = (value: unknown, path: string): Result.Result<string, EventStoreError> =>
-  Result.filterOrFail(
-    toJson(value, path),
-    (text) => !text.includes("\\u") || !notInJsonb.test(text),
-    () => refusal(path, "holds NUL or half of a surrogate pair")
-  )
-
-/** What `jsonb` cannot hold and `JSON.stringify` writes as an escape: NUL and lone surrogates. */
-const notInJsonb = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/
-
-const refusal = (path: string, message: string) => new EventStoreError({ reason: invalid(path, message) })
+  Effect.fromResult(Result.mapError(Fields.toJsonb(value, path), refusal))

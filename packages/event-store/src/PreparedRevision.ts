@@ -6,11 +6,14 @@
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
-import { sameJson } from "./AppendJudgement.ts"
-import { EventIdTaken, EventStoreError, InvalidAppend } from "./EventStore.ts"
+import * as Equal from "effect/Equal"
+import type * as Schema from "effect/Schema"
+import { sameJson, taken } from "./AppendJudgement.ts"
+import { EventStoreError, InvalidAppend } from "./EventStore.ts"
 import { EventId, type Fact } from "./Fact.ts"
+import * as Fields from "./Fields.ts"
 import * as PreparedAppend from "./PreparedAppend.ts"
-import { type Revised, type Revision, UnknownFact } from "./Revision.ts"
+import type { Revised, Revision } from "./Revision.ts"
 
 /**
  * A revision with its defaults filled in and its JSON as text. What is null stays as it was.
@@ -62,10 +65,10 @@ export const isReason = (reason: string): boolean =>
 export const prepare = Effect.fnUntraced(function*(
   revision: Revision
 ): Effect.fn.Return<PreparedRevision, EventStoreError, SecureRandom.SecureRandom> {
-  const { isEventId, isLabel, isVersion, labelExpected } = PreparedAppend
+  const { eventIdExpected, isEventId, isLabel, isVersion, isVersionOrNone, labelExpected } = Fields
   const { actor, causationId, correlationId, eventId, expectedRevision, metadata, reason, revises } = revision
-  if (!isEventId(revises)) return yield* invalid("revises", "expected a UUID in lower case")
-  if (eventId !== undefined && !isEventId(eventId)) return yield* invalid("eventId", "expected a UUID in lower case")
+  if (!isEventId(revises)) return yield* invalid("revises", eventIdExpected)
+  if (eventId !== undefined && !isEventId(eventId)) return yield* invalid("eventId", eventIdExpected)
   if (!isReason(reason)) {
     return yield* invalid("reason", `expected 1 to ${maxReason} characters, none of them NUL`)
   }
@@ -73,7 +76,7 @@ export const prepare = Effect.fnUntraced(function*(
   for (const [path, label] of Object.entries({ correlationId, causationId })) {
     if (label !== undefined && !isLabel(label)) return yield* invalid(path, labelExpected)
   }
-  if (expectedRevision !== undefined && !(Number.isInteger(expectedRevision) && expectedRevision >= 0)) {
+  if (expectedRevision !== undefined && !isVersionOrNone(expectedRevision)) {
     return yield* invalid("expectedRevision", "expected a whole number from 0")
   }
   const correction = revision._tag === "Correction" ? revision : undefined
@@ -83,10 +86,10 @@ export const prepare = Effect.fnUntraced(function*(
       return yield* invalid("data", "a correction gives data, validFrom or validTo")
     }
     if (schemaVersion !== undefined && !isVersion(schemaVersion)) {
-      return yield* invalid("schemaVersion", "expected a whole number from 1")
+      return yield* invalid("schemaVersion", Fields.versionExpected)
     }
-    const problem = PreparedAppend.findPeriodProblem(validFrom, validTo)
-    if (problem !== undefined) return yield* invalid(problem, PreparedAppend.timeExpected)
+    const problem = Fields.findPeriodProblem(validFrom, validTo)
+    if (problem !== undefined) return yield* invalid(problem, Fields.timeExpected)
     if (validFrom !== undefined && validTo !== undefined && validTo <= validFrom) return yield* endsTooEarly
   }
   const random = yield* SecureRandom.SecureRandom
@@ -122,8 +125,8 @@ export const endsTooEarly: Effect.Effect<never, EventStoreError> = Effect.suspen
 )
 
 /**
- * The first result when the fact that has the revision's id is that revision, otherwise `EventIdTaken`. `stored` is that
- * fact, `named` the fact that the revision names.
+ * The first result when the revision would have led to the fact that has its id, otherwise `EventIdTaken`, whose description
+ * has the rule. `chain` is that fact's, the first one first.
  *
  * @category combinators
  * @since 0.1.0
@@ -131,24 +134,35 @@ export const endsTooEarly: Effect.Effect<never, EventStoreError> = Effect.suspen
 export const judge = (
   revision: PreparedRevision,
   stored: Fact,
-  named: Fact | undefined
+  chain: ReadonlyArray<Fact>
 ): Effect.Effect<Revised, EventStoreError> => {
-  if (named === undefined) {
-    return Effect.fail(new EventStoreError({ reason: new UnknownFact({ eventId: revision.revises }) }))
-  }
-  const same = stored.revision > 0 &&
-    stored.origin === named.origin &&
-    stored.reason === revision.reason &&
-    (revision.retract || !stored.retracted) &&
-    (revision.data === null || sameJson(revision.data, stored.data)) &&
-    (revision.validFrom === null || revision.validFrom === stored.validFrom) &&
-    (revision.validTo === null || revision.validTo === stored.validTo)
-  return same
+  const earlier = chain.filter((fact) => fact.revision < stored.revision)
+  const before = earlier.at(-1)
+  return before !== undefined && earlier.some((fact) => fact.eventId === revision.revises) &&
+      leadsTo(revision, before, stored)
     ? Effect.succeed(revisedOf(stored, true))
-    : Effect.fail(
-      new EventStoreError({ reason: new EventIdTaken({ eventId: stored.eventId, position: stored.position }) })
-    )
+    : taken(stored)
 }
+
+/** True when the revision, made where the chain ended with `before`, would be the stored one. */
+const leadsTo = (revision: PreparedRevision, before: Fact, stored: Fact): boolean => {
+  const restores = revision.retract && before.retracted && before.eventId === revision.revises
+  return (!before.retracted || restores) &&
+    stored.retracted === (revision.retract && !restores) &&
+    stored.reason === revision.reason &&
+    stored.actor === revision.actor &&
+    stored.schemaVersion === (revision.schemaVersion ?? before.schemaVersion) &&
+    stored.correlationId === (revision.correlationId ?? before.correlationId) &&
+    stored.causationId === (revision.causationId ?? before.causationId) &&
+    stored.validFrom === (revision.validFrom ?? before.validFrom) &&
+    stored.validTo === (revision.validTo ?? before.validTo) &&
+    (revision.expectedRevision === null || revision.expectedRevision === before.revision) &&
+    becomes(revision.data, before.data, stored.data) &&
+    becomes(revision.metadata, before.metadata, stored.metadata)
+}
+
+const becomes = (text: string | null, before: Schema.Json, stored: Schema.Json): boolean =>
+  text === null ? Equal.equals(before, stored) : sameJson(text, stored)
 
 /**
  * What a stored revision is answered with.

@@ -24,7 +24,7 @@ import { EventId, Position, type StreamId } from "./Fact.ts"
  *
  * - `revises`: any member of the chain
  * - `reason`, `actor`: why, and who says so
- * - `eventId`: a new UUIDv7; a revision sent again with the same id and content is answered with the first result
+ * - `eventId`: a new UUIDv7; a revision sent again with the same id is answered with the first result: see `EventIdTaken`
  * - `correlationId`, `causationId`, `metadata`: those of the revision before
  * - `expectedRevision`: refuse unless the chain ends with this number
  *
@@ -91,7 +91,7 @@ export interface Revised {
   readonly position: Position
   readonly recordedAt: Timestamp.Timestamp
   readonly retracted: boolean
-  /** It had been stored before, with the same content. */
+  /** It was sent again: see `EventIdTaken`. */
   readonly duplicate: boolean
 }
 

@@ -15,7 +15,7 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { EventStoreError } from "./EventStore.ts"
-import type { EventId, Position, StreamId } from "./Fact.ts"
+import { type EventId, type Position, StreamId } from "./Fact.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
 
@@ -27,6 +27,14 @@ import type { EventId, Position, StreamId } from "./Fact.ts"
  */
 export const StreamState = Schema.Literals(["open", "archived", "tombstoned"])
 export type StreamState = typeof StreamState.Type
+
+/**
+ * The stream that tells what was said of a stream. Its id may be eight characters longer than that of another one.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const aboutStream = (stream: StreamId): StreamId => StreamId.make(`$stream-${stream}`, { disableChecks: true })
 
 /**
  * A stream. `version` is how many facts it holds, revisions among them.
@@ -74,7 +82,7 @@ export interface TypeInfo {
 export interface Saying {
   readonly actor: string
   readonly reason: string
-  /** Of the fact that tells it. Said again under the same id, it is said once. Default: a new UUIDv7. */
+  /** Of the fact that tells it. Said again under the same id, it is said once: see `EventIdTaken`. Default: a new UUIDv7. */
   readonly eventId?: EventId | undefined
 }
 

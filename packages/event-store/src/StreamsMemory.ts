@@ -6,31 +6,14 @@
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type * as Schema from "effect/Schema"
 import { CurrentTenant } from "./CurrentTenant.ts"
 import { EventStoreError } from "./EventStore.ts"
-import { categoryOf, type EventId, type Fact, type Position, type StreamId, streamId } from "./Fact.ts"
+import { categoryOf, type EventId, type Fact, type Position, type StreamId } from "./Fact.ts"
 import * as PreparedSaying from "./PreparedSaying.ts"
 import { type StreamCatalog, StreamClosed, type StreamInfo, type TypeInfo } from "./StreamCatalog.ts"
 
 /**
- * A fact about a stream.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Said {
-  readonly stream: StreamId
-  readonly eventId: EventId
-  readonly type: string
-  readonly data: Schema.Json
-  readonly tenant: string
-  readonly actor: string
-  readonly traceparent: string | null
-}
-
-/**
- * The catalog of one store. `versionOf` and `ids` tell what the log holds, `write` adds to it.
+ * The catalog of one store. `versionOf`, `ids`, `facts` and `find` tell what the log holds, `write` adds to it.
  *
  * @category constructors
  * @since 0.1.0
@@ -39,12 +22,11 @@ export const make = (options: {
   readonly ids: (tenant: string) => Iterable<StreamId>
   readonly versionOf: (tenant: string, stream: StreamId) => number
   readonly facts: (tenant: string) => Iterable<Pick<Fact, "stream" | "type">>
-  readonly write: (said: Said) => Effect.Effect<Position>
+  readonly find: (tenant: string, eventId: EventId) => Fact | undefined
+  readonly write: (said: PreparedSaying.PreparedSaying) => Effect.Effect<Position>
   readonly random: SecureRandom.SecureRandom["Service"]
 }): StreamCatalog & { readonly closedAs: (tenant: string, stream: StreamId) => StreamClosed["state"] | undefined } => {
   const told = new Map<string, Map<StreamId, Pick<StreamInfo, "state" | "metadata">>>()
-  /** Where what was said is, by tenant and event id. */
-  const positions = new Map<string, Position>()
   const toldOf = (tenant: string) => {
     const known = told.get(tenant) ?? new Map<StreamId, Pick<StreamInfo, "state" | "metadata">>()
     told.set(tenant, known)
@@ -68,26 +50,14 @@ export const make = (options: {
       SecureRandom.SecureRandom,
       options.random
     )
-    const key = `${said.tenant}\0${said.eventId}`
-    const before = positions.get(key)
-    if (before !== undefined) return before
+    const before = options.find(said.tenant, said.eventId)
+    if (before !== undefined) return yield* PreparedSaying.judge(said, before)
     const known = infoOf(said.tenant, stream)
     if (known.state === "tombstoned") {
       return yield* new EventStoreError({ reason: new StreamClosed({ stream, state: "tombstoned" }) })
     }
-    const { actor, eventId, reason, tenant, traceparent, type } = said
-    const metadata = change.metadata ?? null
-    const position = yield* options.write({
-      stream: streamId("$stream", stream),
-      eventId,
-      type,
-      data: { stream, metadata, reason },
-      tenant,
-      actor,
-      traceparent
-    })
-    positions.set(key, position)
-    toldOf(tenant).set(stream, { state: change.state ?? known.state, metadata: change.metadata ?? known.metadata })
+    const position = yield* options.write(said)
+    toldOf(said.tenant).set(stream, { state: change.state ?? known.state, metadata: change.metadata ?? known.metadata })
     return position
   })
 

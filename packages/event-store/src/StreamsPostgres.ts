@@ -9,9 +9,9 @@ import * as Arr from "effect/Array"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import { refuseInTransaction } from "./AppendJudgement.ts"
+import { misplaced } from "./AppendJudgement.ts"
 import { EventStoreError } from "./EventStore.ts"
-import type { Position, StreamId } from "./Fact.ts"
+import type { EventId, Fact, Position, StreamId } from "./Fact.ts"
 import * as PreparedSaying from "./PreparedSaying.ts"
 import { type CategoryInfo, type StreamCatalog, StreamClosed, type StreamInfo, type TypeInfo } from "./StreamCatalog.ts"
 
@@ -29,6 +29,7 @@ export interface Options {
     statement: (tenant: string) => Effect.Effect<A, SqlError>
   ) => Effect.Effect<A, EventStoreError>
   readonly random: SecureRandom.SecureRandom["Service"]
+  readonly factsById: (eventIds: ReadonlyArray<EventId>) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
   readonly committed: (position: Position) => Effect.Effect<void>
 }
 
@@ -40,7 +41,7 @@ export interface Options {
  */
 export const make = (
   { inTransaction, sql }: Postgres["Service"],
-  { answer, committed, forTenant, random, storeId }: Options
+  { answer, committed, factsById, forTenant, random, storeId }: Options
 ): StreamCatalog => {
   /** What is told of a stream; its version by fact_version. */
   const columns = sql.literal(`
@@ -107,7 +108,7 @@ export const make = (
       ) as found`)
 
   const say = Effect.fnUntraced(function*(stream: StreamId, change: PreparedSaying.Change) {
-    if (yield* inTransaction) return yield* refuseInTransaction
+    if (yield* inTransaction) return yield* misplaced("inside a transaction, nothing can be said of a stream")
     const s = yield* Effect.provideService(PreparedSaying.prepare(stream, change), SecureRandom.SecureRandom, random)
     const [row] = yield* answer(
       "streams.set",
@@ -123,7 +124,9 @@ export const make = (
       return yield* new EventStoreError({ reason: new StreamClosed({ stream, state: "tombstoned" }) })
     }
     yield* committed(row!.position)
-    return row!.position
+    // An id of the caller's own may have been there before.
+    const [stored] = change.eventId === undefined ? [] : yield* factsById([change.eventId])
+    return stored === undefined ? row!.position : yield* PreparedSaying.judge(s, stored)
   })
 
   return {

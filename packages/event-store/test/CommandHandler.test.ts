@@ -111,4 +111,21 @@ describe("CommandHandler", () => {
       const again = yield* counter.execute("1", [1], { eventId })
       deepStrictEqual([again.state, again.version, again.position], [1, 1, first.position])
     }).pipe(Effect.provide(EventStoreMemory.layer())))
+
+  it.effect("an event id that is taken is told once, and the next command is decided on what it belongs to", () =>
+    Effect.gen(function*() {
+      const store = yield* EventStore
+      const upTo = yield* CommandHandler.make({
+        ...Counter,
+        decide: (amount: number, state) => Result.succeed(state >= amount ? [] : [Added.make({ amount })])
+      })
+      yield* upTo.load("1")
+      const eventId = Fact.EventId.make("00000000-0000-7000-8000-000000000001")
+      yield* store.append({ facts: [events.encode(add(5), { stream, eventId, correlationId: "another" })] })
+      const set = upTo.execute("1", [5], { eventId: () => eventId })
+      const taken = yield* Effect.flip(set)
+      deepStrictEqual(taken._tag === "EventStoreError" ? taken.reason._tag : taken._tag, "EventIdTaken")
+      const { events: more, state } = yield* set
+      deepStrictEqual([state, more], [5, []])
+    }).pipe(Effect.provide(EventStoreMemory.layer())))
 })

@@ -493,6 +493,7 @@ layer(Services, { excludeTestServices: true })("DurableSubscription", (it) => {
       deepStrictEqual(yield* reasonOf({ partitions: 0 }), "InvalidSubscription")
       deepStrictEqual(yield* reasonOf({ batchSize: 0 }), "InvalidSubscription")
       deepStrictEqual(yield* reasonOf({ filter: { types: [] } }), "InvalidSubscription")
+      deepStrictEqual(yield* reasonOf({ filter: { category: "a\0b" } }), "InvalidSubscription")
       deepStrictEqual(
         yield* reasonOf({ startFrom: { position: Fact.Position.make(1_000_000n) } }, "future"),
         "EventStoreError"

@@ -78,6 +78,31 @@ describe("EventDefinition", () => {
       )
     }))
 
+  it.effect("an upcast that throws is a typed error that names the fact and has what was thrown", () =>
+    Effect.gen(function*() {
+      const thrown = new Error("no such currency")
+      const Paid = EventDefinition.make("Paid", {
+        version: 3,
+        fields: { cents: Schema.Int },
+        upcasts: {
+          1: (data) => data,
+          2: () => {
+            throw thrown
+          }
+        }
+      })
+      const fact = yield* stored("Paid", 1, { cents: 1 })
+      const error = Result.getOrThrow(Result.flip(EventDefinition.set([Paid]).decode(fact)))
+      deepStrictEqual(
+        [error._tag, error.problem, error.type, error.schemaVersion, error.eventId, error.position, error.cause],
+        ["EventDecodeError", "failed upcast", "Paid", 1, fact.eventId, 1n, thrown]
+      )
+      deepStrictEqual(
+        error.message,
+        `Fact 1 (Paid version 1, event ${fact.eventId}): failed upcast, from version 2`
+      )
+    }))
+
   it("a version without its upcasts cannot be defined", () => {
     throws(() => EventDefinition.make("Moved", { version: 2, fields: {} }))
   })

@@ -6,6 +6,8 @@ import { describe } from "vitest"
 import { bitemporalContract } from "./bitemporalContract.ts"
 import { boundaryContract } from "./boundaryContract.ts"
 import { eventStoreContract } from "./eventStoreContract.ts"
+import { refusalsContract } from "./refusalsContract.ts"
+import { repetitionContract } from "./repetitionContract.ts"
 import { reportsContract } from "./reportsContract.ts"
 import { streamsContract } from "./streamsContract.ts"
 
@@ -15,4 +17,6 @@ describe("EventStoreMemory", () => {
   streamsContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
   boundaryContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
   reportsContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
+  repetitionContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
+  refusalsContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
 })

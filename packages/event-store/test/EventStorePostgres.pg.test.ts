@@ -19,6 +19,8 @@ import * as Stream from "effect/Stream"
 import { bitemporalContract } from "./bitemporalContract.ts"
 import { boundaryContract } from "./boundaryContract.ts"
 import { eventStoreContract } from "./eventStoreContract.ts"
+import { refusalsContract } from "./refusalsContract.ts"
+import { repetitionContract } from "./repetitionContract.ts"
 import { reportsContract } from "./reportsContract.ts"
 import { streamsContract } from "./streamsContract.ts"
 
@@ -37,6 +39,8 @@ layer(Database, { excludeTestServices: true })("EventStorePostgres", (it) => {
   streamsContract(it, open)
   boundaryContract(it, open)
   reportsContract(it, open)
+  repetitionContract(it, open)
+  refusalsContract(it, open)
 
   it.effect("an append in a transaction commits and rolls back with it, and is written last", () =>
     Effect.gen(function*() {
@@ -99,16 +103,29 @@ layer(Database, { excludeTestServices: true })("EventStorePostgres", (it) => {
       deepStrictEqual(refused.reason._tag, "CommitRefused")
       const misplaced = yield* Effect.flip(transact(store.revise(correction)))
       assertInstanceOf(misplaced, EventStoreError)
+      deepStrictEqual(misplaced.message, "inside a transaction, use reviseInTransaction")
       deepStrictEqual((yield* store.history(facts[0]!.eventId)).map((each) => each.data), [{ n: 1 }, { n: 2 }])
     }))
 
-  it.effect("a plain append inside a transaction is refused", () =>
+  it.effect("a plain write inside a transaction is refused, and told what to use instead", () =>
     Effect.gen(function*() {
       const store = yield* open
       const { transact } = yield* Postgres
-      const error = yield* Effect.flip(transact(store.append({ facts: [fact(1)] })))
-      assertInstanceOf(error, EventStoreError)
-      deepStrictEqual(error.reason._tag, "InvalidAppend")
+      const refused = <A>(write: Effect.Effect<A, EventStoreError>) =>
+        Effect.gen(function*() {
+          const error = yield* Effect.flip(transact(write))
+          assertInstanceOf(error, EventStoreError)
+          deepStrictEqual("path" in error.reason && error.reason.path, "transaction")
+          return error.message
+        })
+      deepStrictEqual(
+        yield* refused(store.append({ facts: [fact(1)] })),
+        "inside a transaction, use appendInTransaction"
+      )
+      deepStrictEqual(
+        yield* refused(store.streams.setState(a, "archived", { actor: "ada", reason: "audit" })),
+        "inside a transaction, nothing can be said of a stream"
+      )
     }))
 
   it.effect("a transaction that wrote elsewhere first stops no subscriber, and its facts come in commit order", () =>

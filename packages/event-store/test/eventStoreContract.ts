@@ -153,7 +153,7 @@ export const eventStoreContract = <R>(
       assert.isTrue(again.duplicate)
       deepStrictEqual([again.position, again.recordedAt], [first.position, first.recordedAt])
       deepStrictEqual(again.facts.map((fact) => fact.version), [1, 2])
-      const middle = yield* store.append({ facts: [deposited(a, 2, { eventId: id(2) })] })
+      const middle = yield* store.append({ facts: [deposited(a, 2, { eventId: id(2), correlationId: id(1) })] })
       deepStrictEqual([middle.duplicate, middle.position], [true, 2n])
       deepStrictEqual(yield* store.head, 3n)
     }))

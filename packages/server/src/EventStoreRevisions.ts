@@ -16,7 +16,6 @@ import type { CorrectEvent, RetractEvent } from "@strata/http-api/EventStoreWrit
 import { CurrentPrincipal } from "@strata/http-api/Principal"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
-import * as Equal from "effect/Equal"
 import * as Option from "effect/Option"
 import * as Idempotency from "./Idempotency.ts"
 import * as KeyedEventId from "./KeyedEventId.ts"
@@ -56,10 +55,7 @@ export const make = Effect.gen(function*() {
     const reused = Idempotency.keyReused(key)
     if (Option.isSome(yield* store.idempotencyRecord(key))) return yield* reused
     const eventId = yield* eventIdOf(tenant, key)
-    const { duplicate } = yield* plain({ ...revision, eventId }).pipe(
-      Effect.catchIf(isTaken, () => Effect.fail(reused))
-    )
-    if (duplicate && !leadsTo(revision, yield* store.history(revision.revises), eventId)) return yield* reused
+    yield* plain({ ...revision, eventId }).pipe(Effect.catchIf(isTaken, () => Effect.fail(reused)))
     return { eventId, duplicate: false }
   })
 
@@ -108,21 +104,3 @@ export const make = Effect.gen(function*() {
 })
 
 const isTaken = (error: EventStoreError): boolean => error.reason._tag === "EventIdTaken"
-
-/** True when the revision, made at the same place of the chain, would be the one that is stored under the id. */
-const leadsTo = (revision: Revision, chain: ReadonlyArray<Fact.Fact>, eventId: Fact.EventId): boolean => {
-  const stored = chain.find((fact) => fact.eventId === eventId)
-  const before = chain[(stored?.revision ?? 0) - 1]
-  if (stored === undefined || before === undefined) return false
-  const { data, validFrom, validTo } = revision._tag === "Correction" ? revision : before
-  return (revision._tag === "Retraction") === (stored.retracted || before.retracted) &&
-    (revision.expectedRevision === undefined || revision.expectedRevision === before.revision) &&
-    revision.reason === stored.reason &&
-    revision.actor === stored.actor &&
-    (validFrom ?? before.validFrom) === stored.validFrom &&
-    (validTo ?? before.validTo) === stored.validTo &&
-    (revision.correlationId ?? before.correlationId) === stored.correlationId &&
-    (revision.causationId ?? before.causationId) === stored.causationId &&
-    Equal.equals(data === undefined ? before.data : data, stored.data) &&
-    Equal.equals(revision.metadata ?? before.metadata, stored.metadata)
-}

@@ -153,15 +153,6 @@ export const asked = <A, R>(
   )
 
 /**
- * The stream that tells what was said of a stream. It may be longer than ids of streams that are written to by hand.
- *
- * @category getters
- * @since 0.1.0
- */
-export const aboutStream = (stream: Fact.StreamId): Fact.StreamId =>
-  Fact.StreamId.make(`$stream-${stream}`, { disableChecks: true })
-
-/**
  * Makes what reads only the caller's own facts, and names moments.
  *
  * @category constructors

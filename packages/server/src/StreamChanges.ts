@@ -15,7 +15,6 @@ import { CurrentPrincipal } from "@strata/http-api/Principal"
 import { NotFound } from "@strata/http-api/Problem"
 import type { ChangeStream, DescribeStream } from "@strata/http-api/StreamsApi"
 import * as Effect from "effect/Effect"
-import * as Equal from "effect/Equal"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -69,17 +68,12 @@ export const make = Effect.gen(function*() {
   })
 
   const keyed = Effect.fnUntraced(function*(stream: Fact.StreamId, change: Change, key: string) {
-    const { subject, tenant } = yield* CurrentPrincipal
+    const { tenant } = yield* CurrentPrincipal
     if (Option.isSome(yield* store.idempotencyRecord(key))) return yield* Idempotency.keyReused(key)
     const eventId = yield* eventIdOf(tenant, key)
-    const position = yield* say(stream, change, eventId)
-    const { metadata = null, reason, state = "metadata" } = change
-    const told = Option.exists(yield* store.get(eventId), (fact) =>
-      fact.stream === StoredEvents.aboutStream(stream) &&
-      fact.type === `$stream.${state}` &&
-      fact.actor === subject &&
-      Equal.equals(fact.data, { stream, metadata, reason }))
-    return told ? position : yield* Idempotency.keyReused(key)
+    return yield* say(stream, change, eventId).pipe(
+      Effect.catchIf(({ reason }) => reason._tag === "EventIdTaken", () => Effect.fail(Idempotency.keyReused(key)))
+    )
   })
 
   /** The newest fact of a stream, up to a position, that is looked for. */
@@ -101,7 +95,7 @@ export const make = Effect.gen(function*() {
 
   /** The stream as it was when a position was recorded. */
   const infoAt = Effect.fnUntraced(function*(stream: Fact.StreamId, position: Fact.Position) {
-    const about = StoredEvents.aboutStream(stream)
+    const about = StreamCatalog.aboutStream(stream)
     return StreamReads.shown({
       stream,
       version: Option.getOrElse(yield* newest(stream, position, ({ version }) => Option.some(version)), () => 0),

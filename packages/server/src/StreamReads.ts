@@ -6,6 +6,7 @@
 import { EventStore } from "@strata/event-store/EventStore"
 import * as Fact from "@strata/event-store/Fact"
 import type { Point } from "@strata/event-store/FactQuery"
+import * as Fields from "@strata/event-store/Fields"
 import type * as StreamCatalog from "@strata/event-store/StreamCatalog"
 import { defaultLimit } from "@strata/http-api/Paging"
 import { type BadRequest, NotFound, RuleViolated } from "@strata/http-api/Problem"
@@ -13,7 +14,6 @@ import type { FoldedState, StoreStats, StreamInfo, StreamList } from "@strata/ht
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
 import type { PageQuery } from "./EventStoreReads.ts"
 import * as Refusals from "./Refusals.ts"
 import * as StoredEvents from "./StoredEvents.ts"
@@ -159,10 +159,7 @@ const isSystems = (stream: Fact.StreamId): boolean => stream.startsWith("$")
 const afterSystems = Fact.StreamId.make("$\u{10ffff}-\u{10ffff}")
 
 /** A stream's id, which the store itself may have made. */
-const decodeCursor = Schema.decodeEffect(Schema.String.check(Schema.isPattern(/^[^-]+-/)))
-
 const readCursor = (cursor: string): Effect.Effect<Fact.StreamId, BadRequest> =>
-  Effect.mapBoth(decodeCursor(cursor), {
-    onFailure: () => Refusals.mistake("query.cursor", "Expected the cursor of a page"),
-    onSuccess: (id) => Fact.StreamId.make(id, { disableChecks: true })
-  })
+  Fields.isStreamId(cursor)
+    ? Effect.succeed(Fact.StreamId.make(cursor, { disableChecks: true }))
+    : Effect.fail(Refusals.mistake("query.cursor", "Expected the cursor of a page"))

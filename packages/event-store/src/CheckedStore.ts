@@ -1,0 +1,92 @@
+/**
+ * A store that is asked only what can be asked. What is wrong with a question is told by the name of its field, before
+ * anybody looks for an answer. `read` and `streams.list` look at their own questions, and what is written is looked at where
+ * it is made ready.
+ *
+ * @since 0.1.0
+ */
+import * as Timestamp from "@strata/postgres/Timestamp"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import { type EventStore, EventStoreError, InvalidAppend, type Snapshot } from "./EventStore.ts"
+import type { EventId, StreamId } from "./Fact.ts"
+import { InvalidQuery, type KnownAt } from "./FactQuery.ts"
+import * as Fields from "./Fields.ts"
+
+type Store = EventStore["Service"]
+
+/**
+ * The same store, with its questions checked.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (store: Store): Store => ({
+  ...store,
+  history: (eventId) => unless(ofEvent(eventId), () => store.history(eventId)),
+  get: (eventId) => unless(ofEvent(eventId), () => store.get(eventId)),
+  positionAt: (knownAt) => unless(ofMoment(knownAt), () => store.positionAt(knownAt)),
+  readStream: (stream, options) => unless(ofStream(stream, options), () => store.readStream(stream, options)),
+  streamVersion: (stream) => unless(ofStream(stream), () => store.streamVersion(stream)),
+  readLog: (options) => unless(ofLog(options), () => store.readLog(options)),
+  subscribe: (options) => {
+    const problem = ofLog(options)
+    return problem === undefined ? store.subscribe(options) : Stream.fail(invalidQuery(problem))
+  },
+  idempotencyRecord: (key) =>
+    unless(
+      Fields.isLabel(key) ? undefined : { path: "key", message: Fields.labelExpected },
+      () => store.idempotencyRecord(key)
+    ),
+  streams: {
+    ...store.streams,
+    get: (stream) => unless(ofStream(stream), () => store.streams.get(stream))
+  },
+  saveSnapshot: (snapshot) => {
+    const problem = ofSnapshot(snapshot) ??
+      (Fields.isVersion(snapshot.version) ? undefined : { path: "version", message: Fields.versionExpected })
+    return problem === undefined
+      ? store.saveSnapshot(snapshot)
+      : Effect.fail(new EventStoreError({ reason: new InvalidAppend(problem) }))
+  },
+  loadSnapshot: (stream, schemaVersion) =>
+    unless(ofSnapshot({ stream, schemaVersion }), () => store.loadSnapshot(stream, schemaVersion))
+})
+
+const invalidQuery = (problem: Fields.Problem) => new EventStoreError({ reason: new InvalidQuery(problem) })
+
+const unless = <A>(
+  problem: Fields.Problem | undefined,
+  answer: () => Effect.Effect<A, EventStoreError>
+): Effect.Effect<A, EventStoreError> => problem === undefined ? answer() : Effect.fail(invalidQuery(problem))
+
+// ------------------------------------------------------------------------------------------------------- problems
+
+const ofEvent = (eventId: EventId): Fields.Problem | undefined =>
+  Fields.isEventId(eventId) ? undefined : { path: "eventId", message: Fields.eventIdExpected }
+
+const ofMoment = (knownAt: KnownAt): Fields.Problem | undefined =>
+  "time" in knownAt && !Timestamp.isStorable(knownAt.time)
+    ? { path: "knownAt", message: Fields.timeExpected }
+    : undefined
+
+const ofStream = (stream: StreamId, options?: Parameters<Store["readStream"]>[1]): Fields.Problem | undefined => {
+  if (!Fields.isStreamId(stream)) return { path: "stream", message: Fields.streamExpected }
+  if (options?.fromVersion !== undefined && !Fields.isVersion(options.fromVersion)) {
+    return { path: "fromVersion", message: Fields.versionExpected }
+  }
+  return ofLimit(options?.limit)
+}
+
+const ofLog = ({ after, filter, limit, upTo }: Parameters<Store["readLog"]>[0]): Fields.Problem | undefined => {
+  if (!Fields.isPosition(after)) return { path: "after", message: Fields.positionExpected }
+  if (upTo !== undefined && !Fields.isPosition(upTo)) return { path: "upTo", message: Fields.positionExpected }
+  return ofLimit(limit) ?? (filter === undefined ? undefined : Fields.findFilterProblem(filter, "filter."))
+}
+
+const ofLimit = (limit: number | undefined): Fields.Problem | undefined =>
+  limit === undefined || Fields.isVersion(limit) ? undefined : { path: "limit", message: Fields.versionExpected }
+
+const ofSnapshot = ({ schemaVersion, stream }: Pick<Snapshot, "stream" | "schemaVersion">) =>
+  ofStream(stream) ??
+    (Fields.isVersion(schemaVersion) ? undefined : { path: "schemaVersion", message: Fields.versionExpected })

@@ -1,0 +1,228 @@
+/**
+ * What the fields of an append or a question may hold, and what is said of those that hold something else.
+ *
+ * **Details**
+ *
+ * Most of it is asked on every append and every read, so it is a few comparisons each.
+ *
+ * @since 0.1.0
+ */
+import * as Timestamp from "@strata/postgres/Timestamp"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import { EventId } from "./Fact.ts"
+import type { FactFilter, LogFilter } from "./FactQuery.ts"
+
+/**
+ * The field at `path`, and what is wrong with it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Problem {
+  readonly path: string
+  readonly message: string
+}
+
+// ---------------------------------------------------------------------------------------------------------- names
+
+/** Text as PostgreSQL stores it. */
+const isText = (text: string, longest: number): boolean =>
+  typeof text === "string" && text !== "" && text.length <= longest && !text.includes("\0") && text.isWellFormed()
+
+/**
+ * True for text that names something, a type, an actor or a correlation, as PostgreSQL stores it.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isLabel = (text: string): boolean => isText(text, 512)
+
+/**
+ * What is said of a label that is none.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const labelExpected = "expected 1 to 512 characters, none of them NUL or half of a surrogate pair"
+
+/**
+ * True for the id of a stream, also of one that tells of another: see `StreamCatalog.aboutStream`.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isStreamId = (text: string): boolean => {
+  if (!isText(text, 520) || (text.length > 512 && !text.startsWith("$stream-"))) return false
+  const hyphen = text.indexOf("-")
+  return hyphen > 0 && hyphen < text.length - 1
+}
+
+/**
+ * What is said of a stream id that is none.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const streamExpected = "expected <category>-<id>, at most 512 characters"
+
+/**
+ * True for a UUID in lower case.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isEventId = Schema.is(EventId)
+
+/**
+ * What is said of an event id that is none.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const eventIdExpected = "expected a UUID in lower case"
+
+// -------------------------------------------------------------------------------------------------------- numbers
+
+/**
+ * True for a version of a stream or of a shape, and for a number of facts. They are kept as `integer`.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isVersion = (version: number): boolean => isVersionOrNone(version) && version >= 1
+
+/**
+ * The same, and 0 for a stream that is not there.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isVersionOrNone = (version: number): boolean =>
+  Number.isInteger(version) && version >= 0 && version <= 2_147_483_647
+
+/**
+ * What is said of a version that is none.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const versionExpected = "expected a whole number from 1"
+
+/**
+ * True for a position, whether it is there or not. They are kept as `bigint`.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isPosition = (position: bigint): boolean => position >= 0n && position <= 9_223_372_036_854_775_807n
+
+/**
+ * What is said of a position that is none.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const positionExpected = "expected a position of the log"
+
+/**
+ * The end of a period that is no time: it begins at an instant, and ends at one or never.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const findPeriodProblem = (
+  validFrom: Timestamp.Timestamp | undefined,
+  validTo: Timestamp.Timestamp | undefined
+): "validFrom" | "validTo" | undefined => {
+  if (validFrom !== undefined && !(Timestamp.isFinite(validFrom) && Timestamp.isStorable(validFrom))) return "validFrom"
+  if (validTo !== undefined && (validTo === Timestamp.negativeInfinity || !Timestamp.isStorable(validTo))) {
+    return "validTo"
+  }
+  return undefined
+}
+
+/**
+ * What is said of a time that is none.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const timeExpected = "expected an instant from 4714 BC up to the year 294276"
+
+// -------------------------------------------------------------------------------------------------------- filters
+
+/**
+ * The field of a filter that no fact could fit. `within` stands before its name.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const findFilterProblem = (
+  { category, causationId, correlationId, metadata, stream, tenant, types }: FactFilter & LogFilter,
+  within = ""
+): Problem | undefined => {
+  if (stream !== undefined && !isStreamId(stream)) return { path: `${within}stream`, message: streamExpected }
+  if (types?.length === 0) return { path: `${within}types`, message: "expected at least one type" }
+  if (types?.every(isLabel) === false) return { path: `${within}types`, message: labelExpected }
+  for (const [field, text] of Object.entries({ category, correlationId, causationId, tenant })) {
+    if (text !== undefined && !isLabel(text)) return { path: `${within}${field}`, message: labelExpected }
+  }
+  const json = metadata === undefined ? undefined : toJsonb(metadata, `${within}metadata`)
+  return json !== undefined && Result.isFailure(json) ? json.failure : undefined
+}
+
+// ----------------------------------------------------------------------------------------------------------- JSON
+
+/**
+ * Characters of one value as JSON at most.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxJson = 8_388_608
+
+// Twice in every append, where a schema's encoder, which runs a fiber for each value, would take longer than the rest of it.
+const encodeJson = (value: unknown) => Result.try((): string | undefined => JSON.stringify(value))
+
+/**
+ * A value as JSON text, within bounds. `path` names the field in the problem.
+ *
+ * @category formatting
+ * @since 0.1.0
+ */
+export const toJson = (value: unknown, path: string): Result.Result<string, Problem> => {
+  const text = encodeJson(value)
+  if (Result.isFailure(text) || text.success === undefined) return Result.fail({ path, message: "not JSON" })
+  if (text.success.length > maxJson) return Result.fail({ path, message: `longer than ${maxJson} characters as JSON` })
+  return text.success.includes("null") && holdsNoNumber(value)
+    ? Result.fail({ path, message: "holds NaN or an infinity, which JSON cannot" })
+    : Result.succeed(text.success)
+}
+
+/** True when some number in a value is none: `JSON.stringify` writes null for it. */
+const holdsNoNumber = (value: unknown): boolean => {
+  const pending = [value]
+  while (pending.length > 0) {
+    const next = pending.pop()
+    if (typeof next === "number" && !Number.isFinite(next)) return true
+    if (typeof next === "object" && next !== null) { for (const member of Object.values(next)) pending.push(member) }
+  }
+  return false
+}
+
+/**
+ * A value as JSON text that `jsonb` can hold.
+ *
+ * @category formatting
+ * @since 0.1.0
+ */
+export const toJsonb = (value: unknown, path: string): Result.Result<string, Problem> =>
+  Result.filterOrFail(
+    toJson(value, path),
+    (text) => !text.includes("\\u") || !notInJsonb.test(text),
+    () => ({ path, message: "holds NUL or half of a surrogate pair" })
+  )
+
+/** What `jsonb` cannot hold and `JSON.stringify` writes as an escape: NUL and lone surrogates. */
+const notInJsonb = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/
