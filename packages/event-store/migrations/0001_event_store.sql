@@ -200,8 +200,9 @@ $$;
 --
 -- A *slice* is what one append says of one stream: the version it expects (-2 any, -1 the stream exists, otherwise
 -- exactly this one) and how many facts it brings. Slices come sorted by append, appends are numbered from 1.
--- A fact names its slice and its place in it, from 1. Streams are numbered from 1 in `_streams`. What is null in every
--- fact comes as an empty array.
+-- A fact names its slice and its place in it, from 1. Streams are numbered from 1 in `_streams`, in the order in which slices
+-- first name them. What is null in every fact comes as an empty array. Arrays are unnested in `select`, where they go in step,
+-- row by row; in `from` each of them would be stored first.
 --
 -- Locks like append_fact.
 create function append_facts(
@@ -261,7 +262,7 @@ declare
   head_before bigint;
   numbers bigint[];
   versions integer[];
-  versions_before integer[];
+  versions_after integer[];
   closed boolean[];
   known boolean[];
   refused integer := 0;
@@ -281,14 +282,18 @@ begin
   offsets := array_fill(head_before, array[appends]);
   bases := array_fill(0, array[slices]);
 
-  -- Served by fact_event_id; see append_fact for `+ 0`.
-  for append in
-    select distinct _slice_append[f.slice]
-    from unnest(_fact_slice, _event_id) as f(slice, event_id)
-    where (select true from fact where fact.event_id = f.event_id and fact.store + 0 = _store and fact.tenant = _tenant)
-  loop
-    outcomes[append] := 2;
-  end loop;
+  -- Served by fact_event_id; see append_fact for `+ 0`. One look for all of them, since hardly ever is one there.
+  if exists (
+    select from fact where fact.event_id = any (_event_id) and fact.store + 0 = _store and fact.tenant = _tenant
+  ) then
+    for append in
+      select distinct _slice_append[f.slice]
+      from unnest(_fact_slice, _event_id) as f(slice, event_id)
+      where (select true from fact where fact.event_id = f.event_id and fact.store + 0 = _store and fact.tenant = _tenant)
+    loop
+      outcomes[append] := 2;
+    end loop;
+  end if;
 
   -- Served by the primary key of idempotency_key.
   if cardinality(_key) > 0 then
@@ -333,7 +338,7 @@ begin
     array_agg(coalesce(t.number, nextval('stream_number_seq')) order by s.n), array_agg(t.number is not null order by s.n),
     array_agg(coalesce(t.closed, false) order by s.n), array_agg(coalesce(t.version, 0) order by s.n)
   into numbers, known, closed, versions
-  from unnest(_streams) with ordinality as s(id, n)
+  from (select unnest(_streams) as id, generate_subscripts(_streams, 1) as n) as s
   left join lateral (
     -- `offset 0` keeps this a lookup per stream, whatever the planner believes of the table's size.
     select
@@ -341,7 +346,25 @@ begin
       (select f.version from fact f where f.stream = stream.number order by f.version desc limit 1) as version
     from stream where stream.store = _store and stream.tenant = _tenant and stream.id = s.id offset 0
   ) as t on true;
-  versions_before := versions;
+
+  -- Where every slice is of a stream of its own, none has to wait for the judgement of another.
+  if cardinality(_streams) = slices and not 0 <> any (outcomes) then
+    select array_agg(s.version + s.count order by s.n) into versions_after
+    from (
+      select
+        generate_subscripts(_slice_count, 1) as n, unnest(_slice_expected) as expected, unnest(_slice_count) as count,
+        unnest(versions) as version, unnest(closed) as closed
+    ) as s
+    having bool_and(
+      (s.expected = s.version or s.expected = -2 or (s.expected = -1 and s.version > 0)) and not (s.closed and s.count > 0)
+    );
+    if versions_after is not null then
+      bases := versions;
+      versions := versions_after;
+      accepted := cardinality(_event_id);
+      first := slices + 1;
+    end if;
+  end if;
 
   while first <= slices loop
     append := _slice_append[first];
@@ -405,13 +428,14 @@ begin
     _store, bases[f.slice] + f.ordinal, offsets[_slice_append[f.slice]] + f.number, numbers[_slice_stream[f.slice]],
     f.event_id, f.schema_version, at, coalesce(f.valid_from, at), coalesce(f.valid_to, 'infinity'), _tenant, f.type,
     f.data::json, coalesce(f.metadata, '{}')::json, f.correlation_id, f.causation_id, f.actor, f.traceparent
-  from unnest(
-    _fact_slice, _fact_ordinal, _event_id, _type, _schema_version, _data, _metadata, _correlation_id, _causation_id,
-    _actor, _traceparent, _valid_from, _valid_to
-  ) with ordinality as f(
-    slice, ordinal, event_id, type, schema_version, data, metadata, correlation_id, causation_id,
-    actor, traceparent, valid_from, valid_to, number
-  )
+  from (
+    select
+      unnest(_fact_slice) as slice, unnest(_fact_ordinal) as ordinal, unnest(_event_id) as event_id, unnest(_type) as type,
+      unnest(_schema_version) as schema_version, unnest(_data) as data, unnest(_metadata) as metadata,
+      unnest(_correlation_id) as correlation_id, unnest(_causation_id) as causation_id, unnest(_actor) as actor,
+      unnest(_traceparent) as traceparent, unnest(_valid_from) as valid_from, unnest(_valid_to) as valid_to,
+      generate_subscripts(_event_id, 1) as number
+  ) as f
   where refused = 0 or outcomes[_slice_append[f.slice]] = 0;
 
   if cardinality(_key) > 0 then

@@ -20,8 +20,8 @@ import type { LogHead } from "./LogHead.ts"
 /** Facts that one step summarizes at most. */
 const step = 1024n
 
-/** So many facts may be left to read themselves, some ten milliseconds of it, before it works as hard as it may beside appends. */
-const farAhead = 65_536n
+/** So many facts may be left to read themselves, a tenth of a second of it, before it works as hard as it may beside appends. */
+const farAhead = 262_144n
 
 /**
  * How far a log is summarized.
