@@ -33,15 +33,15 @@ const sizes = {
 
 type Sizes = (typeof sizes)["full"]
 
-/** What takes the time of Strata's rows, by profile on two cores (`node --cpu-prof`, clocks inside the functions). */
+/** What takes the time of Strata's rows, by profile on two cores (`node --cpu-prof`, `perf`, clocks inside the functions). */
 const bounds = [
   "Bound of append-1@1: the round trip of one statement, 400 to 450 µs: 105 append_fact in the server and 25 its protocol, 100 " +
   "to 150 the flush, 60 to 90 our process, the rest cores that wake each other, three times an append.",
-  "Bound of append-1@256: processor. 20 µs an append in our process, a quarter of them the kernel's copy to the server, and 14 " +
-  "in append_facts, whose insert takes 9.",
-  "Bound of append-100@32: the server, some 12 µs a fact: three indexes, the check of two JSON texts, unnest of 13 arrays.",
-  "Bound of read and catch-up: our process, 3.8 to 4.5 µs a fact: JSON.parse 1.4, the driver's other columns 1.2, the event's " +
-  "schema 0.3. The log looks each fact's stream up as well, 0.7 µs in the server."
+  "Bound of append-1@256: processor, 0.7 of a core here and 0.8 in the server, and the log's lock, which is held until a batch is " +
+  "on the disk. Of the server's part append_facts is 40 %, half of it the insert, a quarter looking streams and versions up.",
+  "Bound of append-100@32: the server, some 12 µs a fact: three indexes, the check of two JSON texts, the WAL.",
+  "Bound of read and catch-up: our process, 0.8 to 0.9 of a core: JSON.parse a quarter of it, the driver's other columns 15 %, " +
+  "sending and waking a fifth, the event's schema 5 %. The log looks each fact's stream up as well, in the server."
 ]
 
 /**
