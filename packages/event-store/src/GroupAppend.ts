@@ -172,10 +172,13 @@ export const make = Effect.fnUntraced(function*(
     fork(work(writer))
   }
 
-  /** Whether a second writer should start: beside one that has little on its way. */
-  const wantsAnother = (): boolean => {
+  /**
+   * Whether a writer should start for what has just come: where there is none, since the last one may have ended while this
+   * fiber yielded, and beside one that has little on its way.
+   */
+  const wantsWriter = (): boolean => {
     const [count] = sent.values()
-    return sent.size === 1 && !settling && count! > 0 && count! < smallBatch
+    return !settling && (count === undefined || (sent.size === 1 && count > 0 && count < smallBatch))
   }
 
   yield* Effect.addFinalizer(Effect.fnUntraced(function*() {
@@ -189,16 +192,18 @@ export const make = Effect.fnUntraced(function*(
   /** Nobody is writing, so the caller does it, without a fiber of its own. Who comes meanwhile is gathered behind it. */
   const alone = (append: PreparedAppend): Effect.Effect<AppendStatement.Outcome, EventStoreError> => {
     const writer = Symbol()
-    sent.set(writer, 1)
     const written = Spans.traced(send([append]), "EventStore.commit", () => ({ attributes: { "strata.appends": 1 } }))
     return Effect.onExitPrimitive(
-      Effect.flatMap(
-        Effect.mapError(written, AppendStatement.failureOf),
-        ([answer]) =>
-          answer!._tag === "Written"
-            ? Effect.andThen(options.committed(answer!.appended.position), AppendStatement.toExit(answer!))
-            : AppendStatement.toExit(answer!)
-      ),
+      Effect.suspend(() => {
+        sent.set(writer, 1)
+        return Effect.flatMap(
+          Effect.mapError(written, AppendStatement.failureOf),
+          ([answer]) =>
+            answer!._tag === "Written"
+              ? Effect.andThen(options.committed(answer!.appended.position), AppendStatement.toExit(answer!))
+              : AppendStatement.toExit(answer!)
+        )
+      }),
       () => {
         sent.delete(writer)
         if (waiting.length > 0 && sent.size === 0) start()
@@ -216,7 +221,7 @@ export const make = Effect.fnUntraced(function*(
       return Effect.callback((answer) => {
         const own: Waiting = { append, answer, span, abandoned: false }
         waiting.push(own)
-        if (wantsAnother()) start()
+        if (wantsWriter()) start()
         return Effect.sync(() => {
           own.abandoned = true
         })

@@ -6,6 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as TestClock from "effect/testing/TestClock"
 import * as Turns from "../src/internal/turns.ts"
+import * as seeded from "./seededScheduler.ts"
 
 const open = Effect.fnUntraced(function*(max: number) {
   const state: Turns.TurnsState = { max, inUse: 0, waiting: 0 }
@@ -79,4 +80,27 @@ describe("turns", () => {
       assert.isTrue(answers.every((answer) => answer === "refused"))
       assert.deepStrictEqual([state.inUse, state.waiting], [0, 0])
     }))
+
+  it.effect(
+    "are all back, and nobody is left waiting, wherever fibers yield and are interrupted",
+    () =>
+      seeded.forEachSeed(10_000, (seed) =>
+        Effect.gen(function*() {
+          const next = seeded.random(seed)
+          const { state, take, use } = yield* open(2)
+          const step = Effect.suspend(() => next() < 0.3 ? Effect.fail("failed") : Effect.yieldNow)
+          const work = Effect.andThen(step, step)
+          const fibers = yield* Effect.forEach(
+            Arr.range(1, 7),
+            () => Effect.forkChild(next() < 0.5 ? use(work) : Effect.scoped(Effect.andThen(take, work)))
+          )
+          for (const fiber of fibers) {
+            if (next() < 0.3) yield* Fiber.interrupt(fiber)
+          }
+          // Nobody moves the clock: who is not woken waits for ever.
+          yield* Effect.forEach(fibers, Fiber.await)
+          assert.deepStrictEqual([state.inUse, state.waiting], [0, 0])
+        }).pipe(Effect.scoped)),
+    30_000
+  )
 })

@@ -44,13 +44,20 @@ export const make = Effect.fnUntraced(function*<E>(options: {
   const waiting = new Set<Turn<E>>()
   let watched = false
 
-  const begin = (turn: Turn<E>): Effect.Effect<void, E> => {
-    if (state.inUse < state.max) {
-      state.inUse++
-      turn.granted = true
-      return Effect.void
-    }
-    return Effect.callback((go) => {
+  const granted = (turn: Turn<E>): boolean => {
+    if (state.inUse >= state.max) return false
+    state.inUse++
+    return turn.granted = true
+  }
+
+  // Lazy: a turn is taken when whatever gives it back is in place, and not before. A fiber may yield between any two steps, so
+  // whoever is about to wait looks once more: a turn that came free meanwhile would wake nobody.
+  const begin = (turn: Turn<E>): Effect.Effect<void, E> =>
+    Effect.suspend(() => granted(turn) ? Effect.void : wait(turn))
+
+  const wait = (turn: Turn<E>): Effect.Effect<void, E> =>
+    Effect.callback((go) => {
+      if (granted(turn)) return go(Effect.void)
       turn.deadline = clock.monotonicTimeNanosUnsafe() + limit
       turn.go = go
       waiting.add(turn)
@@ -60,7 +67,6 @@ export const make = Effect.fnUntraced(function*<E>(options: {
         fork(watch)
       }
     })
-  }
 
   const leave = (turn: Turn<E>) => {
     if (waiting.delete(turn)) state.waiting--
