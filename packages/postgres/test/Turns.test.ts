@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as SeededScheduler from "@strata/testing/SeededScheduler"
 import * as Arr from "effect/Array"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -6,7 +7,6 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as TestClock from "effect/testing/TestClock"
 import * as Turns from "../src/internal/turns.ts"
-import * as seeded from "./seededScheduler.ts"
 
 const open = Effect.fnUntraced(function*(max: number) {
   const state: Turns.TurnsState = { max, inUse: 0, waiting: 0 }
@@ -84,9 +84,9 @@ describe("turns", () => {
   it.effect(
     "are all back, and nobody is left waiting, wherever fibers yield and are interrupted",
     () =>
-      seeded.forEachSeed(10_000, (seed) =>
+      SeededScheduler.forEachSeed(10_000, (seed) =>
         Effect.gen(function*() {
-          const next = seeded.random(seed)
+          const next = SeededScheduler.random(seed)
           const { state, take, use } = yield* open(2)
           const step = Effect.suspend(() => next() < 0.3 ? Effect.fail("failed") : Effect.yieldNow)
           const work = Effect.andThen(step, step)
