@@ -14,6 +14,8 @@ export default defineConfig({
   resolve,
   ssr: { resolve },
   test: {
+    // Half of the time a test waits for the database or for a process, so one worker leaves a core idle.
+    maxWorkers: 2,
     projects: [
       {
         resolve,

@@ -69,7 +69,7 @@ export const withUsage = Effect.fnUntraced(function*<A, E, R>(
   return [result, { client: client * cores, server: server * cores, foreign: Math.max(0, used - client - server) }]
 })
 
-/** CPU time since the machine was started, in the kernel's ticks: of all cores, of that in use, of that by this process and by the server. */
+/** CPU time since the machine was started, in the kernel's ticks: of all cores, of that in use, of that by this process and its children, and by the server. */
 const ticks = Effect.fnUntraced(
   function*(serverPid: number) {
     const fs = yield* FileSystem.FileSystem
@@ -83,14 +83,18 @@ const ticks = Effect.fnUntraced(
     const processOf = (pid: string) =>
       Effect.map(fs.readFileString(`/proc/${pid}/stat`), parseProcess).pipe(Effect.orElseSucceed(() => undefined))
     const names = (yield* fs.readDirectory("/proc")).filter((name) => /^\d+$/.test(name))
+    const self = yield* processOf("self")
+    let client = self === undefined ? 0 : self.own + self.children
     let server = 0
     for (const name of names) {
       const process = yield* processOf(name)
       if (process === undefined) continue
       if (Number(name) === serverPid) server += process.own + process.children
       else if (process.parent === serverPid) server += process.own
+      // What this process started works for it too.
+      else if (process.parent === self?.pid) client += process.own + process.children
     }
-    return { total, used: total - idle, client: (yield* processOf("self"))?.own ?? 0, server }
+    return { total, used: total - idle, client, server }
   },
   Effect.orElseSucceed(() => ({ total: 0, used: 0, client: 0, server: 0 }))
 )
@@ -98,5 +102,10 @@ const ticks = Effect.fnUntraced(
 /** `children` are those that have ended and were waited for. See proc_pid_stat(5). */
 const parseProcess = (stat: string) => {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ").map(Number)
-  return { parent: fields[1]!, own: fields[11]! + fields[12]!, children: fields[13]! + fields[14]! }
+  return {
+    pid: Number(stat.split(" ", 1)[0]),
+    parent: fields[1]!,
+    own: fields[11]! + fields[12]!,
+    children: fields[13]! + fields[14]!
+  }
 }

@@ -283,6 +283,14 @@ export const isRepeatable = (error: SqlError): boolean => {
 }
 
 /**
+ * True of a repeatable failure after which nobody knows whether the statement took effect.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isUnknown = (error: SqlError): boolean => SqlState.classify(error) === "unknown-outcome"
+
+/**
  * What PostgreSQL refuses for good is the append's fault: a value it cannot hold, or a constraint.
  *
  * @category converting

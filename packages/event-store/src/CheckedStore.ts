@@ -1,6 +1,6 @@
 /**
  * A store that is asked only what can be asked. What is wrong with a question is told by the name of its field, before
- * anybody looks for an answer. `read` and `streams.list` look at their own questions, and what is written is looked at where
+ * anybody looks for an answer. `read` and `streams.list` look at the rest of their own questions, and what is written is looked at where
  * it is made ready.
  *
  * @since 0.1.0
@@ -8,6 +8,7 @@
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
+import { CurrentTenant } from "./CurrentTenant.ts"
 import { type EventStore, EventStoreError, InvalidAppend, type Snapshot } from "./EventStore.ts"
 import type { EventId, StreamId } from "./Fact.ts"
 import { InvalidQuery, type KnownAt } from "./FactQuery.ts"
@@ -38,8 +39,10 @@ export const make = (store: Store): Store => ({
       Fields.isLabel(key) ? undefined : { path: "key", message: Fields.labelExpected },
       () => store.idempotencyRecord(key)
     ),
+  read: (query) => unless(undefined, () => store.read(query)),
   streams: {
     ...store.streams,
+    list: (options) => unless(undefined, () => store.streams.list(options)),
     get: (stream) => unless(ofStream(stream), () => store.streams.get(stream))
   },
   saveSnapshot: (snapshot) => {
@@ -58,7 +61,14 @@ const invalidQuery = (problem: Fields.Problem) => new EventStoreError({ reason: 
 const unless = <A>(
   problem: Fields.Problem | undefined,
   answer: () => Effect.Effect<A, EventStoreError>
-): Effect.Effect<A, EventStoreError> => problem === undefined ? answer() : Effect.fail(invalidQuery(problem))
+): Effect.Effect<A, EventStoreError> =>
+  problem === undefined
+    ? Effect.withFiber((fiber) =>
+      Fields.isLabel(fiber.getRef(CurrentTenant)) ? answer() : Effect.fail(invalidQuery(invalidTenant))
+    )
+    : Effect.fail(invalidQuery(problem))
+
+const invalidTenant: Fields.Problem = { path: "tenant", message: Fields.labelExpected }
 
 // ------------------------------------------------------------------------------------------------------- problems
 

@@ -10,6 +10,10 @@
  *
  * Commands for one aggregate take turns within a process.
  *
+ * **Gotchas**
+ *
+ * Where a layer above retries, it is decided once. That layer has to take a `VersionConflict` for what passes.
+ *
  * **Example** (Opening an account)
  *
  * ```ts
@@ -24,6 +28,7 @@
  *
  * @since 0.1.0
  */
+import * as Retrying from "@strata/postgres/Retrying"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import type * as Arr from "effect/Array"
 import * as Cache from "effect/Cache"
@@ -33,7 +38,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as RcMap from "effect/RcMap"
 import * as Result from "effect/Result"
-import * as Schedule from "effect/Schedule"
+import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
@@ -42,6 +47,7 @@ import { CurrentTenant } from "./CurrentTenant.ts"
 import type { Decider } from "./Decider.ts"
 import type { EventDecodeError } from "./EventDefinition.ts"
 import { EventStore, EventStoreError, type IdempotencyRecord } from "./EventStore.ts"
+import { EventStorePolicies } from "./EventStorePolicies.ts"
 import { beginning, type EventId, type Fact, type Position, streamId } from "./Fact.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
@@ -124,13 +130,12 @@ export interface Options {
   readonly timeToLive?: Duration.Input | undefined
   /** How often, and how far apart, to decide again after a conflict. Default: 10 times, at once and then from 5 ms apart. */
   readonly onConflict?: Schedule.Schedule<unknown> | undefined
+  /**
+   * What to do when an event id of the caller's own is taken: `decideAgain`, as after a conflict, where a decider that has
+   * read what was stored tells whether the command is carried out already. Default: `fail`.
+   */
+  readonly onEventIdTaken?: "fail" | "decideAgain" | undefined
 }
-
-/** At once for the first time: the state has just been read anew. */
-const decideAgain = Schedule.concat(
-  Schedule.recurs(1),
-  Schedule.exponential("5 millis").pipe(Schedule.jittered, Schedule.upTo({ times: 9 }))
-)
 
 // ---------------------------------------------------------------------------------------------------- constructors
 
@@ -145,8 +150,10 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
   options: Options = {}
 ): Effect.fn.Return<CommandHandler<State, Command, Event, Error>, never, EventStore | Scope.Scope> {
   const store = yield* EventStore
+  const { commands: policies } = yield* EventStorePolicies
   const scope = yield* Effect.scope
   const snapshots = snapshotsOf(store, decider)
+  const passes = options.onEventIdTaken === "decideAgain" ? isConflictOrTaken : isConflict
   const turns = yield* RcMap.make({ lookup: (_key: Key) => Semaphore.make(1) })
 
   const newFacts = (id: string, version: number) =>
@@ -249,8 +256,9 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
       yield* Effect.annotateCurrentSpan({ "strata.category": decider.category, "strata.commands": commands.length })
       const turn = yield* RcMap.get(turns, yield* keyOf(id))
       return yield* attempt(id, commands, commandOptions).pipe(
-        Effect.tapError((error) => isConflict(error) || isTaken(error) ? refresh(id) : Effect.void),
-        Effect.retry({ schedule: options.onConflict ?? decideAgain, while: isConflict }),
+        Effect.tapError((error) => isConflictOrTaken(error) ? refresh(id) : Effect.void),
+        // Marks nothing: below nobody retries a conflict, and the store goes on to retry what it does.
+        Retrying.retry({ schedule: options.onConflict ?? policies.onConflict, while: passes }),
         turn.withPermit
       )
     },
@@ -290,7 +298,8 @@ const decide = <State, Command, Event extends { readonly _tag: string }, Error>(
 
 const isConflict = (error: unknown): boolean => isStoreError(error) && error.reason._tag === "VersionConflict"
 /** Of events that were stored before under these ids, the state in memory may know nothing yet. */
-const isTaken = (error: unknown): boolean => isStoreError(error) && error.reason._tag === "EventIdTaken"
+const isConflictOrTaken = (error: unknown): boolean =>
+  isConflict(error) || isStoreError(error) && error.reason._tag === "EventIdTaken"
 const isStoreError = Schema.is(EventStoreError)
 
 // -------------------------------------------------------------------------------------------------------- folding

@@ -60,7 +60,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
-import * as Schedule from "effect/Schedule"
+import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Checkpoints from "./DurableSubscriptionCheckpoints.ts"
@@ -78,6 +78,7 @@ import * as DurableSubscriptionMetrics from "./DurableSubscriptionMetrics.ts"
 import * as Pages from "./DurableSubscriptionPages.ts"
 import * as Partition from "./DurableSubscriptionPartition.ts"
 import { EventStore, EventStoreError } from "./EventStore.ts"
+import { EventStorePolicies, type SubscriptionPolicies } from "./EventStorePolicies.ts"
 import { beginning, type Fact, Position } from "./Fact.ts"
 import { findFilterProblem } from "./Fields.ts"
 
@@ -200,7 +201,9 @@ export const run = Effect.fnUntraced(function*<E, R>(
   options: Options<E, R>
 ): Effect.fn.Return<DurableSubscription, SubscriptionError, EventStore | Postgres | R | Scope.Scope> {
   const { batchSize = 500, handler, key = streamOf, name, partitions = 1 } = options
-  yield* check(options)
+  const { subscriptions: policies } = yield* EventStorePolicies
+  const lease = Duration.fromInputUnsafe(options.lease ?? policies.lease)
+  yield* check(options, lease)
   const store = yield* EventStore
   const postgres = yield* Postgres
   const row = yield* findOrCreate(store, postgres, { name, partitions, startFrom: options.startFrom })
@@ -210,14 +213,14 @@ export const run = Effect.fnUntraced(function*<E, R>(
   const checkpoints = Checkpoints.make(postgres, row)
   const subscription = control(store, postgres, row, checkpoints)
   const id = yield* Effect.provide(Effect.flatMap(SecureRandom.SecureRandom, (random) => random.uuidV4()), randomness)
-  const lease = Duration.fromInputUnsafe(options.lease ?? "6 seconds")
   const read = yield* Pages.make(store, { partitions, filter: options.filter, key })
 
   yield* Member.run({
     name,
     lease,
     leases: Leases.make(postgres, { subscription: row.id, member: id, label: options.label ?? id, lease }),
-    stopTimeout: Duration.fromInputUnsafe(options.stopTimeout ?? "5 seconds"),
+    stopTimeout: Duration.fromInputUnsafe(options.stopTimeout ?? policies.stopTimeout),
+    policies,
     hints: Stream.map(postgres.wakeups(channelOf(row)), () => undefined),
     hint: postgres.wake(channelOf(row)),
     handle: (claim, progress, gate) =>
@@ -235,11 +238,12 @@ export const run = Effect.fnUntraced(function*<E, R>(
         move: checkpoints.move,
         fail: checkpoints.fail,
         batchSize,
-        retry: options.retry ?? defaultRetry,
-        checkpointInterval: Duration.fromInputUnsafe(options.checkpointInterval ?? "5 seconds")
+        retry: options.retry ?? policies.retry,
+        outages: policies.outages,
+        checkpointInterval: Duration.fromInputUnsafe(options.checkpointInterval ?? policies.checkpointInterval)
       })
   })
-  yield* Effect.forkScoped(measureLag(subscription))
+  yield* Effect.forkScoped(measureLag(subscription, policies))
   return subscription
 })
 
@@ -270,11 +274,6 @@ export const layer = <E, R>(
 ): Layer.Layer<never, SubscriptionError, EventStore | Postgres | Exclude<R, Scope.Scope>> =>
   Layer.effectDiscard(run(options))
 
-const defaultRetry = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")]).pipe(
-  Schedule.jittered,
-  Schedule.upTo({ times: 10 })
-)
-
 const streamOf = (fact: Fact): string => fact.stream
 
 const randomness = SecureRandom.layerWebCrypto
@@ -282,8 +281,8 @@ const randomness = SecureRandom.layerWebCrypto
 /** Wakes the processes that share a subscription. */
 const channelOf = (row: Checkpoints.SubscriptionRow): string => `strata_subscription_${row.id}`
 
-const check = <E, R>(options: Options<E, R>) => {
-  const { batchSize = 500, filter, lease = "6 seconds", name, partitions = 1 } = options
+const check = <E, R>(options: Options<E, R>, lease: Duration.Duration) => {
+  const { batchSize = 500, filter, name, partitions = 1 } = options
   const invalid = (path: string, message: string) => refuse(new InvalidSubscription({ path, message }))
   if (name.length < 1 || name.length > 128 || name.includes("\0")) {
     return invalid("name", "expected 1 to 128 characters")
@@ -390,7 +389,7 @@ const control = (
 }
 
 /** Samples how far behind the partitions are; a sample that cannot be taken is left out. */
-const measureLag = ({ name, status }: DurableSubscription) =>
+const measureLag = ({ name, status }: DurableSubscription, policies: SubscriptionPolicies) =>
   status.pipe(
     Effect.flatMap(({ partitions }) =>
       Effect.forEach(partitions, ({ lag, lagSeconds, partition }) => {
@@ -399,6 +398,6 @@ const measureLag = ({ name, status }: DurableSubscription) =>
       }, { discard: true })
     ),
     Effect.ignore,
-    Effect.repeat(Schedule.spaced("5 seconds")),
+    Effect.repeat(policies.lagSampling),
     Effect.withTracerEnabled(false)
   )

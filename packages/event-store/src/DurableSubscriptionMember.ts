@@ -18,6 +18,7 @@ import type { PartitionFenced } from "./DurableSubscriptionError.ts"
 import type { Held, Leases } from "./DurableSubscriptionLeases.ts"
 import * as DurableSubscriptionMetrics from "./DurableSubscriptionMetrics.ts"
 import type { Progress } from "./DurableSubscriptionPartition.ts"
+import type { SubscriptionPolicies } from "./EventStorePolicies.ts"
 
 /**
  * What a member needs.
@@ -31,6 +32,7 @@ export interface MemberOptions<R> {
   readonly lease: Duration.Duration
   /** How long a stop waits for a batch that is being handled. */
   readonly stopTimeout: Duration.Duration
+  readonly policies: Pick<SubscriptionPolicies, "leaveMargin" | "renewAfter">
   /** Tells of other members that partitions may be free, or wanted. */
   readonly hints: Stream.Stream<void>
   readonly hint: Effect.Effect<void>
@@ -59,7 +61,7 @@ interface Running {
 export const run = Effect.fnUntraced(function*<R>(
   options: MemberOptions<R>
 ): Effect.fn.Return<void, never, R | Scope.Scope> {
-  const { hint, leases, name } = options
+  const { hint, leases, name, policies } = options
   const owned = DurableSubscriptionMetrics.ownedOf(name)
   const running = new Map<number, Running>()
   const handlers = yield* Scope.make()
@@ -140,7 +142,7 @@ export const run = Effect.fnUntraced(function*<R>(
     // The others learn that their shares are smaller now.
     Effect.andThen(hint),
     Effect.andThen(Effect.forever(Effect.andThen(
-      Effect.timeoutOption(Queue.take(renewNow), Duration.times(options.lease, 1 / 3)),
+      Effect.timeoutOption(Queue.take(renewNow), Duration.times(options.lease, policies.renewAfter)),
       renew
     ))),
     Effect.forkScoped
@@ -156,7 +158,7 @@ export const run = Effect.fnUntraced(function*<R>(
     yield* hint
     yield* Metric.update(owned, 0)
   }).pipe(
-    Effect.timeoutOption(Duration.sum(options.stopTimeout, Duration.seconds(3))),
+    Effect.timeoutOption(Duration.sum(options.stopTimeout, policies.leaveMargin)),
     Effect.catchCause((cause) =>
       Effect.logWarning("Partitions were not handed over, others take them when the lease is over", cause)
     ),

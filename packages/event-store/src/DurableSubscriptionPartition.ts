@@ -8,6 +8,7 @@
  *
  * @since 0.1.0
  */
+import * as Retrying from "@strata/postgres/Retrying"
 import * as SqlState from "@strata/postgres/SqlState"
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
@@ -17,7 +18,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Predicate from "effect/Predicate"
-import * as Schedule from "effect/Schedule"
+import type * as Schedule from "effect/Schedule"
 import type * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Claim, Move } from "./DurableSubscriptionCheckpoints.ts"
@@ -62,7 +63,10 @@ export interface PartitionOptions<E, R> {
   readonly move: (claim: Claim, move: Move) => Effect.Effect<void, PartitionFenced | SqlError>
   readonly fail: (claim: Claim, error: string) => Effect.Effect<void, PartitionFenced | SqlError>
   readonly batchSize: number
+  /** Waits before a batch is handled again that failed for a reason of its own. */
   readonly retry: Schedule.Schedule<unknown>
+  /** Waits for a database or a store that is out of reach; without end. */
+  readonly outages: Schedule.Schedule<unknown>
   readonly checkpointInterval: Duration.Duration
 }
 
@@ -81,6 +85,7 @@ class BatchFailed extends Data.TaggedError("BatchFailed")<{
 export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never, PartitionFenced, R> => {
   const { claim, gate, name, progress } = options
   const metrics = DurableSubscriptionMetrics.ofPartition(name, claim.partition)
+  const patiently = patience(options.outages)
   let size = options.batchSize
   let savedAt = 0n
 
@@ -115,6 +120,8 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
       const batch: Arr.NonEmptyReadonlyArray<Fact> = [facts[0], ...facts.slice(1, size)]
       const to = batch.length === facts.length ? end : Arr.lastNonEmpty(batch).position
       return gate.withPermit(handle(batch, to)).pipe(
+        // Here and in `next`: each failure is retried by one of the two.
+        Retrying.marked,
         Effect.sandbox,
         Effect.mapError((cause) => fenceOf(cause) ?? new BatchFailed({ cause, size: batch.length })),
         Effect.tapErrorTag("BatchFailed", ({ cause }) =>
@@ -122,7 +129,10 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
             Metric.update(metrics.failures, 1),
             Effect.logWarning("A batch of a subscription failed", cause)
           )),
-        Effect.retry({ schedule: outages, while: (error) => error._tag === "BatchFailed" && mayPass(error.cause) }),
+        Retrying.retry({
+          schedule: options.outages,
+          while: (error) => error._tag === "BatchFailed" && mayPass(error.cause)
+        }),
         Effect.tapError(() => Effect.sync(() => size = 1)),
         Effect.map(() => {
           size = Math.min(size * 2, options.batchSize)
@@ -139,7 +149,7 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
 
   const next = (facts: Arr.NonEmptyReadonlyArray<Fact>, end: Position) =>
     attempt(facts, end).pipe(
-      Effect.retry({ schedule: options.retry, while: (error) => error._tag === "BatchFailed" }),
+      Retrying.retry({ schedule: options.retry, while: (error) => error._tag === "BatchFailed" }),
       // Whatever the schedule says, the fact that is named has been tried alone.
       Effect.catchTag("BatchFailed", (failed) => failed.size > 1 ? attempt(facts, end) : Effect.fail(failed)),
       Effect.catchTag("BatchFailed", ({ cause }) => stop(`Fact ${facts[0].position}`, cause))
@@ -175,7 +185,8 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
       (cause) => stop(`After fact ${progress.cursor}`, cause)
     ),
     Effect.tapError(() => Metric.update(metrics.fenced, 1)),
-    Effect.annotateLogs({ subscription: name, partition: claim.partition })
+    Effect.annotateLogs({ subscription: name, partition: claim.partition }),
+    Retrying.outermost
   )
 }
 
@@ -184,20 +195,16 @@ const passedOver = 10_000n
 
 const untraced = Effect.withTracerEnabled(false)
 
-/** Without end: an outage lasts as long as it lasts. */
-const outages = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]).pipe(
-  Schedule.jittered
-)
-
 /** Waits for a database or a store that is out of reach; another failure of them is a defect. */
-const patiently = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, PartitionFenced> =>
+const patience = (outages: Schedule.Schedule<unknown>) => <A, E>(effect: Effect.Effect<A, E>) =>
   effect.pipe(
+    Retrying.marked,
     Effect.sandbox,
     Effect.tapError((cause) =>
       mayPass(cause) ? Effect.logWarning("A subscription waits for the database", cause) : Effect.void
     ),
-    Effect.retry({ schedule: outages, while: mayPass }),
-    Effect.catch((cause) => {
+    Retrying.retry({ schedule: outages, while: mayPass }),
+    Effect.catch((cause): Effect.Effect<never, PartitionFenced> => {
       const fenced = fenceOf(cause)
       return fenced === undefined ? Effect.die(Cause.squash(cause)) : Effect.fail(fenced)
     })

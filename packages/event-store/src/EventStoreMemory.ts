@@ -28,6 +28,7 @@ import {
   type Snapshot,
   VersionConflict
 } from "./EventStore.ts"
+import { EventStorePolicies } from "./EventStorePolicies.ts"
 import { beginning, type Fact, Position, type StreamId } from "./Fact.ts"
 import * as FactPaging from "./FactPaging.ts"
 import type { FactQuery, KnownAt } from "./FactQuery.ts"
@@ -50,7 +51,7 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<EventStore["Service"], never, SecureRandom.SecureRandom> {
   const random = yield* SecureRandom.SecureRandom
   const name = options.name ?? "default"
-  const logHead = LogHead.make("1 second")
+  const logHead = LogHead.make((yield* EventStorePolicies).store.pollInterval)
   const log: Array<Fact> = []
   // By tenant and name, like everything a tenant has: see `keyOf`.
   const streams = new Map<string, Array<Fact>>()

@@ -5,6 +5,7 @@
  */
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
+import * as Retrying from "@strata/postgres/Retrying"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Arr from "effect/Array"
 import * as Cache from "effect/Cache"
@@ -16,7 +17,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
+import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
@@ -34,6 +35,7 @@ import {
   type Snapshot,
   StoreUnavailable
 } from "./EventStore.ts"
+import { EventStorePolicies } from "./EventStorePolicies.ts"
 import type { EventId, Position, StreamId } from "./Fact.ts"
 import * as FactChunks from "./FactChunks.ts"
 import * as FactPaging from "./FactPaging.ts"
@@ -69,11 +71,6 @@ export interface Options {
   readonly summarize?: boolean | undefined
 }
 
-const defaultRetry = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(
-  Schedule.jittered,
-  Schedule.upTo({ duration: "10 seconds" })
-)
-
 /**
  * Opens a store, and makes it when there is none of that name.
  *
@@ -86,15 +83,19 @@ export const make = Effect.fnUntraced(function*(
   const postgres = yield* Postgres
   const random = yield* SecureRandom.SecureRandom
   const name = options.name ?? "default"
-  const retry = options.retry ?? defaultRetry
+  const { store: policies } = yield* EventStorePolicies
+  const retry = options.retry ?? policies.retry
   const { sql } = postgres
 
-  // Not in a transaction: it is aborted by then and would only hide the reason for which `transact` does all of it again.
+  // A statement is one transaction, and whatever it writes it recognizes when it is sent again. So it is repeated also where
+  // nobody knows what became of it, unless a layer above does that. In a transaction that is `transact`, which does all of
+  // it again: the transaction is aborted by then, and to send more would only hide the reason.
   const answer = <A>(operation: string, statement: Effect.Effect<A, SqlError>): Effect.Effect<A, EventStoreError> =>
     statement.pipe(
-      Effect.retry({
+      Retrying.retry({
         schedule: retry,
-        while: (error) => Effect.map(postgres.inTransaction, (within) => !within && AppendStatement.isRepeatable(error))
+        while: AppendStatement.isRepeatable,
+        isUnknown: AppendStatement.isUnknown
       }),
       Effect.mapError((cause) => new EventStoreError({ reason: new StoreUnavailable({ operation, cause }) }))
     )
@@ -108,7 +109,7 @@ export const make = Effect.fnUntraced(function*(
 
   const storeId = yield* answer("open", openStore(sql, name))
   const channel = `strata_store_${storeId}`
-  const logHead = LogHead.make(options.pollInterval ?? "1 second")
+  const logHead = LogHead.make(options.pollInterval ?? policies.pollInterval)
 
   const reads = FactReads.make(postgres, storeId)
 
@@ -360,12 +361,14 @@ export const make = Effect.fnUntraced(function*(
     Stream.mapEffect(() => Effect.flatMap(head, logHead.advance)),
     Stream.catchCause((cause) => Stream.fromEffectDrain(Effect.logDebug("A wake-up could not be followed up", cause))),
     Stream.runDrain,
+    Retrying.outermost,
     Effect.forkScoped
   )
   yield* forgetKeys.pipe(
     Effect.repeat({ while: (removed) => removed === 1000 }),
     Effect.ignore({ log: "Warn", message: "Old idempotency keys were not removed" }),
-    Effect.repeat(Schedule.spaced("1 hour")),
+    Effect.repeat(policies.forgetKeys),
+    Retrying.outermost,
     Effect.forkScoped
   )
 

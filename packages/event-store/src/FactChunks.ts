@@ -14,6 +14,7 @@ import type { Postgres } from "@strata/postgres/Postgres"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
+import { type ChunkPolicies, EventStorePolicies } from "./EventStorePolicies.ts"
 import { Position } from "./Fact.ts"
 import type { LogHead } from "./LogHead.ts"
 
@@ -64,6 +65,13 @@ export const run = (
   sql: Postgres["Service"]["sql"],
   storeId: number,
   logHead: Pick<LogHead, "reached">
+): Effect.Effect<never> => Effect.flatMap(EventStorePolicies, ({ chunks }) => loop(sql, storeId, logHead, chunks))
+
+const loop = (
+  sql: Postgres["Service"]["sql"],
+  storeId: number,
+  logHead: Pick<LogHead, "reached">,
+  { begin, patience, rest, restBesideAppends, restFarBehind }: ChunkPolicies
 ): Effect.Effect<never> => {
   let head = 0n
   const next = Effect.gen(function*() {
@@ -72,7 +80,8 @@ export const run = (
     head = done.head
     if (done.summarized === null) return yield* Effect.sleep(patience)
     const left = done.head - done.summarized
-    if (left >= step) return yield* Effect.sleep(Duration.times(took, busy ? (left < farAhead ? 16 : 4) : 2))
+    const times = !busy ? rest : left < farAhead ? restBesideAppends : restFarBehind
+    if (left >= step) return yield* Effect.sleep(Duration.times(took, times))
     yield* logHead.reached(Position.make(done.summarized + step), patience)
   })
   return next.pipe(
@@ -80,11 +89,7 @@ export const run = (
       Effect.andThen(Effect.logDebug("Facts were not summarized", cause), Effect.sleep(patience))
     ),
     Effect.forever,
-    // Who opens a store for a moment only leaves it alone.
-    Effect.delay("1 second"),
+    Effect.delay(begin),
     Effect.withTracerEnabled(false)
   )
 }
-
-/** How soon it looks again where another process is at work, where nobody told of facts, and where the database failed. */
-const patience = Duration.seconds(10)

@@ -60,6 +60,12 @@ export const make = Effect.fnUntraced(function*(query: FactQuery): Effect.fn.Ret
   const { cursor, direction = "forwards", knownAt, limit = 100, orderBy = "position", validAt, validDuring, versions } =
     query
   if (!Fields.isVersion(limit) || limit > 1000) return yield* invalid("limit", "expected 1 to 1,000")
+  for (const [path, choices] of Object.entries(choicesOf)) {
+    const chosen = { direction, orderBy, revisions: query.revisions ?? "belief" }[path]
+    if (chosen !== undefined && !choices.includes(chosen)) {
+      return yield* invalid(path, `expected ${choices.join(" or ")}`)
+    }
+  }
   if (validDuring !== undefined && validAt !== undefined) {
     return yield* invalid("validDuring", "not together with validAt")
   }
@@ -89,6 +95,13 @@ export const make = Effect.fnUntraced(function*(query: FactQuery): Effect.fn.Ret
   if (after.value.asked !== fingerprint(query)) return yield* invalid("cursor", "belongs to another question")
   return { query, orderBy, direction, limit, after: after.value }
 })
+
+/** What callers without types may get wrong. */
+const choicesOf: Readonly<Record<string, ReadonlyArray<string>>> = {
+  direction: ["forwards", "backwards"],
+  orderBy: ["position", "validity"],
+  revisions: ["belief", "all"]
+}
 
 const notOfThisStore = Effect.suspend(() => Effect.fail(invalid("cursor", "not a cursor of this store")))
 

@@ -15,6 +15,7 @@
  * @since 0.1.0
  */
 import type { Postgres } from "@strata/postgres/Postgres"
+import * as Retrying from "@strata/postgres/Retrying"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -25,6 +26,7 @@ import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import * as AppendStatement from "./AppendStatement.ts"
 import { type EventStoreError } from "./EventStore.ts"
+import { EventStorePolicies } from "./EventStorePolicies.ts"
 import type { Position } from "./Fact.ts"
 import type { PreparedAppend } from "./PreparedAppend.ts"
 import * as Spans from "./Spans.ts"
@@ -62,12 +64,6 @@ const bounds = { waiting: 16_384, appends: 1024, facts: 10_000, size: 8_388_608 
 /** Appends that are not worth a batch of their own while a larger one is on its way: a commit costs more than they do. */
 const smallBatch = 16
 
-/** How often a caller looks for room among the waiting, and closing whether all is written. */
-const roomPoll = "1 millis"
-
-/** How long closing waits until what was accepted is written. */
-const closeTimeout = "10 seconds"
-
 /** An append that waits for its batch, and the caller's span. */
 interface Waiting {
   readonly append: PreparedAppend
@@ -89,7 +85,8 @@ export const make = Effect.fnUntraced(function*(
   options: GroupAppendOptions
 ): Effect.fn.Return<GroupAppend, never, Scope.Scope> {
   const write = AppendStatement.make(postgres, options.storeId)
-  const { isRepeatable } = AppendStatement
+  const { isRepeatable, isUnknown } = AppendStatement
+  const { closeTimeout, roomPoll } = (yield* EventStorePolicies).store
   const waiting: Array<Waiting> = []
   let accepting = true
   let settling = false
@@ -104,13 +101,16 @@ export const make = Effect.fnUntraced(function*(
       return last === undefined ? Effect.void : options.committed(last.appended.position)
     })
 
-  // The schedule is set going by a failure only.
+  const again = { schedule: options.retry, while: isRepeatable, isUnknown }
+  // The schedule is set going by a failure only. Where a layer above a lone caller retries, what was not written is left to
+  // it. What may have been written is not, unless that layer declares its call idempotent: it would make new event ids,
+  // and these are what tells that it was.
   const send = (appends: ReadonlyArray<PreparedAppend>) =>
-    Effect.catchIf(
-      write(appends),
-      isRepeatable,
-      () => Effect.retry(write(appends), { schedule: options.retry, while: isRepeatable })
-    )
+    Effect.catchIf(write(appends), isRepeatable, (error) =>
+      Effect.flatMap(
+        Retrying.isOurs(isUnknown(error)),
+        (ours) => ours ? Retrying.retry(write(appends), again) : Effect.fail(error)
+      ))
 
   /** A batch that PostgreSQL refuses for what one append holds is taken apart, so that only that one fails. */
   const commit = (batch: ReadonlyArray<Waiting>): Effect.Effect<void> =>
@@ -165,7 +165,9 @@ export const make = Effect.fnUntraced(function*(
   // Let go of in the background when the database does not answer, so that nobody is kept waiting for it.
   const scope = yield* Scope.make()
   const fibers = yield* Scope.provide(FiberSet.make<void, never>(), scope)
-  const fork = yield* FiberSet.runtime(fibers)()
+  // A batch is many callers', so it is sent again whatever is above one of them. That multiplies nothing: at most two batches
+  // are on their way, and a caller that comes again joins the next.
+  const fork = yield* Retrying.outermost(FiberSet.runtime(fibers)())
   const start = () => {
     const writer = Symbol()
     sent.set(writer, 0)

@@ -3,9 +3,11 @@ import { deepStrictEqual } from "@effect/vitest/utils"
 import * as CommandHandler from "@strata/event-store/CommandHandler"
 import * as Decider from "@strata/event-store/Decider"
 import * as EventDefinition from "@strata/event-store/EventDefinition"
+import * as EventIds from "@strata/event-store/EventIds"
 import { EventStore } from "@strata/event-store/EventStore"
 import * as EventStoreMemory from "@strata/event-store/EventStoreMemory"
 import * as Fact from "@strata/event-store/Fact"
+import * as Retrying from "@strata/postgres/Retrying"
 import * as Array from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -69,6 +71,33 @@ describe("CommandHandler", () => {
       deepStrictEqual(yield* Effect.flip(counter.execute("1", [10])), new TooMuch({ total: 92 }))
     }).pipe(Effect.provide(EventStoreMemory.layer())))
 
+  it.effect("a command under a layer that retries is decided once, and the next try has read what is missing", () =>
+    Effect.gen(function*() {
+      const counter = yield* CommandHandler.make(Counter)
+      yield* counter.execute("1", [1])
+      yield* elsewhere(50)
+      const conflict = yield* Effect.flip(Retrying.marked(counter.execute("1", [1])))
+      deepStrictEqual(conflict._tag === "EventStoreError" && conflict.reason._tag, "VersionConflict")
+      deepStrictEqual((yield* Retrying.marked(counter.execute("1", [1]))).state, 52)
+    }).pipe(Effect.provide(EventStoreMemory.layer())))
+
+  it.effect("what the store retries is left to it", () =>
+    Effect.gen(function*() {
+      const memory = yield* EventStoreMemory.make()
+      const seen: Array<Retrying.Above> = []
+      const store = EventStore.of({
+        ...memory,
+        append: (append) =>
+          Effect.flatMap(Retrying.Retrying, (above) => {
+            seen.push(above)
+            return memory.append(append)
+          })
+      })
+      const counter = yield* Effect.provideService(CommandHandler.make(Counter), EventStore, store)
+      yield* counter.execute("1", [1])
+      deepStrictEqual(seen, ["nothing"])
+    }).pipe(Effect.provide(EventIds.layerRandom)))
+
   it.effect("a refusal on an old state is checked against the newest one", () =>
     Effect.gen(function*() {
       const counter = yield* CommandHandler.make(Counter)
@@ -112,20 +141,34 @@ describe("CommandHandler", () => {
       deepStrictEqual([again.state, again.version, again.position], [1, 1, first.position])
     }).pipe(Effect.provide(EventStoreMemory.layer())))
 
+  const upTo = (options?: CommandHandler.Options) =>
+    CommandHandler.make({
+      ...Counter,
+      decide: (amount: number, state) => Result.succeed(state >= amount ? [] : [Added.make({ amount })])
+    }, options)
+
   it.effect("an event id that is taken is told once, and the next command is decided on what it belongs to", () =>
     Effect.gen(function*() {
       const store = yield* EventStore
-      const upTo = yield* CommandHandler.make({
-        ...Counter,
-        decide: (amount: number, state) => Result.succeed(state >= amount ? [] : [Added.make({ amount })])
-      })
-      yield* upTo.load("1")
+      const counter = yield* upTo()
+      yield* counter.load("1")
       const eventId = Fact.EventId.make("00000000-0000-7000-8000-000000000001")
       yield* store.append({ facts: [events.encode(add(5), { stream, eventId, correlationId: "another" })] })
-      const set = upTo.execute("1", [5], { eventId: () => eventId })
+      const set = counter.execute("1", [5], { eventId: () => eventId })
       const taken = yield* Effect.flip(set)
       deepStrictEqual(taken._tag === "EventStoreError" ? taken.reason._tag : taken._tag, "EventIdTaken")
       const { events: more, state } = yield* set
+      deepStrictEqual([state, more], [5, []])
+    }).pipe(Effect.provide(EventStoreMemory.layer())))
+
+  it.effect("an event id that is taken is no failure where it is decided again", () =>
+    Effect.gen(function*() {
+      const store = yield* EventStore
+      const counter = yield* upTo({ onEventIdTaken: "decideAgain" })
+      yield* counter.load("1")
+      const eventId = Fact.EventId.make("00000000-0000-7000-8000-000000000001")
+      yield* store.append({ facts: [events.encode(add(5), { stream, eventId, correlationId: "another" })] })
+      const { events: more, state } = yield* counter.execute("1", [5], { eventId: () => eventId })
       deepStrictEqual([state, more], [5, []])
     }).pipe(Effect.provide(EventStoreMemory.layer())))
 })

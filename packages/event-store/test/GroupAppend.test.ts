@@ -5,6 +5,7 @@ import * as Fact from "@strata/event-store/Fact"
 import * as GroupAppend from "@strata/event-store/GroupAppend"
 import * as PreparedAppend from "@strata/event-store/PreparedAppend"
 import { Postgres } from "@strata/postgres/Postgres"
+import * as Retrying from "@strata/postgres/Retrying"
 import * as SeededScheduler from "@strata/testing/SeededScheduler"
 import * as Arr from "effect/Array"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -13,6 +14,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
+import * as SqlError from "effect/sql/SqlError"
 
 // What is gathered, and by whom it is written, is the matter here; that it is stored is tested on PostgreSQL. Each append is of
 // a tenant of its own, so each is a statement of its own, and every statement writes.
@@ -28,7 +30,78 @@ const prepare = Effect.fnUntraced(function*(n: number) {
   return yield* Effect.provideService(PreparedAppend.prepare({ facts: [fact] }, random), CurrentTenant, `tenant ${n}`)
 })
 
+/** A failure that PostgreSQL tells, or of a connection that broke under a statement. */
+const failure = (kind: "refused" | "lost") =>
+  new SqlError.SqlError({
+    reason: kind === "refused"
+      ? new SqlError.UnknownError({ cause: Object.assign(new Error("busy"), { code: "40001" }), operation: "query" })
+      : new SqlError.ConnectionError({ cause: new Error("reset"), operation: "query" })
+  })
+
+/** How many statements two tries after the first cost, when all of them fail. */
+const statementsOf = Effect.fnUntraced(function*(
+  kind: "refused" | "lost",
+  use: (group: GroupAppend.GroupAppend, append: PreparedAppend.PreparedAppend) => Effect.Effect<unknown>
+) {
+  let statements = 0
+  const postgres = yield* Effect.provide(
+    Postgres,
+    Layer.mock(Postgres, {
+      schema: "strata",
+      role: undefined,
+      rows: () =>
+        Effect.andThen(
+          Effect.yieldNow,
+          Effect.suspend(() => {
+            statements++
+            return Effect.fail(failure(kind))
+          })
+        )
+    })
+  )
+  const group = yield* GroupAppend.make(postgres, {
+    storeId: 1,
+    retry: Schedule.recurs(1),
+    committed: () => Effect.void
+  })
+  yield* use(group, yield* prepare(1))
+  return statements
+}, Effect.scoped)
+
+describe("a lone append that fails", () => {
+  const above = (mark: Retrying.Above) => (group: GroupAppend.GroupAppend, append: PreparedAppend.PreparedAppend) =>
+    Effect.exit(Effect.provideService(group.append(append), Retrying.Retrying, mark))
+
+  for (
+    const [mark, kind, statements] of [
+      ["nothing", "refused", 3],
+      ["nothing", "lost", 3],
+      ["harmless", "refused", 1],
+      ["harmless", "lost", 3],
+      ["everything", "refused", 1],
+      ["everything", "lost", 1]
+    ] as const
+  ) {
+    it.live(`costs ${statements} statements when it is ${kind} and ${mark} is retried above`, () =>
+      Effect.gen(function*() {
+        assert.strictEqual(yield* statementsOf(kind, above(mark)), statements)
+      }).pipe(Effect.provide(EventIds.layerRandom)))
+  }
+})
+
 describe("group append", () => {
+  it.live("sends a batch again whatever is retried above one of its callers", () =>
+    Effect.gen(function*() {
+      const statements = yield* statementsOf("refused", (group, append) =>
+        Effect.gen(function*() {
+          const first = yield* Effect.forkChild(Effect.exit(group.append(append)), { startImmediately: true })
+          // The first one is being written, so the second waits for a batch.
+          const second = Effect.exit(Effect.flatMap(prepare(2), (append) => Retrying.marked(group.append(append))))
+          yield* Effect.all([second, Fiber.join(first)], { concurrency: "unbounded" })
+        }).pipe(Effect.provide(EventIds.layerRandom)))
+      assert.strictEqual(statements, 6)
+    }).pipe(Effect.provide(EventIds.layerRandom)))
+
   // Closing waits by the real clock.
   it.live("leaves nobody waiting, wherever fibers yield and are interrupted", () =>
     Effect.gen(function*() {

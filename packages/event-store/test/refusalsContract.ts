@@ -3,6 +3,7 @@
  */
 import type * as Vitest from "@effect/vitest"
 import { deepStrictEqual } from "@effect/vitest/utils"
+import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import type { Append, EventStore, EventStoreError } from "@strata/event-store/EventStore"
 import * as Fact from "@strata/event-store/Fact"
 import type { FactFilter, FactQuery, LogFilter } from "@strata/event-store/FactQuery"
@@ -26,6 +27,7 @@ const refused = <A>(effect: Effect.Effect<A, EventStoreError>) =>
 const unchecked = { disableChecks: true } as const
 const streamOf = (text: string) => Fact.StreamId.make(text, unchecked)
 const stateOf = (text: string) => text as StreamState
+const questionOf = (fields: Record<string, unknown>) => fields as FactQuery
 const positionOf = (n: bigint) => Fact.Position.make(n, unchecked)
 
 /** Text that cannot be stored, or names nothing. */
@@ -303,6 +305,22 @@ export const refusalsContract = <R>(
       const states = ["open", "archived"] as const
       const listed = yield* store.streams.list({ states, after: about })
       deepStrictEqual(listed.map(({ stream }) => stream), [long])
+    }))
+
+  it.effect("a question that is asked for no tenant, or in no known order, is refused by the name of its field", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: [price(1)] })
+      for (const tenant of noLabels) {
+        for (const ask of [store.readStream(account), store.read({}), store.streams.list(), store.get(id(1))]) {
+          const asked = Effect.provideService(refused<unknown>(ask), CurrentTenant, tenant)
+          deepStrictEqual(yield* asked, "InvalidQuery tenant")
+        }
+      }
+      const questions = { direction: "sideways", orderBy: "price", revisions: "some" }
+      for (const [field, value] of Object.entries(questions)) {
+        deepStrictEqual(yield* refused(store.read(questionOf({ [field]: value }))), `InvalidQuery ${field}`)
+      }
     }))
 
   it.effect("outside a transaction, what belongs into one names the operation that does not", () =>

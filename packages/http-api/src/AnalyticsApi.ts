@@ -10,6 +10,7 @@ import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
+import { Admission, Urgency } from "./Admission.ts"
 import { Authorization, RoleCheck } from "./Authorization.ts"
 import * as Consistency from "./Consistency.ts"
 
@@ -49,7 +50,9 @@ export class AnalyticsApi extends HttpApiGroup.make("analytics")
       description: "Messages, active conversations and active users by day of UTC, and their totals."
     }))
   )
+  .annotate(Urgency, "P3")
   .middleware(RoleCheck)
+  .middleware(Admission)
   .middleware(Authorization)
   .prefix("/api/v1/analytics")
   .annotateMerge(OpenApi.annotations({ title: "Analytics", description: "Figures about conversations." }))

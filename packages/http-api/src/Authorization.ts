@@ -8,7 +8,7 @@ import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
 import * as HttpApiSecurity from "effect/http-api/HttpApiSecurity"
 import * as OpenApi from "effect/http-api/OpenApi"
 import type { CurrentPrincipal } from "./Principal.ts"
-import { Forbidden, Unauthorized } from "./Problem.ts"
+import { Forbidden, ServiceUnavailable, TooManyRequests, Unauthorized } from "./Problem.ts"
 
 /**
  * Turns a credential into the request's principal.
@@ -30,7 +30,7 @@ export class Authorization extends HttpApiMiddleware.Service<Authorization, { pr
         HttpApiSecurity.annotate(OpenApi.Description, "The same credential as a bearer token")
       )
     },
-    error: Unauthorized
+    error: [Unauthorized, TooManyRequests, ServiceUnavailable]
   }
 ) {}
 

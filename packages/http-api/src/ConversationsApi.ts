@@ -15,6 +15,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
+import { Admission } from "./Admission.ts"
 import { Authorization, RoleCheck } from "./Authorization.ts"
 import * as Consistency from "./Consistency.ts"
 import * as IdempotencyKey from "./IdempotencyKey.ts"
@@ -211,6 +212,7 @@ export class ConversationsApi extends read.add(
   }))
 )
   .middleware(RoleCheck)
+  .middleware(Admission)
   .middleware(Authorization)
   .prefix("/api/v1/conversations")
   .annotateMerge(OpenApi.annotations({

@@ -17,6 +17,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
+import { Admission } from "./Admission.ts"
 import * as Alias from "./Alias.ts"
 import { Authorization, RoleCheck } from "./Authorization.ts"
 import * as Consistency from "./Consistency.ts"
@@ -302,6 +303,7 @@ export class EventStoreApi extends reads.add(
     }))
 )
   .middleware(RoleCheck)
+  .middleware(Admission)
   .middleware(Authorization)
   .prefix("/api/v1/eventstores/:setup/:store")
   .annotateMerge(OpenApi.annotations({ title: "Event stores", description: "Facts, on two time axes." }))

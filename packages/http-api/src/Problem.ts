@@ -194,7 +194,22 @@ export class InternalServerError extends HttpApiError.Problem<InternalServerErro
 ) {}
 
 /**
- * The server cannot answer now: it starts, stops, waits for its database, or read models are behind the position asked for.
+ * The caller, their address or all callers together asked more often than they may. Nothing was begun. `retryAfter` (seconds) is
+ * also the header `Retry-After`; the headers `RateLimit-…` tell where the tightest limit stands.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TooManyRequests extends HttpApiError.Problem<TooManyRequests>()(
+  "TooManyRequests",
+  declare("too-many-requests", 429, "Too many requests"),
+  { ...members, retryAfter: Schema.Int.annotate({ description: "Seconds" }) },
+  { identifier: "TooManyRequests" }
+) {}
+
+/**
+ * The server cannot answer now: it starts, stops, has more to do than it can, waits for its database, or read models are behind the position
+ * asked for.
  * Nothing tells whether a write took effect: repeat it under its idempotency key. `retryAfter` (seconds) is also
  * the header `Retry-After`.
  *

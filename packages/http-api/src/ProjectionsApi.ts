@@ -7,6 +7,7 @@ import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
+import { Admission } from "./Admission.ts"
 import { Authorization, RoleCheck } from "./Authorization.ts"
 import { Position } from "./Consistency.ts"
 
@@ -44,6 +45,7 @@ export class ProjectionsApi extends HttpApiGroup.make("projections")
     }))
   )
   .middleware(RoleCheck)
+  .middleware(Admission)
   .middleware(Authorization)
   .prefix("/api/v1/projections")
   .annotateMerge(OpenApi.annotations({ title: "Projections", description: "The state of the read models." }))

@@ -16,6 +16,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
+import { Admission } from "./Admission.ts"
 import { Authorization, RoleCheck } from "./Authorization.ts"
 import * as Consistency from "./Consistency.ts"
 import { moment, place } from "./EventStoreApi.ts"
@@ -238,6 +239,7 @@ export class StreamsApi extends reads.add(
     }))
 )
   .middleware(RoleCheck)
+  .middleware(Admission)
   .middleware(Authorization)
   .prefix("/api/v1/eventstores/:setup/:store")
   .annotateMerge(OpenApi.annotations({

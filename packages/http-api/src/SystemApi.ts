@@ -9,6 +9,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
+import { Admission } from "./Admission.ts"
 import { Authorization } from "./Authorization.ts"
 import { Principal } from "./Principal.ts"
 import { Text } from "./Text.ts"
@@ -120,6 +121,7 @@ export class SystemApi extends HttpApiGroup.make("system", { topLevel: true })
       description: "In Prometheus' text format."
     })),
     HttpApiEndpoint.get("session", "/api/v1/session", { success: Session })
+      .middleware(Admission)
       .middleware(Authorization)
       .annotateMerge(
         OpenApi.annotations({ summary: "Session", description: "Who the caller is and what they may do." })

@@ -57,7 +57,6 @@ import * as Path from "effect/Path"
 import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as Ref from "effect/Ref"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Binaries from "./EmbeddedPostgresBinaries.ts"
 import * as Cluster from "./EmbeddedPostgresCluster.ts"
@@ -65,6 +64,8 @@ import { EmbeddedPostgresError } from "./EmbeddedPostgresError.ts"
 import * as Seat from "./EmbeddedPostgresSeat.ts"
 import * as PostgresServer from "./EmbeddedPostgresServer.ts"
 import { withWarnings } from "./internal/retry.ts"
+import { PostgresPolicies } from "./PostgresPolicies.ts"
+import * as Retrying from "./Retrying.ts"
 
 export { EmbeddedPostgresError }
 
@@ -130,7 +131,7 @@ export const start = Effect.fn("EmbeddedPostgres.start")(function*(options: Opti
     (membership) => leave(cluster, options, membership),
     { interruptible: true }
   )
-  yield* Effect.forkScoped(keep(cluster, options, membership))
+  yield* Effect.forkScoped(Retrying.outermost(keep(cluster, options, membership)))
   return membership.server
 })
 
@@ -200,11 +201,13 @@ interface Membership {
 }
 
 const enter = Effect.fnUntraced(function*(cluster: Cluster.Cluster, options: Options) {
-  const limit = Duration.fromInputUnsafe(options.startTimeout ?? "1 minute")
+  const { embedded, sessions } = yield* PostgresPolicies
+  const limit = Duration.fromInputUnsafe(options.startTimeout ?? embedded.startTimeout)
   const { seat, started } = yield* withWarnings(attempt(cluster, options), {
     while: (error) => error._tag === "Busy",
-    schedule: Schedule.spaced("100 millis").pipe(Schedule.upTo({ duration: limit })),
-    quietFor: "5 seconds",
+    schedule: embedded.startPoll(limit),
+    quietFor: embedded.startQuiet,
+    betweenWarnings: sessions.betweenWarnings,
     warning: (error, waited) =>
       `No PostgreSQL on ${cluster.directory} after ${Duration.format(waited)}, ` +
       `waiting ${Duration.format(limit)} at most: ${error.message}`
@@ -213,7 +216,7 @@ const enter = Effect.fnUntraced(function*(cluster: Cluster.Cluster, options: Opt
       Effect.fail(
         new EmbeddedPostgresError({
           reason: "NotReady",
-          message: `No server on ${cluster.directory} after ${Duration.format(limit)}: ${busy.message}. ` +
+          message: `No server on ${cluster.directory}, waiting ${Duration.format(limit)} at most: ${busy.message}. ` +
             `See ${cluster.logFile}.`
         })
       ))
@@ -252,7 +255,8 @@ const keep = Effect.fnUntraced(function*(cluster: Cluster.Cluster, options: Opti
   const lost = yield* Ref.get(membership.seat)
   yield* lost.ended
   // All processes notice at once; a short while apart, one of them finds what another has started.
-  yield* Effect.sleep(yield* Random.nextIntBetween(0, 200))
+  const { embedded } = yield* PostgresPolicies
+  yield* Effect.sleep(Duration.times(embedded.restartSpread, yield* Random.next))
   yield* Effect.uninterruptibleMask((restore) =>
     restore(comeBack(cluster, options, lost)).pipe(
       Effect.flatMap((seat) => Ref.set(membership.seat, seat)),
@@ -263,6 +267,7 @@ const keep = Effect.fnUntraced(function*(cluster: Cluster.Cluster, options: Opti
 
 /** Never gives up: the process that uses the server has no other. */
 const comeBack = Effect.fnUntraced(function*(cluster: Cluster.Cluster, options: Options, lost: Seat.Seat) {
+  const { embedded, sessions } = yield* PostgresPolicies
   const { pid, port } = lost.running
   if (Option.isNone(yield* Cluster.running(cluster.directory))) {
     yield* Effect.logWarning(
@@ -273,8 +278,9 @@ const comeBack = Effect.fnUntraced(function*(cluster: Cluster.Cluster, options: 
   const again = attemptAt(port, cluster, { ...options, startTimeout: Duration.infinity })
   const { seat, started } = yield* Effect.orDie(withWarnings(again, {
     while: () => true,
-    schedule: Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]).pipe(Schedule.jittered),
-    quietFor: "2 seconds",
+    schedule: embedded.restart,
+    quietFor: embedded.restartQuiet,
+    betweenWarnings: sessions.betweenWarnings,
     warning: (error, waited) =>
       `No PostgreSQL on ${cluster.directory} for ${Duration.format(waited)}, trying again: ${error.message}`
   }))

@@ -14,6 +14,7 @@ import * as Net from "node:net"
 import * as ApplicationRole from "./ApplicationRole.ts"
 import type * as Cluster from "./EmbeddedPostgresCluster.ts"
 import { Busy } from "./EmbeddedPostgresServer.ts"
+import { PostgresPolicies } from "./PostgresPolicies.ts"
 
 /**
  * A place that was taken.
@@ -41,6 +42,7 @@ const lockKey = [1398035028, 1] as const
  * @since 0.1.0
  */
 export const take = Effect.fnUntraced(function*(url: Redacted.Redacted, running: Cluster.Running) {
+  const { embedded: policies } = yield* PostgresPolicies
   const scope = yield* Scope.make()
   const closed = Deferred.makeUnsafe<void>()
   const session = yield* connect(url, {
@@ -55,7 +57,7 @@ export const take = Effect.fnUntraced(function*(url: Redacted.Redacted, running:
     Effect.tap((session) => session.query("select pg_advisory_lock_shared($1::int4, $2::int4)", lockKey)),
     Effect.tap(ApplicationRole.create),
     Scope.provide(scope),
-    Effect.timeout("15 seconds"),
+    Effect.timeout(policies.seatTimeout),
     Effect.onError(() => Scope.close(scope, Exit.void)),
     Effect.mapError((cause) => new Busy(`the server with pid ${running.pid} does not let us in: ${cause.message}`))
   )
@@ -63,7 +65,13 @@ export const take = Effect.fnUntraced(function*(url: Redacted.Redacted, running:
 })
 
 const connect = (url: Redacted.Redacted, config?: PgConnection.Config) =>
-  PgConnection.make({ ...config, url, applicationName: "strata embedded server", connectTimeout: "10 seconds" })
+  Effect.flatMap(PostgresPolicies, ({ embedded }) =>
+    PgConnection.make({
+      ...config,
+      url,
+      applicationName: "strata embedded server",
+      connectTimeout: embedded.seatConnectTimeout
+    }))
 
 /**
  * Gives the lock back, and is true when nobody else has one: nobody then gets in until the seat is released.
@@ -72,12 +80,13 @@ const connect = (url: Redacted.Redacted, config?: PgConnection.Config) =>
  * @since 0.1.0
  */
 export const isLast = (seat: Seat): Effect.Effect<boolean> =>
-  isLastOn(seat.session).pipe(
-    // The session is lost: the server was killed, or somebody has ended the session.
-    Effect.catch(() => Effect.scoped(Effect.flatMap(connect(seat.url), isLastOn))),
-    Effect.timeout("5 seconds"),
-    Effect.orElseSucceed(() => true)
-  )
+  Effect.flatMap(PostgresPolicies, ({ embedded }) =>
+    isLastOn(seat.session).pipe(
+      // The session is lost: the server was killed, or somebody has ended the session.
+      Effect.catch(() => Effect.scoped(Effect.flatMap(connect(seat.url), isLastOn))),
+      Effect.timeout(embedded.lastTimeout),
+      Effect.orElseSucceed(() => true)
+    ))
 
 const isLastOn = Effect.fnUntraced(function*(session: PgConnection.PgConnection) {
   yield* session.query("select pg_advisory_unlock_shared($1::int4, $2::int4)", lockKey)

@@ -15,11 +15,11 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import * as Cluster from "./EmbeddedPostgresCluster.ts"
 import { EmbeddedPostgresError } from "./EmbeddedPostgresError.ts"
 import * as Process from "./EmbeddedPostgresProcess.ts"
 import * as Settings from "./EmbeddedPostgresSettings.ts"
+import { type EmbeddedPolicies, PostgresPolicies } from "./PostgresPolicies.ts"
 
 /**
  * How a server is started and stopped.
@@ -64,6 +64,7 @@ export const launch = Effect.fnUntraced(function*<A, E, R>(
   use: (running: Cluster.Running) => Effect.Effect<A, E, R>
 ) {
   const fs = yield* FileSystem.FileSystem
+  const { embedded: policies } = yield* PostgresPolicies
   const port = options.port ?? (yield* choosePort(cluster))
   yield* rotateLog(cluster.logFile)
   const offset = yield* fs.stat(cluster.logFile).pipe(
@@ -81,7 +82,7 @@ export const launch = Effect.fnUntraced(function*<A, E, R>(
         outlives: true
       }).pipe(Effect.mapError((cause) => startFailure(cluster)(cause.message)))))
     const ended = Effect.flatMap(launched.exit, () => Effect.flatMap(failed, Effect.fail))
-    return yield* Effect.raceFirst(untilReady(cluster, launched.pid, options), ended).pipe(
+    return yield* Effect.raceFirst(untilReady(cluster, launched.pid, policies, options.startTimeout), ended).pipe(
       Effect.flatMap(use),
       restore,
       Effect.onError(() => stop(launched.pid, options.stopTimeout))
@@ -89,23 +90,28 @@ export const launch = Effect.fnUntraced(function*<A, E, R>(
   }))
 })
 
-const untilReady = (cluster: Cluster.Cluster, pid: number, options: Options) =>
+const untilReady = (
+  cluster: Cluster.Cluster,
+  pid: number,
+  policies: EmbeddedPolicies,
+  startTimeout: Duration.Input = policies.startTimeout
+) =>
   Cluster.running(cluster.directory).pipe(
     Effect.repeat({
       until: (running) => Option.exists(running, (running) => running.ready && running.pid === pid),
-      schedule: Schedule.spaced("20 millis")
+      schedule: policies.processPoll
     }),
     Effect.flatMap((running) => Effect.fromOption(running)),
     Effect.mapError(() => new Busy("the server has gone again")),
     Effect.raceFirst(
       Effect.logWarning(`PostgreSQL (pid ${pid}) is not ready yet on ${cluster.directory}. See ${cluster.logFile}`)
         .pipe(
-          Effect.delay("10 seconds"),
+          Effect.delay(policies.readyReport),
           Effect.forever
         )
     ),
     Effect.timeoutOrElse({
-      duration: options.startTimeout ?? "1 minute",
+      duration: startTimeout,
       orElse: () => Effect.fail(new Busy("the server that was started is not ready"))
     })
   )
@@ -153,16 +159,17 @@ const rotateLog = Effect.fnUntraced(function*(file: string) {
  * @category constructors
  * @since 0.1.0
  */
-export const stop = Effect.fnUntraced(function*(pid: number, timeout: Duration.Input = "15 seconds") {
+export const stop = Effect.fnUntraced(function*(pid: number, stopTimeout?: Duration.Input) {
+  const { embedded: policies } = yield* PostgresPolicies
   const gone = Process.isAlive(pid).pipe(
-    Effect.repeat({ while: (alive) => alive, schedule: Schedule.spaced("20 millis") })
+    Effect.repeat({ while: (alive) => alive, schedule: policies.processPoll })
   )
   const ends = (limit: Duration.Input) => Effect.map(Effect.timeoutOption(gone, limit), Option.isSome)
   yield* Process.signal(pid, "SIGINT")
-  if (yield* ends(timeout)) return
+  if (yield* ends(stopTimeout ?? policies.stopTimeout)) return
   yield* Effect.logWarning(`PostgreSQL (pid ${pid}) does not stop, so it is made to quit at once`)
   yield* Process.signal(pid, "SIGQUIT")
-  if (yield* ends("10 seconds")) return
+  if (yield* ends(policies.quitTimeout)) return
   yield* Effect.logError(`PostgreSQL (pid ${pid}) does not quit, so it is killed`)
   yield* Process.signal(pid, "SIGKILL")
 })

@@ -52,6 +52,7 @@ import * as Files from "./MigrationsFiles.ts"
 import * as Grants from "./MigrationsGrants.ts"
 import * as Ledger from "./MigrationsLedger.ts"
 import { Postgres } from "./Postgres.ts"
+import { type MigrationPolicies, PostgresPolicies } from "./PostgresPolicies.ts"
 
 export { MigrationError }
 
@@ -104,8 +105,9 @@ export const run: (all: ReadonlyArray<Migrations>) => Effect.Effect<
 > = Effect.fn("Migrations.run")(function*(all) {
   const files = yield* Files.load(all)
   const { role, schema, sql } = yield* Postgres
-  return yield* session(sql.config).pipe(
-    Effect.tap((connection) => lock(connection, schema)),
+  const { migrations: policies, sessions } = yield* PostgresPolicies
+  return yield* session(sql.config, sessions.keepAlive).pipe(
+    Effect.tap((connection) => lock(connection, schema, policies)),
     Effect.tap((connection) => Ledger.useSchema(connection, schema)),
     Effect.flatMap((connection) =>
       Effect.tap(
@@ -143,7 +145,7 @@ const privilegesOf = (all: ReadonlyArray<Migrations>): Grants.Privileges =>
  * connection is allowed to be, so the guarded socket and the timeouts of the pool are left out; keep-alive notices a server
  * that is gone.
  */
-const session = (config: PgConnection.Config) => {
+const session = (config: PgConnection.Config, keepAlive: Duration.Duration) => {
   const { stream: _guarded, ...rest } = config
   const { role: _taken, ...parameters } = config.startupParameters ?? {}
   return PgConnection.make({
@@ -151,7 +153,7 @@ const session = (config: PgConnection.Config) => {
     applicationName: "strata migrations",
     multiplex: false,
     prepare: false,
-    keepAlive: "10 seconds",
+    keepAlive,
     startupParameters: {
       ...parameters,
       statement_timeout: "0",
@@ -164,12 +166,12 @@ const session = (config: PgConnection.Config) => {
 const lockSpace = 1398035030
 
 /** Held by the session until it ends. Asking again and again keeps no snapshot open, which a waiting query would. */
-const lock = (connection: PgConnection.PgConnection, schema: string) =>
+const lock = (connection: PgConnection.PgConnection, schema: string, policies: MigrationPolicies) =>
   connection.query("select pg_try_advisory_lock($1::int4, hashtext($2)) as locked", [lockSpace, schema]).pipe(
     Effect.map(({ rows }) => rows[0]?.["locked"] === true),
     Effect.repeat({
       until: (locked) => locked,
-      schedule: Schedule.spaced("100 millis").pipe(
+      schedule: policies.lockPoll.pipe(
         Schedule.tap(({ attempt }) =>
           attempt % 100 === 20
             ? Effect.logInfo(`Waiting for another process that migrates the schema ${schema}`)
@@ -231,7 +233,10 @@ const runStatements = (connection: PgConnection.PgConnection, file: Files.Migrat
   )
 
 const report = (message: string): Effect.Effect<never> =>
-  Effect.logInfo(message).pipe(Effect.delay("15 seconds"), Effect.forever)
+  Effect.flatMap(
+    PostgresPolicies,
+    ({ migrations }) => Effect.logInfo(message).pipe(Effect.delay(migrations.reportInterval), Effect.forever)
+  )
 
 const statementFailed = (file: Files.MigrationFile, index: number, cause: SqlError.SqlError): MigrationError =>
   new MigrationError({

@@ -48,7 +48,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Reactivity from "effect/reactivity/Reactivity"
-import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type * as Stream from "effect/Stream"
@@ -61,6 +60,7 @@ import * as WakeUps from "./internal/wakeUps.ts"
 import * as PostgresConfig from "./PostgresConfig.ts"
 import { NotReachable, PostgresError } from "./PostgresError.ts"
 import * as PostgresMetrics from "./PostgresMetrics.ts"
+import { PostgresPolicies, type SessionPolicies } from "./PostgresPolicies.ts"
 import * as PostgresTarget from "./PostgresTarget.ts"
 import * as PostgresTypes from "./PostgresTypes.ts"
 import * as SqlState from "./SqlState.ts"
@@ -96,6 +96,9 @@ export class Postgres extends Context.Service<Postgres, {
     parameters: ReadonlyArray<unknown>
   ) => Effect.Effect<ReadonlyArray<ReadonlyArray<unknown>>, SqlError>
 
+  /** How long the one who waits the longest for a connection has waited so far; zero when nobody does. */
+  readonly longestWait: Effect.Effect<Duration.Duration>
+
   /** The PostgreSQL schema that holds the tables, first in the search path. */
   readonly schema: string
 
@@ -109,7 +112,8 @@ export class Postgres extends Context.Service<Postgres, {
    *
    * The whole body runs again after a serialization failure, a deadlock, a lock timeout or a connection lost before
    * `COMMIT` was sent, so it must have no effect outside the database. A nested call is not retried by itself: its
-   * failure reaches the outermost call, which is. Failures of the body pass unchanged.
+   * failure reaches the outermost call, which is. Failures of the body pass unchanged. Where a layer above retries, the
+   * body runs once, and nothing within it retries by itself: see `Retrying`.
    */
   readonly transact: <A, E, R>(
     body: Effect.Effect<A, E, R>,
@@ -170,9 +174,10 @@ export const layerConfig: Layer.Layer<
 
 const make = Effect.fnUntraced(function*(options: PostgresConfig.PostgresOptions) {
   const target = yield* PostgresTarget.resolve(options)
+  const { sessions, transactions, wakeUps: wakeUpPolicies } = yield* PostgresPolicies
   const metrics = yield* PostgresMetrics.make({ pool: target.applicationName, max: target.maxConnections })
-  const connection = yield* firstConnection(target)
-  const { rows, sql } = yield* Pool.make({
+  const connection = yield* firstConnection(target, sessions)
+  const { longestWait, rows, sql } = yield* Pool.make({
     client: {
       ...connection,
       stream: Socket.guarded(target, metrics.pool),
@@ -181,7 +186,7 @@ const make = Effect.fnUntraced(function*(options: PostgresConfig.PostgresOptions
       connectionTTL: target.connectionTTL,
       // The pool says goodbye to an idle connection before its socket cuts it.
       idleTimeout: Duration.isZero(target.socketTimeout)
-        ? Duration.minutes(1)
+        ? sessions.idleTimeout
         : Duration.times(target.socketTimeout, 0.75)
     },
     acquireTimeout: target.acquireTimeout,
@@ -190,20 +195,26 @@ const make = Effect.fnUntraced(function*(options: PostgresConfig.PostgresOptions
   const wakeUps = yield* WakeUps.make({
     sql,
     // It is silent most of the time, so keepalive probes instead of a guard tell whether the server is there.
-    connection: { ...connection, keepAlive: "10 seconds", applicationName: `${target.applicationName} wake-ups` }
+    connection: {
+      ...connection,
+      keepAlive: sessions.keepAlive,
+      applicationName: `${target.applicationName} wake-ups`
+    },
+    policies: wakeUpPolicies
   })
   return Postgres.of({
     sql,
     rows,
+    longestWait,
     schema: target.schema,
     role: target.role,
-    ...Transactions.make({ sql, attempts: target.transactionAttempts, metrics }),
+    ...Transactions.make({ sql, attempts: target.transactionAttempts, backoff: transactions.backoff, metrics }),
     ...wakeUps
   })
 })
 
 /** Makes one connection, checks the server through it, and gives the settings that worked. */
-const firstConnection = (target: PostgresTarget.Target) => {
+const firstConnection = (target: PostgresTarget.Target, policies: SessionPolicies) => {
   const attempt = Effect.scoped(Effect.gen(function*() {
     const encrypt = target.tls.mode !== "disable" &&
       (target.tls.mode !== "prefer" || (yield* Socket.offersTls(target)))
@@ -213,21 +224,15 @@ const firstConnection = (target: PostgresTarget.Target) => {
   }))
   return withWarnings(attempt, {
     while: (error) => isSqlError(error) && SqlState.classify(error) === "retryable",
-    schedule: starting(target.startupTimeout),
-    quietFor: 0,
+    schedule: policies.starting(target.startupTimeout),
+    quietFor: Duration.zero,
+    betweenWarnings: policies.betweenWarnings,
     warning: (error, waited) =>
       `${isSqlError(error) ? notReachable(target)(error).message : error.message}. ` +
       `Waiting ${Duration.format(target.startupTimeout)} at most (STRATA_DATABASE_STARTUP_TIMEOUT)` +
       (Duration.isZero(waited) ? "" : `, ${Duration.format(waited)} so far`)
   }).pipe(Effect.catchIf(isSqlError, (error) => Effect.fail(notReachable(target)(error))))
 }
-
-/** 50 ms, 100 ms, … up to a second, until the startup timeout has passed. */
-const starting = (timeout: Duration.Duration) =>
-  Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(
-    Schedule.jittered,
-    Schedule.upTo({ duration: timeout })
-  )
 
 const notReachable = (target: PostgresTarget.Target) => (cause: SqlError) =>
   new PostgresError({ reason: new NotReachable({ server: target.server, cause }) })

@@ -14,6 +14,7 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { type PostgresOptions, type TlsMode, tlsModes } from "./PostgresConfig.ts"
 import { InvalidOption, PostgresError } from "./PostgresError.ts"
+import { PostgresPolicies, type SessionPolicies } from "./PostgresPolicies.ts"
 
 /**
  * How to encrypt. Authorities, certificate and key are PEM text, or the path of a file that holds it.
@@ -75,6 +76,7 @@ const invalid = (option: string, problem: string) =>
 export const resolve = Effect.fnUntraced(function*(
   options: PostgresOptions
 ): Effect.fn.Return<Target, PostgresError> {
+  const { sessions, transactions } = yield* PostgresPolicies
   const url = options.url === undefined ? emptyUrl : yield* parseUrl(options.url)
   const host = options.host ?? url.host ?? "localhost"
   const port = yield* integer("port (STRATA_DATABASE_PORT)", options.port ?? url.port ?? 5432, 1, 65_535)
@@ -93,23 +95,23 @@ export const resolve = Effect.fnUntraced(function*(
     schema: yield* identifier("schema (STRATA_DATABASE_SCHEMA)", options.schema ?? "strata"),
     role: options.role === undefined ? undefined : yield* identifier("role (STRATA_DATABASE_ROLE)", options.role),
     applicationName: options.applicationName ?? url.applicationName ?? "strata",
-    ...(yield* resolvePool(options, url)),
-    ...(yield* resolveSession(options)),
+    ...(yield* resolvePool(options, url, sessions)),
+    ...(yield* resolveSession(options, sessions)),
     transactionAttempts: yield* integer(
       "transactionAttempts (STRATA_DATABASE_TRANSACTION_ATTEMPTS)",
-      options.transactionAttempts ?? 8,
+      options.transactionAttempts ?? transactions.attempts,
       1,
       100
     ),
     startupTimeout: yield* duration(
       "startupTimeout (STRATA_DATABASE_STARTUP_TIMEOUT)",
-      options.startupTimeout ?? "30 seconds"
+      options.startupTimeout ?? sessions.startupTimeout
     ),
     allowDataLossOnCrash: options.allowDataLossOnCrash ?? false
   }
 })
 
-const resolvePool = Effect.fnUntraced(function*(options: PostgresOptions, url: Url) {
+const resolvePool = Effect.fnUntraced(function*(options: PostgresOptions, url: Url, policies: SessionPolicies) {
   const maxConnections = yield* integer(
     "maxConnections (STRATA_DATABASE_POOL)",
     options.maxConnections ?? 10,
@@ -126,28 +128,28 @@ const resolvePool = Effect.fnUntraced(function*(options: PostgresOptions, url: U
     ),
     acquireTimeout: yield* duration(
       "acquireTimeout (STRATA_DATABASE_ACQUIRE_TIMEOUT)",
-      options.acquireTimeout ?? "5 seconds"
+      options.acquireTimeout ?? policies.acquireTimeout
     ),
     connectTimeout: yield* duration(
       "connectTimeout (STRATA_DATABASE_CONNECT_TIMEOUT)",
-      options.connectTimeout ?? url.connectTimeout ?? "3 seconds"
+      options.connectTimeout ?? url.connectTimeout ?? policies.connectTimeout
     ),
     connectionTTL: yield* duration(
       "connectionTTL (STRATA_DATABASE_CONNECTION_TTL)",
-      options.connectionTTL ?? "15 minutes"
+      options.connectionTTL ?? policies.connectionTTL
     )
   }
 })
 
-const resolveSession = Effect.fnUntraced(function*(options: PostgresOptions) {
+const resolveSession = Effect.fnUntraced(function*(options: PostgresOptions, policies: SessionPolicies) {
   const statementTimeout = yield* duration(
     "statementTimeout (STRATA_DATABASE_STATEMENT_TIMEOUT)",
-    options.statementTimeout ?? "15 seconds"
+    options.statementTimeout ?? policies.statementTimeout
   )
   const socketTimeout = yield* duration(
     "socketTimeout (STRATA_DATABASE_SOCKET_TIMEOUT)",
     options.socketTimeout ??
-      (Duration.isZero(statementTimeout) ? Duration.zero : Duration.sum(statementTimeout, Duration.seconds(5)))
+      (Duration.isZero(statementTimeout) ? Duration.zero : Duration.sum(statementTimeout, policies.socketMargin))
   )
   if (!Duration.isZero(socketTimeout) && Duration.isLessThanOrEqualTo(socketTimeout, statementTimeout)) {
     return yield* invalid(
@@ -158,10 +160,13 @@ const resolveSession = Effect.fnUntraced(function*(options: PostgresOptions) {
   return {
     statementTimeout,
     socketTimeout,
-    lockTimeout: yield* duration("lockTimeout (STRATA_DATABASE_LOCK_TIMEOUT)", options.lockTimeout ?? "3 seconds"),
+    lockTimeout: yield* duration(
+      "lockTimeout (STRATA_DATABASE_LOCK_TIMEOUT)",
+      options.lockTimeout ?? policies.lockTimeout
+    ),
     idleInTransactionTimeout: yield* duration(
       "idleInTransactionTimeout (STRATA_DATABASE_IDLE_IN_TRANSACTION_TIMEOUT)",
-      options.idleInTransactionTimeout ?? "15 seconds"
+      options.idleInTransactionTimeout ?? policies.idleInTransactionTimeout
     )
   }
 })

@@ -2,6 +2,7 @@ import { assert, layer } from "@effect/vitest"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as PostgresLayer from "@strata/postgres/Postgres"
 import type { PostgresOptions } from "@strata/postgres/PostgresConfig"
+import * as Retrying from "@strata/postgres/Retrying"
 import type { TransactionError } from "@strata/postgres/TransactionError"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as TcpProxy from "@strata/testing/TcpProxy"
@@ -13,6 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import * as Ref from "effect/Ref"
+import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
 
 class Refused extends Data.TaggedError("Refused")<{ readonly why: string }> {}
@@ -88,6 +90,30 @@ layer(PostgresTest.layer({ options: { maxConnections: 6, transactionAttempts: 4 
         }))
         assert.strictEqual(yield* Ref.get(runs), 2)
         assert.deepStrictEqual(yield* ids, [1, 2])
+      }))
+
+    it.effect("runs the body once where a layer above retries, and nothing in it is retried by itself", () =>
+      Effect.gen(function*() {
+        const { sql, transact } = yield* Postgres
+        const runs = yield* Ref.make(0)
+        const again = { schedule: Schedule.recurs(2), while: () => true }
+        const conflict = Effect.andThen(
+          Ref.update(runs, (n) => n + 1),
+          sql`do $$ begin raise exception using errcode = '40001'; end $$`
+        )
+        const count = <A, E>(effect: Effect.Effect<A, E>) => Effect.andThen(Effect.flip(effect), Ref.getAndSet(runs, 0))
+        const transaction = transact(Retrying.retry(conflict, again))
+        assert.strictEqual(yield* count(transaction), 4)
+        assert.strictEqual(yield* count(Retrying.retry(Retrying.marked(transaction), again)), 3)
+      }))
+
+    it.effect("retries for itself what it does after the commit", () =>
+      Effect.gen(function*() {
+        const { sql, transact } = yield* Postgres
+        const above = yield* Ref.make<Retrying.Above>("everything")
+        const afterwards = Effect.flatMap(Retrying.Retrying, (mark) => Ref.set(above, mark))
+        yield* Retrying.marked(transact(Effect.andThen(sql`select 1`, sql.afterCommit(afterwards))))
+        assert.strictEqual(yield* Ref.get(above), "nothing")
       }))
 
     it.effect("runs the body again when the lost session was a defect of the body", () =>

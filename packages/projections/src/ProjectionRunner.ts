@@ -14,13 +14,15 @@ import { type EventStore, EventStoreError } from "@strata/event-store/EventStore
 import { beginning, type Fact, type Position } from "@strata/event-store/Fact"
 import * as SqlState from "@strata/postgres/SqlState"
 import type { TransactionError } from "@strata/postgres/TransactionError"
+import * as Deadline from "@strata/resilience/Deadline"
+import * as FailureClass from "@strata/resilience/FailureClass"
+import * as RetryPolicy from "@strata/resilience/RetryPolicy"
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Predicate from "effect/Predicate"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { type Checkpoint, type Checkpoints, Superseded } from "./Checkpoint.ts"
 import type { ApplyError, Projection } from "./Projection.ts"
@@ -115,7 +117,7 @@ export const run = (projection: Projection, options: RunnerOptions): Effect.Effe
       Effect.tapError((cause) =>
         mayPass(cause) ? Effect.logWarning("A projection waits for the database", cause) : Effect.void
       ),
-      Effect.retry({ schedule: outages, while: mayPass }),
+      RetryPolicy.retry({ policy: RetryPolicy.endless, classify: classOf, idempotent: true }),
       Effect.catch((cause) => Effect.failCause(cause))
     )
 
@@ -150,7 +152,10 @@ export const run = (projection: Projection, options: RunnerOptions): Effect.Effe
         moved({ ...checkpointAt(beginning), state: "failed", error: messageOf(cause) })
       )
     ),
-    Effect.annotateLogs({ projection: projection.name })
+    Effect.annotateLogs({ projection: projection.name }),
+    // Whoever started it may be in a hurry, or try again; it goes on.
+    Deadline.without,
+    RetryPolicy.outermost
   )
 }
 
@@ -159,17 +164,16 @@ const slow = Duration.seconds(2)
 
 const untraced = Effect.withTracerEnabled(false)
 
-/** Without end: an outage lasts as long as it lasts. */
-const outages = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("10 seconds")]).pipe(
-  Schedule.jittered
-)
-
 /** True for what time may mend: a store or database out of reach, a deadlock, a lock or statement timeout, a full disk. */
 const mayPass = <E>(cause: Cause.Cause<E>): boolean =>
   !Cause.hasInterrupts(cause) &&
   errorsOf(cause).every((error) =>
     isStoreError(error) || passing.has(SqlState.classify(error)) || SqlState.codeOf(error) === statementTimeout
   )
+
+/** A batch that was applied is known by its checkpoint, so it does no harm to try again where nobody knows whether it was. */
+const classOf = (cause: Cause.Cause<unknown>): FailureClass.FailureClass =>
+  mayPass(cause) ? FailureClass.transient : FailureClass.permanent
 
 /** True when fewer facts may do: what does not pass by itself, and what took too long. */
 const mayBeSize = (cause: Cause.Cause<StepError>): boolean =>

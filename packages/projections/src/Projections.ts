@@ -7,8 +7,8 @@
  * locked first: when several processes run the same projection, no fact is applied twice, and the one that comes late
  * goes on from where the other got to. A projection that is behind works in larger batches.
  *
- * Failures that may pass (a lost connection, a deadlock, a lock timeout, a store out of reach) are retried without end, with
- * capped and jittered delays. A fact that cannot be decoded, or whose application fails for good, stops its own
+ * Failures that may pass (a lost connection, a deadlock, a lock timeout, a store out of reach) are retried without end: see
+ * `RetryPolicy.endless`. A fact that cannot be decoded, or whose application fails for good, stops its own
  * projection with the state `failed` and the error in its status; no fact is ever passed over silently, and the
  * other projections go on. A failed projection tries again when the process starts again.
  *
@@ -37,12 +37,13 @@ import { beginning, Position } from "@strata/event-store/Fact"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as SqlState from "@strata/postgres/SqlState"
 import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as Deadline from "@strata/resilience/Deadline"
+import * as Pace from "@strata/resilience/Pace"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Checkpoint from "./Checkpoint.ts"
@@ -197,11 +198,11 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
 
   /** Reads what other processes have done, again and again; ends only when the database refuses for good. */
   const poll = readCheckpoints.pipe(
-    Effect.retry({
-      while: (error) => SqlState.classify(error) !== "permanent",
-      schedule: Schedule.spaced("250 millis")
-    }),
-    Effect.repeat(Schedule.spaced(options.pollInterval ?? (run ? "250 millis" : "25 millis"))),
+    Effect.catchIf(
+      (error) => SqlState.classify(error) !== "permanent",
+      () => Effect.void.pipe(Pace.after("250 millis"))
+    ),
+    Pace.every(options.pollInterval ?? (run ? "250 millis" : "25 millis")),
     Effect.withTracerEnabled(false)
   )
 
@@ -210,7 +211,10 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
       const unknown = wanted.find((name) => !names.includes(name))
       if (unknown !== undefined) return yield* Effect.die(new RangeError(`There is no projection named ${unknown}`))
       if (progress.behind(wanted, position).length === 0) return
-      yield* Effect.timeoutOption(Effect.raceFirst(progress.settled(wanted, position), poll), timeout)
+      yield* Effect.raceFirst(progress.settled(wanted, position), poll).pipe(
+        Deadline.within(timeout),
+        Effect.catchTag("DeadlineExceeded", () => Effect.void)
+      )
       const behind = progress.behind(wanted, position)
       if (behind.length > 0) return yield* new ProjectionBehind({ position, behind })
     }
@@ -277,6 +281,6 @@ const measureLag = (status: Effect.Effect<ReadonlyArray<Status>, StatusError>) =
       return Effect.andThen(Metric.update(metrics.lag, Number(lag)), Metric.update(metrics.lagSeconds, lagSeconds))
     }, { discard: true })),
     Effect.ignore,
-    Effect.repeat(Schedule.spaced("5 seconds")),
+    Pace.every("5 seconds"),
     Effect.withTracerEnabled(false)
   )

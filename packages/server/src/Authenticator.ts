@@ -7,13 +7,18 @@ import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import { Authorization, RoleCheck } from "@strata/http-api/Authorization"
 import * as Principal from "@strata/http-api/Principal"
 import { Forbidden, Unauthorized } from "@strata/http-api/Problem"
+import * as ClientAddress from "@strata/resilience/ClientAddress"
+import * as RateLimit from "@strata/resilience/RateLimit"
 import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
 import * as Mac from "effect/crypto/Mac"
 import * as Effect from "effect/Effect"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Admission from "./Admission.ts"
+import { ServerConfig } from "./ServerConfig.ts"
 
 /**
  * A key and whom it stands for.
@@ -70,14 +75,18 @@ export class Authenticator extends Context.Service<Authenticator, {
 }
 
 /**
- * Asks the authenticator for every request to an endpoint that wants a credential.
+ * Asks the authenticator for every request to an endpoint that wants a credential. An address that sends many without a known one
+ * gets 429.
  *
  * @category layers
  * @since 0.1.0
  */
-export const authorizationLayer: Layer.Layer<Authorization, never, Authenticator> = Layer.effect(
+export const authorizationLayer = Layer.effect(
   Authorization,
-  Effect.map(Authenticator, ({ authenticate }) => {
+  Effect.gen(function*() {
+    const { authenticate } = yield* Authenticator
+    const limits = yield* RateLimit.RateLimit
+    const { admission } = yield* ServerConfig
     const admit = Effect.fnUntraced(function*(credential: Redacted.Redacted) {
       const found = yield* authenticate(credential)
       if (Option.isSome(found)) return found.value
@@ -85,11 +94,24 @@ export const authorizationLayer: Layer.Layer<Authorization, never, Authenticator
         detail: "The request carries no known credential: send an API key in X-API-Key or as a bearer token"
       })
     })
+    const countStranger = Effect.gen(function*() {
+      const key = ClientAddress.keyOfRequest(yield* HttpServerRequest.HttpServerRequest)
+      yield* Effect.catchTag(
+        limits.consume([{ limit: admission.strangers, key }]),
+        "RateLimitError",
+        Admission.limited
+      )
+    })
     return Authorization.of({
       apiKey: (handler, { credential }) =>
         Effect.provideServiceEffect(handler, Principal.CurrentPrincipal, admit(credential)),
+      // Asked last: whoever is not known here is a stranger.
       bearer: (handler, { credential }) =>
-        Effect.provideServiceEffect(handler, Principal.CurrentPrincipal, admit(credential))
+        Effect.provideServiceEffect(
+          handler,
+          Principal.CurrentPrincipal,
+          Effect.tapErrorTag(admit(credential), "Unauthorized", () => countStranger)
+        )
     })
   })
 )

@@ -14,6 +14,8 @@ import { EventStore } from "@strata/event-store/EventStore"
 import type * as Fact from "@strata/event-store/Fact"
 import { FeedEvent } from "@strata/http-api/EventStoreApi"
 import { CurrentPrincipal } from "@strata/http-api/Principal"
+import * as Retrying from "@strata/postgres/Retrying"
+import * as Pace from "@strata/resilience/Pace"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -63,9 +65,11 @@ export const make = Effect.gen(function*() {
   // A span for every look would fill the trace of the request, which lasts as long as the feed.
   const page = (after: Fact.Position) =>
     store.readLog({ after, limit: pageSize }).pipe(
+      // The feed itself asks again.
+      Retrying.marked,
       Effect.withTracerEnabled(false),
       Effect.catch((error) =>
-        error.reason._tag === "StoreUnavailable" ? Effect.as(Effect.sleep(pause), []) : Effect.die(error)
+        error.reason._tag === "StoreUnavailable" ? Effect.succeed([]).pipe(Pace.after(pause)) : Effect.die(error)
       )
     )
 

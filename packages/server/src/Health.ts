@@ -14,6 +14,7 @@ import type { Health as Healthy, HealthCheck, HealthDown, HealthStatus } from "@
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import { Projections, type Status } from "@strata/projections/Projections"
+import * as Deadline from "@strata/resilience/Deadline"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -114,7 +115,7 @@ const check = Effect.fnUntraced(function*<E>(
 ): Effect.fn.Return<HealthCheck> {
   const started = yield* Clock.currentTimeNanos
   const fiber = yield* Effect.forkDetach(look, { startImmediately: true })
-  const exit = yield* Effect.timeoutOption(Fiber.await(fiber), timeout)
+  const exit = yield* Effect.option(Deadline.within(timeout)(Fiber.await(fiber)))
   if (Option.isNone(exit)) fiber.interruptUnsafe()
   const responseTimeMs = Math.round(Number((yield* Clock.currentTimeNanos) - started) / 1e4) / 100
   const [status, details]: Verdict = Option.match(exit, {

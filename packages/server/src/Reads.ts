@@ -7,6 +7,7 @@ import { EventStore } from "@strata/event-store/EventStore"
 import type * as Fact from "@strata/event-store/Fact"
 import { ServiceUnavailable } from "@strata/http-api/Problem"
 import { Projections } from "@strata/projections/Projections"
+import * as Deadline from "@strata/resilience/Deadline"
 import * as Effect from "effect/Effect"
 import { ServerConfig } from "./ServerConfig.ts"
 
@@ -59,11 +60,11 @@ export const makeForLog = Effect.gen(function*() {
     yield* Effect.orDie(store.head).pipe(
       Effect.tap((head) => head < position ? store.changed(head) : Effect.void),
       Effect.repeat({ until: (head) => head >= position }),
-      Effect.timeoutOrElse({
-        duration: minPositionTimeout,
-        orElse: () =>
-          Effect.fail(new ServiceUnavailable({ detail: `The log has not reached position ${position}`, retryAfter: 1 }))
-      })
+      Deadline.within(minPositionTimeout),
+      Effect.catchTag(
+        "DeadlineExceeded",
+        () => new ServiceUnavailable({ detail: `The log has not reached position ${position}`, retryAfter: 1 })
+      )
     )
   })
 })

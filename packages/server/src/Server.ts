@@ -26,6 +26,8 @@ import * as Postgres from "@strata/postgres/Postgres"
 import * as PostgresConfig from "@strata/postgres/PostgresConfig"
 import * as Projections from "@strata/projections/Projections"
 import * as ProjectionsMigrations from "@strata/projections/ProjectionsMigrations"
+import * as RateLimit from "@strata/resilience/RateLimit"
+import * as RetryPolicy from "@strata/resilience/RetryPolicy"
 import * as Digest from "effect/crypto/Digest"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
@@ -37,7 +39,7 @@ import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
+import * as Admission from "./Admission.ts"
 import * as AnalyticsHandlers from "./AnalyticsHandlers.ts"
 import * as Authenticator from "./Authenticator.ts"
 import * as ConversationsHandlers from "./ConversationsHandlers.ts"
@@ -48,6 +50,7 @@ import * as HttpListener from "./HttpListener.ts"
 import * as Problems from "./Problems.ts"
 import * as ProjectionsHandlers from "./ProjectionsHandlers.ts"
 import * as RequestLog from "./RequestLog.ts"
+import * as ServerAlerts from "./ServerAlerts.ts"
 import { ServerConfig } from "./ServerConfig.ts"
 import { Shutdown } from "./Shutdown.ts"
 import * as StreamsHandlers from "./StreamsHandlers.ts"
@@ -89,6 +92,7 @@ export const routes = Layer.mergeAll(
   Layer.provide([
     Problems.requestsLayer,
     Authenticator.authorizationLayer,
+    Admission.layer,
     Authenticator.roleCheckLayer,
     Digest.layerWebCrypto
   ])
@@ -106,13 +110,19 @@ const untraced = /^\/(?:health|metrics|api\/v1\/health)/
  * @category layers
  * @since 0.1.0
  */
-export const serve = Shutdown.atRelease.pipe(
+export const serve = Layer.merge(Shutdown.atRelease, ServerAlerts.layer).pipe(
   Layer.provideMerge(Layer.unwrap(Effect.gen(function*() {
     const app = yield* HttpRouter.toHttpEffect(routes)
-    return HttpServer.serve(Problems.complete(app), RequestLog.middleware)
+    const { admission: { trustedProxies } } = yield* ServerConfig
+    return HttpServer.serve(
+      Problems.complete(app).pipe(HttpMiddleware.xForwardedHeaders({ trustedProxies })),
+      RequestLog.middleware
+    )
   }))),
   Layer.provide([
     Shutdown.layer,
+    RateLimit.layerMemory(),
+    Admission.sheddingLayer,
     Layer.succeed(HttpRouter.RouterConfig, routerConfig),
     Layer.succeed(HttpMiddleware.TracerDisabledWhen, (request) => untraced.test(request.url)),
     Layer.unwrap(
@@ -122,7 +132,11 @@ export const serve = Shutdown.atRelease.pipe(
 )
 
 /** An append is tried again for less time than a client waits: a repeated request does the same. */
-const appendRetry = Schedule.exponential("50 millis").pipe(Schedule.jittered, Schedule.upTo({ duration: "1 second" }))
+const appendRetry = RetryPolicy.schedule(
+  RetryPolicy.make({ attempts: 10, base: "50 millis", cap: "250 millis", total: "1 second" }),
+  // The store repeats nothing that would do harm.
+  { idempotent: true }
+)
 
 /** The deciders of the application. */
 const states = StreamStates.layer([folded(ConversationDecider.make(), ConversationState)])

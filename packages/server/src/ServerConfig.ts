@@ -18,6 +18,7 @@ import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
+import * as AdmissionConfig from "./AdmissionConfig.ts"
 
 /**
  * The server's settings.
@@ -48,6 +49,8 @@ export interface Settings {
   readonly minPositionTimeout: Duration.Duration
   /** `STRATA_HEARTBEAT_INTERVAL`: how long a stream of events is quiet before it gives a sign of life. Default: 15 seconds. */
   readonly heartbeatInterval: Duration.Duration
+  /** Who is let in, and when. See `AdmissionConfig`. */
+  readonly admission: AdmissionConfig.AdmissionSettings
   /** `OTEL_EXPORTER_OTLP_ENDPOINT`: where telemetry is sent. Default: nowhere. */
   readonly telemetry: boolean
 }
@@ -92,6 +95,7 @@ export const config: Config.Config<Settings> = Config.all({
   maxBodySize: Config.ByteSize("STRATA_MAX_BODY_SIZE").pipe(Config.withDefault(ByteSize.fromInputUnsafe("1 MiB"))),
   minPositionTimeout: duration("STRATA_MIN_POSITION_TIMEOUT", "5 seconds"),
   heartbeatInterval: duration("STRATA_HEARTBEAT_INTERVAL", "15 seconds"),
+  admission: AdmissionConfig.config,
   telemetry: Config.option(Config.NonEmptyString("OTEL_EXPORTER_OTLP_ENDPOINT")).pipe(Config.map(Option.isSome))
 })
 

@@ -8,10 +8,12 @@
 import "effect/schema/SchemaJITCompiler/enable"
 
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as Pace from "@strata/resilience/Pace"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Console from "effect/Console"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { ServeError } from "effect/http/HttpServerError"
@@ -53,14 +55,14 @@ const watch = <E, R>(effect: Effect.Effect<void, E, R>) => Effect.forkDetach(eff
 const exitAtOnceOnSecondSignal = watch(Effect.andThen(signals(2), exit(interrupted)))
 
 /** Releasing the database takes moments; a connection that answers nothing any more could hold it up for ever. */
-const releaseTimeout = "10 seconds"
+const releaseTimeout = Duration.seconds(10)
 
 const exitWhenStopIsStuck = Effect.flatMap(ServerConfig, ({ shutdownTimeout }) =>
   watch(Effect.gen(function*() {
     yield* signals(1)
-    yield* Effect.sleep(shutdownTimeout)
-    yield* Effect.sleep(releaseTimeout)
-    yield* Console.error("Did not stop in time: the database was not released in order")
+    yield* Console.error("Did not stop in time: the database was not released in order").pipe(
+      Pace.after(Duration.sum(shutdownTimeout, releaseTimeout))
+    )
     return yield* exit(1)
   })))
 

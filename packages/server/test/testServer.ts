@@ -3,6 +3,8 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import type * as Principal from "@strata/http-api/Principal"
 import { applicationRole } from "@strata/postgres/ApplicationRole"
 import { Postgres } from "@strata/postgres/Postgres"
+import * as RateLimit from "@strata/resilience/RateLimit"
+import * as ShedLadder from "@strata/resilience/ShedLadder"
 import * as Authenticator from "@strata/server/Authenticator"
 import * as HttpListener from "@strata/server/HttpListener"
 import * as Server from "@strata/server/Server"
@@ -43,6 +45,21 @@ const principals: Record<keyof typeof keys, Principal.Principal> = {
   otherCorrector: { subject: "oona", tenant: "elsewhere", roles: ["corrector"] }
 }
 
+/** Tests keep both cores busy and ask in bursts: nothing is refused for that unless a test says so. */
+const unlimited = RateLimit.make({ name: "unlimited", rate: 1_000_000, burst: 1_000_000 })
+
+export const admission: Settings["admission"] = {
+  global: { ...unlimited, name: "global" },
+  perUser: { ...unlimited, name: "per-user" },
+  perIp: { ...unlimited, name: "per-ip" },
+  strangers: { ...unlimited, name: "strangers" },
+  requestTimeout: Duration.seconds(30),
+  trustedProxies: [],
+  requests: { name: "requests", slots: 256 },
+  quota: {},
+  shedding: { enabled: false, ladder: ShedLadder.standard, retryAfter: Duration.seconds(5) }
+}
+
 export const settings: Settings = {
   port: 0,
   host: "127.0.0.1",
@@ -55,6 +72,7 @@ export const settings: Settings = {
   maxBodySize: ByteSize.fromInputUnsafe("1 MiB"),
   minPositionTimeout: Duration.millis(300),
   heartbeatInterval: Duration.seconds(15),
+  admission,
   telemetry: false
 }
 

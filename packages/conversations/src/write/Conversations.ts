@@ -29,7 +29,7 @@
 import * as CommandHandler from "@strata/event-store/CommandHandler"
 import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import type { EventDecodeError } from "@strata/event-store/EventDefinition"
-import { type EventStore, EventStoreError, type IdempotencyRecord } from "@strata/event-store/EventStore"
+import type { EventStore, EventStoreError, IdempotencyRecord } from "@strata/event-store/EventStore"
 import type { Position } from "@strata/event-store/Fact"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import type * as Arr from "effect/Array"
@@ -39,7 +39,6 @@ import * as Effect from "effect/Effect"
 import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
 import {
   type Context,
   ConversationId,
@@ -260,7 +259,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const limits = { ...ConversationDecider.defaultLimits, ...options.limits }
   const window = ConversationDecider.windowMicros(limits)
   const random = yield* SecureRandom.SecureRandom
-  const handler = yield* CommandHandler.make(ConversationDecider.make(limits))
+  // Somebody else sends the same message right now: what they stored answers this call, or refuses it.
+  const handler = yield* CommandHandler.make(ConversationDecider.make(limits), { onEventIdTaken: "decideAgain" })
 
   const run = Effect.fnUntraced(function*(
     conversationId: ConversationId,
@@ -276,12 +276,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
       validFrom: happenedAt,
       eventId: (event) => Identity.eventId(conversationId, event),
       idempotency: idempotency?.({ conversationId, messageId: lastMessageId(commands) })
-    }).pipe(
-      // Somebody else sends the same message right now: what they stored answers this call, or refuses it.
-      Effect.tapError((error) => isEventIdTaken(error) ? handler.load(conversationId) : Effect.void),
-      Effect.retry({ while: isEventIdTaken, times: 3 }),
-      Effect.provideService(CurrentTenant, tenant)
-    )
+    }).pipe(Effect.provideService(CurrentTenant, tenant))
   })
 
   const runOne = Effect.fnUntraced(function*(conversationId: ConversationId, command: Command, call: CallOptions) {
@@ -406,6 +401,3 @@ const messageOf = (command: ConversationCommand, state: ConversationState, windo
       Option.map(HashMap.get(state.messages, messageId), ({ ordinal, sentAt }) => ({ messageId, ordinal, sentAt }))
   )
 }
-
-const isEventIdTaken = (error: unknown): boolean => isStoreError(error) && error.reason._tag === "EventIdTaken"
-const isStoreError = Schema.is(EventStoreError)

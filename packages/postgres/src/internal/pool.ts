@@ -17,6 +17,7 @@ import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
 import type { PostgresMetrics } from "../PostgresMetrics.ts"
+import * as Retrying from "../Retrying.ts"
 import * as Turns from "./turns.ts"
 
 export interface PoolOptions {
@@ -102,15 +103,18 @@ export const make = Effect.fnUntraced(function*(options: PoolOptions) {
       return transaction === undefined ? borrower(run) : run(transaction[0])
     })
 
+  const { afterCommit } = client
   const sql = Object.assign(client, {
     [PgClient.TypeId]: PgClient.TypeId,
     config: options.client,
     json: (value: unknown) => Statement.fragment([PgJson(value)]),
+    // Nobody above does it again: what is above has succeeded.
+    afterCommit: <R>(effect: Effect.Effect<void, never, R>) => afterCommit(Retrying.outermost(effect)),
     listen: (channel: string) => Effect.flatMap(reserved, ({ session }) => session.listen(channel)),
     notify: (channel: string, payload: string) =>
       Effect.asVoid(borrower((connection) => connection.executeRaw("select pg_notify($1, $2)", [channel, payload])))
   })
-  return { sql, rows }
+  return { sql, rows, longestWait: turns.longestWait }
 })
 
 /** True when somebody keeps the spans of statements, or changes their text. */

@@ -4,9 +4,10 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import * as Schedule from "effect/Schedule"
+import type * as Schedule from "effect/Schedule"
 import type { SqlError } from "effect/sql/SqlError"
 import type { PostgresMetrics } from "../PostgresMetrics.ts"
+import * as Retrying from "../Retrying.ts"
 import * as SqlState from "../SqlState.ts"
 import { CommitRefused, ConnectionLost, OutcomeUnknown, TransactionError, Unavailable } from "../TransactionError.ts"
 
@@ -19,6 +20,8 @@ interface Level {
 export interface TransactionsOptions {
   readonly sql: PgClient.PgClient
   readonly attempts: number
+  /** Waits before a body is run again. */
+  readonly backoff: Schedule.Schedule<unknown>
   readonly metrics: PostgresMetrics
 }
 
@@ -38,11 +41,15 @@ export const make = (options: TransactionsOptions) => {
   /** Runs `body` in a transaction or savepoint, and keeps how it ended apart from how the transaction did. */
   const run = <A, E, R>(level: Level, body: Effect.Effect<A, E, R>) => {
     let ended: Exit.Exit<A, E> | undefined
-    const watched = Effect.onExit(Effect.provideService(body, CurrentLevel, level), (exit) =>
-      Effect.sync(() => {
-        ended = exit
-        level.open = false
-      }))
+    // A statement that failed has ended the transaction: only who repeats all of it can try again, and nobody within it.
+    const watched = Effect.onExit(
+      Effect.provideService(Retrying.marked(body), CurrentLevel, level),
+      (exit) =>
+        Effect.sync(() => {
+          ended = exit
+          level.open = false
+        })
+    )
     return Effect.catchCause(sql.withTransaction(watched), (cause) => Effect.fail({ cause, ended }))
   }
 
@@ -58,7 +65,11 @@ export const make = (options: TransactionsOptions) => {
         return runs++ === 0 ? once : Effect.andThen(options.metrics.transaction("retried"), once)
       })
       return attempt.pipe(
-        Effect.retry({ times: options.attempts - 1, schedule: backoff, while: (verdict) => verdict.retry }),
+        Retrying.retry({
+          schedule: options.backoff,
+          while: (verdict) => verdict.retry && runs < options.attempts,
+          isUnknown: ({ outcome }) => outcome === "unknown"
+        }),
         Effect.tap(() => options.metrics.transaction("committed")),
         Effect.catch((verdict) =>
           Effect.andThen(options.metrics.transaction(verdict.outcome), Effect.failCause(verdict.cause))
@@ -111,9 +122,6 @@ const ended = (operation: string) =>
 const finish = Effect.fnUntraced(function*(level: Level) {
   for (let next = level.work.shift(); next !== undefined; next = level.work.shift()) yield* next
 })
-
-/** 10 ms, 20 ms, … up to a second, each ±20 %. */
-const backoff = Schedule.min([Schedule.exponential("10 millis"), Schedule.spaced("1 second")]).pipe(Schedule.jittered)
 
 /** What becomes of a transaction that did not succeed. */
 interface Verdict<E> {

@@ -23,6 +23,8 @@ export interface Turns<E> {
   readonly use: <A, E2, R>(effect: Effect.Effect<A, E2, R>) => Effect.Effect<A, E | E2, R>
   /** Has a turn until the scope closes. */
   readonly take: Effect.Effect<void, E, Scope.Scope>
+  /** How long the one who waits the longest has waited so far. */
+  readonly longestWait: Effect.Effect<Duration.Duration>
 }
 
 class Turn<E> {
@@ -112,6 +114,12 @@ export const make = Effect.fnUntraced(function*<E>(options: {
     take: Effect.suspend(() => {
       const turn = new Turn<E>()
       return Effect.andThen(Effect.addFinalizer(() => Effect.sync(() => end(turn))), begin(turn))
+    }),
+    longestWait: Effect.sync(() => {
+      const [first] = waiting
+      return first === undefined
+        ? Duration.zero
+        : Duration.nanos(limit - first.deadline + clock.monotonicTimeNanosUnsafe())
     })
   }
 })

@@ -4,26 +4,20 @@ import * as PgConnection from "@effect/sql-pg/PgConnection"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as RcRef from "effect/RcRef"
-import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type { WakeUpPolicies } from "../PostgresPolicies.ts"
 import * as Pg from "../PostgresTypes.ts"
 
 export interface WakeUpsOptions {
   readonly sql: PgClient.PgClient
   /** Of the connection that listens. */
   readonly connection: PgConnection.Config
+  readonly policies: WakeUpPolicies
 }
 
-/** 100 ms, 200 ms, … up to 5 seconds, each ±20 %; starts again after a success. */
-const reconnect = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]).pipe(
-  Schedule.jittered
-)
-
-/** Least milliseconds between two notifications of one process: at first, and at most while there is no end of them. */
-const coalescing = { first: 5, most: 20 } as const
-
 export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
+  const { policies } = options
   // One connection for all channels, from the first subscriber to the last. Every subscriber of a broken one lets go of
   // it before it tries again, so the next to come gets a new one.
   const connection = yield* RcRef.make({
@@ -43,7 +37,8 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
       return Stream.concat(Stream.succeed(""), Stream.map(Stream.fromQueue(notifications), ({ payload }) => payload))
     })).pipe(
       Stream.tapError((error) => Effect.logDebug("Wake-ups are interrupted, reconnecting", { channel, error })),
-      Stream.retry(reconnect),
+      // Starts with the shortest wait again after a success.
+      Stream.retry(policies.reconnect),
       Stream.orDie,
       // Notifications are drained at once, however slow the subscriber is; it has at most one to come.
       Stream.buffer({ capacity: 1, strategy: "sliding" })
@@ -51,7 +46,7 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
 
   const pending = new Map<string, string>()
   const signal = yield* Queue.sliding<void>(1)
-  let pause: number = coalescing.first
+  let { pause } = policies
   yield* Queue.take(signal).pipe(
     Effect.andThen(Effect.suspend(() => {
       const channels = Array.from(pending.keys())
@@ -66,7 +61,7 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
     Effect.catchCause((cause) => Effect.logDebug("A wake-up was not sent", cause)),
     Effect.andThen(Effect.suspend(() => Effect.sleep(pause))),
     Effect.andThen(Effect.sync(() => {
-      pause = pending.size === 0 ? coalescing.first : Math.min(2 * pause, coalescing.most)
+      pause = pending.size === 0 ? policies.pause : Math.min(2 * pause, policies.longestPause)
     })),
     Effect.forever,
     Effect.withTracerEnabled(false),

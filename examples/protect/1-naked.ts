@@ -1,0 +1,3 @@
+import * as Shop from "./shop.ts"
+
+Shop.open(Shop.askSupplier)

@@ -1,0 +1,219 @@
+/**
+ * Admission of requests whose caller is known: their class, their deadline, whether there is too much to do, and the limits.
+ *
+ * **Details**
+ *
+ * In this order, before a byte of the body is looked at and without asking the database:
+ *
+ * 1. The class: that of the endpoint, or what `X-Priority` says. Work below knows it as `Priority.Current`.
+ * 2. The deadline: `STRATA_REQUEST_TIMEOUT`, or what is left according to `X-Deadline-Ms` when that is less. Work below knows
+ *    it as `Deadline.Current`.
+ * 3. Shedding: 503 while the server has more to do than it can, the least urgent class and the busiest tenant first.
+ * 4. The limits: 429 above the limit of all callers, of the caller, or of the address. All of them are charged, or none.
+ *    Requests from the machine itself have no limit by address. Answers carry `RateLimit-…` of the tightest.
+ * 5. A place: the classes take turns as 8:4:2:1, the tenants of a class in equal parts, and a fifth of the places is kept for
+ *    the most urgent; 503 when too many wait. A tenant above its quota gets 429.
+ *
+ * Strangers, whose credential is not known, are limited by address alone: see `Authenticator`.
+ *
+ * @since 0.1.0
+ */
+import * as Api from "@strata/http-api/Admission"
+import * as Principal from "@strata/http-api/Principal"
+import { ServiceUnavailable, TooManyRequests } from "@strata/http-api/Problem"
+import { Postgres } from "@strata/postgres/Postgres"
+import * as ClientAddress from "@strata/resilience/ClientAddress"
+import * as Deadline from "@strata/resilience/Deadline"
+import * as FairScheduler from "@strata/resilience/FairScheduler"
+import * as LoadShedding from "@strata/resilience/LoadShedding"
+import * as Pressure from "@strata/resilience/Pressure"
+import * as PressureSensors from "@strata/resilience/PressureSensors"
+import * as Priority from "@strata/resilience/Priority"
+import * as Quota from "@strata/resilience/Quota"
+import * as RateLimit from "@strata/resilience/RateLimit"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as HttpEffect from "effect/http/HttpEffect"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type { AdmissionSettings } from "./AdmissionConfig.ts"
+import * as Refusals from "./Refusals.ts"
+import { ServerConfig } from "./ServerConfig.ts"
+
+// --------------------------------------------------------------------------------------------------------- layers
+
+/**
+ * Load of this process: its event loop, its processors, its memory, and how long its statements wait for a connection.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const sheddingLayer = Layer.unwrap(Effect.gen(function*() {
+  const { admission: { shedding } } = yield* ServerConfig
+  const { longestWait } = yield* Postgres
+  return LoadShedding.layer({
+    ...shedding,
+    sensors: [
+      PressureSensors.eventLoop,
+      PressureSensors.cpu,
+      PressureSensors.memory,
+      Pressure.poolWait({ p95: longestWait })
+    ]
+  })
+}))
+
+/**
+ * Admits requests.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = Layer.effect(
+  Api.Admission,
+  Effect.gen(function*() {
+    const { admission } = yield* ServerConfig
+    const limits = yield* RateLimit.RateLimit
+    const shedding = yield* LoadShedding.LoadShedding
+    const scheduler = yield* FairScheduler.make({
+      ...admission.requests,
+      quota: yield* Quota.make({ everyone: admission.quota })
+    })
+
+    return Effect.fnUntraced(function*(handler, { endpoint, group }) {
+      const request = yield* HttpServerRequest.HttpServerRequest
+      const principal = yield* Principal.CurrentPrincipal
+      const priority = yield* classOf(
+        request,
+        principal,
+        Context.get(
+          Context.merge(group.annotations, endpoint.annotations),
+          Api.Urgency
+        ) ?? (endpoint.method === "GET" ? "P2" : "P1")
+      )
+      const timeout = yield* timeOf(request, admission.requestTimeout)
+
+      const charged = limits.consume(chargesOf(request, principal, admission), { priority }).pipe(
+        Effect.tap((decision) => showLimits(RateLimit.headers(decision))),
+        Effect.tapError(({ reason }) =>
+          reason._tag === "RateLimitExceeded" ? showLimits(RateLimit.headers(reason)) : Effect.void
+        )
+      )
+      const { tenant } = principal
+      const placed = scheduler.run({ priority, tenant, name: `${group.identifier}.${endpoint.name}` })(handler)
+      return yield* shedding.protect(
+        Effect.andThen(charged, Deadline.within(timeout)(placed)),
+        { priority, tenant }
+      ).pipe(Effect.catchTags({
+        Shed: shed,
+        RateLimitError: limited,
+        QuotaExceeded: overQuota,
+        SchedulerFull: full,
+        DeadlineExceeded: late
+      }))
+    })
+  })
+)
+
+// ------------------------------------------------------------------------------------------------------- requests
+
+const classOf = (
+  request: HttpServerRequest.HttpServerRequest,
+  principal: Principal.Principal,
+  ofEndpoint: Priority.Priority
+) =>
+  Effect.suspend(() => {
+    const text = request.headers[Api.priorityHeader]
+    if (text === undefined) return Effect.succeed(ofEndpoint)
+    const asked = /^[0-9]{1,2}$/.test(text) ? Priority.fromNumber(Number(text)) : undefined
+    if (asked === undefined) {
+      return Effect.fail(Refusals.mistake(`headers.${Api.priorityHeader}`, "Expected a whole number from 0 to 10"))
+    }
+    const mayRaise = Principal.mayActAs(principal, "admin")
+    return Effect.succeed(mayRaise || asked > ofEndpoint ? asked : ofEndpoint)
+  })
+
+const timeOf = (request: HttpServerRequest.HttpServerRequest, atMost: Duration.Duration) =>
+  Effect.suspend(() => {
+    const text = request.headers[Deadline.header]
+    if (text === undefined) return Effect.succeed(atMost)
+    return Option.match(Deadline.fromHeader(text, { atMost }), {
+      onSome: Effect.succeed,
+      onNone: () =>
+        Effect.fail(Refusals.mistake(`headers.${Deadline.header}`, "Expected a whole number of milliseconds"))
+    })
+  })
+
+/** All callers, this caller, and their address unless it is the machine's own. */
+const chargesOf = (
+  request: HttpServerRequest.HttpServerRequest,
+  { subject, tenant }: Principal.Principal,
+  { global, perIp, perUser }: AdmissionSettings
+): ReadonlyArray<RateLimit.Charge> => {
+  const charges: Array<RateLimit.Charge> = [{ limit: global }, { limit: perUser, key: `${tenant}/${subject}` }]
+  return ClientAddress.isLoopback(request)
+    ? charges
+    : [...charges, { limit: perIp, key: ClientAddress.keyOfRequest(request) }]
+}
+
+// ------------------------------------------------------------------------------------------------------- answers
+
+const showLimits = (headers: Readonly<Record<string, string>>) =>
+  HttpEffect.appendPreResponseHandler((_, response) => Effect.succeed(HttpServerResponse.setHeaders(response, headers)))
+
+/** Whole seconds. What would have to wait for ever is told to come again in an hour. */
+const seconds = (duration: Duration.Duration): number =>
+  Math.min(3600, Math.max(1, Math.ceil(Duration.toSeconds(duration))))
+
+const shed = (error: LoadShedding.Shed) =>
+  Effect.fail(
+    new ServiceUnavailable({
+      detail: "The server has more to do than it can. Nothing was begun for this request: try again later.",
+      retryAfter: seconds(error.retryAfter)
+    })
+  )
+
+/**
+ * The answer to a request above a limit.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const limited = (
+  { reason }: RateLimit.RateLimitError
+): Effect.Effect<never, TooManyRequests | ServiceUnavailable> => {
+  switch (reason._tag) {
+    case "RateLimitExceeded":
+      return Effect.fail(
+        new TooManyRequests({
+          detail: `Too many requests: the limit ${reason.tightest.limit} is used up`,
+          retryAfter: seconds(reason.retryAfter)
+        })
+      )
+    case "RateLimitUnavailable":
+      return Effect.fail(new ServiceUnavailable({ detail: reason.message, retryAfter: 1 }))
+    case "InvalidCharge":
+      return Effect.die(reason)
+  }
+}
+
+const overQuota = ({ message, retryAfter }: Quota.QuotaExceeded) =>
+  Effect.fail(new TooManyRequests({ detail: message, retryAfter: seconds(retryAfter) }))
+
+const full = (error: FairScheduler.SchedulerFull) =>
+  Effect.fail(
+    new ServiceUnavailable({
+      detail: "Too many requests of its class wait already. Nothing was begun for this one: try again later.",
+      retryAfter: seconds(error.retryAfter)
+    })
+  )
+
+const late = (error: Deadline.DeadlineExceeded) =>
+  Effect.fail(
+    new ServiceUnavailable({
+      detail: `${error.message}. A write may have taken effect: repeat it under its Idempotency-Key.`,
+      retryAfter: 1
+    })
+  )
