@@ -65,7 +65,7 @@ export interface Lane {
  */
 export interface Work {
   readonly name: string
-  /** For works whose answer does not vary from round to round. Default: those of the run. */
+  /** For works whose answer does not vary from round to round, or varies a lot. Default: those of the run. */
   readonly rounds?: number | undefined
   readonly lanes: Effect.Effect<ReadonlyArray<Lane>, BenchmarkError, Scope.Scope>
 }

@@ -38,6 +38,8 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
@@ -215,6 +217,22 @@ export const toHeader = (options: {
   readonly reserve?: Duration.Input | undefined
 } = {}): Effect.Effect<Option.Option<string>> =>
   Effect.map(remaining, Option.map((left) => String(Math.floor(millisAfter(left, options.reserve)))))
+
+/**
+ * A client whose requests carry the header, where there is a deadline.
+ *
+ * @category clients
+ * @since 0.1.0
+ */
+export const propagate = (client: HttpClient.HttpClient): HttpClient.HttpClient =>
+  HttpClient.mapRequestEffect(client, (request) =>
+    Effect.map(
+      toHeader(),
+      Option.match({
+        onNone: () => request,
+        onSome: (millis) => HttpClientRequest.setHeader(request, header, millis)
+      })
+    ))
 
 /**
  * The time a header gives, at most `atMost`; none when it is not a whole number of milliseconds.

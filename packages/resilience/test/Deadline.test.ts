@@ -3,6 +3,8 @@ import * as Deadline from "@strata/resilience/Deadline"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
 
@@ -118,6 +120,22 @@ describe("the header of a request", () => {
       for (const value of [undefined, "", "-1", "1.5", "1e3", "soon", " 5", "9".repeat(400)]) {
         assert.deepStrictEqual(read(value), Option.none())
       }
+    }))
+})
+
+describe("a client that propagates the deadline", () => {
+  it.effect("tells the next service how long it has, and nothing without one", () =>
+    Effect.gen(function*() {
+      const seen: Array<string | undefined> = []
+      const client = Deadline.propagate(HttpClient.make((request) =>
+        Effect.sync(() => {
+          seen.push(request.headers[Deadline.header])
+          return HttpClientResponse.fromWeb(request, new Response())
+        })
+      ))
+      yield* client.get("http://next.test/")
+      yield* Deadline.within("1500.9 millis")(client.get("http://next.test/"))
+      assert.deepStrictEqual(seen, [undefined, "1500"])
     }))
 })
 

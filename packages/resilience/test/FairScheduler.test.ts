@@ -381,6 +381,33 @@ describe("work that is preemptible", () => {
       assert.deepStrictEqual([running, yield* counts(scheduler, "P3")], [4, { held: 0, queued: 0, running: 2 }])
     }))
 
+  it.effect("gives way once for each of P0, also while it takes its time to end", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* make({ slots: 2 })
+      const gate = yield* Latch.make(false)
+      let stopped = 0
+      const slow = Effect.onInterrupt(Effect.never, () => Effect.andThen(Effect.sync(() => stopped++), gate.await))
+      yield* Effect.forEach(range(2), () => start(scheduler.run({ priority: "P3", preemptible: true })(slow)))
+      const payment = yield* start(scheduler.run({ priority: "P0" })(Effect.succeed("paid")))
+      yield* Effect.forEach(range(5), () => start(scheduler.run({ priority: "P2" })(Effect.void)))
+      assert.deepStrictEqual([stopped, payment.pollUnsafe()], [1, undefined])
+      yield* gate.open
+      assert.strictEqual(yield* Fiber.join(payment), "paid")
+      assert.strictEqual((yield* scheduler.state).preempted, 1)
+    }))
+
+  it.effect("gives way also to what it brings in its very first step", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* make({ slots: 1 })
+      const paid = yield* Latch.make(false)
+      let begun = 0
+      const bring = Effect.forkDetach(scheduler.run({ priority: "P0" })(paid.open), { startImmediately: true })
+      const work = Effect.suspend(() => begun++ === 0 ? Effect.andThen(bring, Effect.never) : Effect.succeed("done"))
+      const fiber = yield* start(scheduler.run({ priority: "P3", preemptible: true })(work))
+      yield* paid.await
+      assert.deepStrictEqual([yield* Fiber.join(fiber), begun], ["done", 2])
+    }))
+
   it.effect("keeps its slot when it is interrupted from outside, until it has ended", () =>
     Effect.gen(function*() {
       const scheduler = yield* make({ slots: 1 })
