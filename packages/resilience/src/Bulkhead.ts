@@ -41,6 +41,7 @@ import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Stackless from "./Stackless.ts"
 
 // --------------------------------------------------------------------------------------------------------- models
 
@@ -362,13 +363,15 @@ class Slots {
   #full(waited: bigint): BulkheadFull {
     this.#refused++
     const nanos = this.#average * (this.#waiting.size + 1) / this.#limit
-    return new BulkheadFull({
-      bulkhead: this.#name,
-      limit: this.#limit,
-      waiting: this.#waiting.size,
-      waited: Duration.nanos(waited),
-      retryAfter: Duration.millis(Math.min(60_000, Math.max(100, Math.ceil(nanos / 1_000_000))))
-    })
+    return Stackless.make(() =>
+      new BulkheadFull({
+        bulkhead: this.#name,
+        limit: this.#limit,
+        waiting: this.#waiting.size,
+        waited: Duration.nanos(waited),
+        retryAfter: Duration.millis(Math.min(60_000, Math.max(100, Math.ceil(nanos / 1_000_000))))
+      })
+    )
   }
 
   // One timer for all who wait, and none when nobody does.

@@ -19,6 +19,7 @@ import * as Duration from "effect/Duration"
 import * as EffectBreaker from "effect/persistence/CircuitBreaker"
 import * as Schema from "effect/Schema"
 import type * as CircuitState from "./CircuitState.ts"
+import * as Stackless from "./Stackless.ts"
 
 /**
  * The circuit is half-open, and this call is none of its probes. `retryAfter` is short, since the circuit needs calls to close.
@@ -79,6 +80,11 @@ export const retryAfter = ({ reason }: CircuitBreakerError): Duration.Duration |
  * @since 0.1.0
  */
 export const refused = (
+  key: string,
+  decision: CircuitState.Decision & { readonly _tag: "Rejected" }
+): CircuitBreakerError => Stackless.make(() => errorOf(key, decision))
+
+const errorOf = (
   key: string,
   decision: CircuitState.Decision & { readonly _tag: "Rejected" }
 ): CircuitBreakerError => {

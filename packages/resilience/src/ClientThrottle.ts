@@ -46,6 +46,7 @@ import { Random } from "effect/Random"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Observed from "./internal/observed.ts"
+import * as Stackless from "./Stackless.ts"
 
 /**
  * Runs calls to a service, or drops them.
@@ -144,7 +145,7 @@ export const make = Effect.fnUntraced(function*(
         const dropped = ratio()
         if (dropped > 0 && fiber.getRef(Random).nextDoubleUnsafe() < dropped) {
           throttled.updateUnsafe(1, fiber.context)
-          return Effect.fail(new Throttled({ name, ratio: dropped }))
+          return Effect.fail(Stackless.make(() => new Throttled({ name, ratio: dropped })))
         }
         return Effect.onExitPrimitive(call, (exit) => {
           count(exit)

@@ -54,6 +54,7 @@ import type * as Scope from "effect/Scope"
 import * as Jitter from "./internal/jitter.ts"
 import * as Observed from "./internal/observed.ts"
 import type * as LimitAlgorithm from "./LimitAlgorithm.ts"
+import * as Stackless from "./Stackless.ts"
 
 // --------------------------------------------------------------------------------------------------------- models
 
@@ -215,7 +216,9 @@ export const make = Effect.fnUntraced(function*<S extends LimitAlgorithm.Estimat
             const counter = (partitionName === undefined ? undefined : refusedOf.get(partitionName)) ?? refused
             counter.updateUnsafe(1, fiber.context)
             const retryAfter = Jitter.around(pause, fiber.getRef(Random))
-            return Effect.fail(new LimitReached({ name, partition: partitionName, limit, inFlight, retryAfter }))
+            return Effect.fail(
+              Stackless.make(() => new LimitReached({ name, partition: partitionName, limit, inFlight, retryAfter }))
+            )
           }
           begun = clock.monotonicTimeNanosUnsafe()
           together = ++inFlight

@@ -42,6 +42,7 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as Stackless from "./Stackless.ts"
 
 // --------------------------------------------------------------------------------------------------------- models
 
@@ -82,6 +83,8 @@ export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>("@str
   }
 }
 
+const exceededOf = ({ allowed }: Deadline): DeadlineExceeded => Stackless.make(() => new DeadlineExceeded({ allowed }))
+
 // ---------------------------------------------------------------------------------------------------- combinators
 
 /**
@@ -115,7 +118,7 @@ export const around = <A, E, R>(
     const current = Option.getOrUndefined(fiber.getRef(Current))
     const deadline = sooner(current, now, Duration.fromInputUnsafe(duration))
     if (deadline === undefined) return whole((part) => part)
-    const exceeded = Effect.suspend(() => Effect.fail(new DeadlineExceeded({ allowed: deadline.allowed })))
+    const exceeded = Effect.suspend(() => Effect.fail(exceededOf(deadline)))
     if (deadline.at <= now) return exceeded
     if (deadline === current) return whole((part) => part)
     const enforce = <A, E, R>(part: Effect.Effect<A, E, R>) =>
@@ -192,7 +195,7 @@ export const check: Effect.Effect<void, DeadlineExceeded> = Effect.flatMap(
       Clock.clockWith((clock) =>
         clock.monotonicTimeNanosUnsafe() < current.value.at
           ? Effect.void
-          : Effect.fail(new DeadlineExceeded({ allowed: current.value.allowed }))
+          : Effect.fail(exceededOf(current.value))
       )
 )
 
@@ -264,7 +267,7 @@ export const statementTimeout = (options: {
       const atMost = Math.min(Duration.toMillis(Duration.fromInputUnsafe(options.atMost)), 2_147_483_647)
       const millis = Option.match(left, { onNone: () => atMost, onSome: (left) => millisAfter(left, options.reserve) })
       return Option.isSome(current) && millis <= 0
-        ? Effect.fail(new DeadlineExceeded({ allowed: current.value.allowed }))
+        ? Effect.fail(exceededOf(current.value))
         : Effect.succeed(String(Math.max(1, Math.floor(Math.min(millis, atMost)))))
     }))
 

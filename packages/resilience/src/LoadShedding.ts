@@ -66,6 +66,7 @@ import * as ShedMetrics from "./internal/shedMetrics.ts"
 import * as Pressure from "./Pressure.ts"
 import * as Priority from "./Priority.ts"
 import * as ShedLadder from "./ShedLadder.ts"
+import * as Stackless from "./Stackless.ts"
 
 // --------------------------------------------------------------------------------------------------------- models
 
@@ -257,7 +258,8 @@ const make = Effect.fnUntraced(function*<R>(options: Options<R>) {
     metrics.shed[priority].updateUnsafe(1, fiber.context)
     const [{ value: load }, { level }] = [watch.load(), watch.stand()]
     annotate(fiber, { class: priority, tenant: request.tenant, level, load })
-    return Effect.fail(new Shed({ priority, level, load, retryAfter: Jitter.around(retryAfter, fiber.getRef(Random)) }))
+    const pause = Jitter.around(retryAfter, fiber.getRef(Random))
+    return Effect.fail(Stackless.make(() => new Shed({ priority, level, load, retryAfter: pause })))
   }
 
   return LoadShedding.of({

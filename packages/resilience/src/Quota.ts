@@ -59,6 +59,7 @@ import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import { Ledger } from "./internal/ledger.ts"
 import * as Priority from "./Priority.ts"
+import * as Stackless from "./Stackless.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
 
@@ -257,7 +258,7 @@ export const make = Effect.fnUntraced(function*(options: Options = {}): Effect.f
     demoted: () => demoted.updateUnsafe(1, context),
     refuse: (excess) => {
       Metric.withAttributes(refused, { resource: excess.resource }).updateUnsafe(1, context)
-      return new QuotaExceeded(excess)
+      return Stackless.make(() => new QuotaExceeded(excess))
     }
   })
   return {

@@ -65,6 +65,7 @@ import {
 } from "./RateLimitDecision.ts"
 import * as RateLimitMetrics from "./RateLimitMetrics.ts"
 import * as RateLimitStore from "./RateLimitStore.ts"
+import * as Stackless from "./Stackless.ts"
 
 export {
   type Allowed,
@@ -343,7 +344,9 @@ const makeConsume = (store: RateLimitStore.RateLimitStore["Service"]): RateLimit
     const refusing = charges.filter((_, index) => levels[index]?.wait !== 0n).map(({ limit }) => limit)
     return Effect.andThen(
       count(refusing, "refused"),
-      Effect.fail(new RateLimitError({ reason: new RateLimitExceeded({ tightest, standings }) }))
+      Effect.fail(
+        Stackless.make(() => new RateLimitError({ reason: new RateLimitExceeded({ tightest, standings }) }))
+      )
     )
   }
 

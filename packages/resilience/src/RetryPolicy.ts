@@ -374,12 +374,18 @@ export interface Options<in E = unknown> {
 export const schedule = <E = unknown>(
   policy: RetryPolicy,
   options: Options<E> = {}
+): Schedule.Schedule<Duration.Duration, E> => scheduleSince(policy, options, undefined)
+
+const scheduleSince = <E = unknown>(
+  policy: RetryPolicy,
+  options: Options<E>,
+  since: bigint | undefined
 ): Schedule.Schedule<Duration.Duration, E> =>
   Schedule.fromStep(Effect.withFiberSucceed((fiber) => {
     const clock = Context.get(fiber.context, Clock.Clock)
     const random = Context.get(fiber.context, Random.Random)
     const judge = options.classify ?? FailureClass.classify
-    const startedAt = clock.monotonicTimeNanosUnsafe()
+    const startedAt = since ?? clock.monotonicTimeNanosUnsafe()
     let attempt = 0
     let last = Duration.zero
     return Effect.fnUntraced(function*(_now: number, error: E) {
@@ -437,14 +443,24 @@ export const retry: {
       const above = Context.get(fiber.context, Retrying.Retrying)
       // In the middle: what is harmless is retried above, and what is unknown here if that is harmless too.
       if (policy.attempts > 1 && (above === "nothing" || above === "harmless" && idempotent)) {
-        return Retrying.retry(
-          Effect.provideService(counted, Retrying.Retrying, idempotent ? "everything" : "harmless"),
-          {
-            schedule: schedule(policy, options),
-            while: () => true,
-            isUnknown: (error) => classify(error)._tag === "UnknownOutcome"
-          }
-        )
+        const once = Effect.provideService(counted, Retrying.Retrying, idempotent ? "everything" : "harmless")
+        const startedAt = fiber.getRef(Clock.Clock).monotonicTimeNanosUnsafe()
+        // What succeeds at once pays for no schedule.
+        return Effect.catch(once, (first) => {
+          let failed = false
+          return Retrying.retry(
+            Effect.suspend(() => {
+              if (failed) return once
+              failed = true
+              return Effect.fail(first)
+            }),
+            {
+              schedule: scheduleSince(policy, options, startedAt),
+              while: () => true,
+              isUnknown: (error) => classify(error)._tag === "UnknownOutcome"
+            }
+          )
+        })
       }
       return budget === undefined ? self : Effect.tapError(counted, (error) => count(classify(error), budget))
     })

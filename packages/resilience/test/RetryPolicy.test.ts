@@ -411,7 +411,7 @@ it.effect("an endless policy tries through an outage of days, no more than ten s
     assert.strictEqual(yield* Fiber.join(fiber), "there again")
     assert.isAtMost(Math.max(...waits(at)), 10_000)
     assert.isBelow(at[5]!, 3_200)
-  }))
+  }), 60_000)
 
 describe("layers that retry", () => {
   const three = RetryPolicy.make({ attempts: 3, base: "10 millis", total: "1 second", jitter: "none" })

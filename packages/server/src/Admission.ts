@@ -31,6 +31,7 @@ import * as PressureSensors from "@strata/resilience/PressureSensors"
 import * as Priority from "@strata/resilience/Priority"
 import * as Quota from "@strata/resilience/Quota"
 import * as RateLimit from "@strata/resilience/RateLimit"
+import * as Stackless from "@strata/resilience/Stackless"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -167,8 +168,10 @@ const showLimits = (headers: Readonly<Record<string, string>>) =>
 const seconds = (duration: Duration.Duration): number =>
   Math.min(3600, Math.max(1, Math.ceil(Duration.toSeconds(duration))))
 
+const refuse = <E extends Error>(error: () => E) => Effect.fail(Stackless.make(error))
+
 const shed = (error: LoadShedding.Shed) =>
-  Effect.fail(
+  refuse(() =>
     new ServiceUnavailable({
       detail: "The server has more to do than it can. Nothing was begun for this request: try again later.",
       retryAfter: seconds(error.retryAfter)
@@ -186,7 +189,7 @@ export const limited = (
 ): Effect.Effect<never, TooManyRequests | ServiceUnavailable> => {
   switch (reason._tag) {
     case "RateLimitExceeded":
-      return Effect.fail(
+      return refuse(() =>
         new TooManyRequests({
           detail: `Too many requests: the limit ${reason.tightest.limit} is used up`,
           retryAfter: seconds(reason.retryAfter)
@@ -200,10 +203,10 @@ export const limited = (
 }
 
 const overQuota = ({ message, retryAfter }: Quota.QuotaExceeded) =>
-  Effect.fail(new TooManyRequests({ detail: message, retryAfter: seconds(retryAfter) }))
+  refuse(() => new TooManyRequests({ detail: message, retryAfter: seconds(retryAfter) }))
 
 const full = (error: FairScheduler.SchedulerFull) =>
-  Effect.fail(
+  refuse(() =>
     new ServiceUnavailable({
       detail: "Too many requests of its class wait already. Nothing was begun for this one: try again later.",
       retryAfter: seconds(error.retryAfter)

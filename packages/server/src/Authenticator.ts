@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import { Authorization, RoleCheck } from "@strata/http-api/Authorization"
 import * as Principal from "@strata/http-api/Principal"
@@ -71,7 +72,7 @@ export class Authenticator extends Context.Service<Authenticator, {
               ))
         })
       })
-    ).pipe(Layer.provide(Digest.layerWebCrypto))
+    ).pipe(Layer.provide(NodeCrypto.layerDigest))
 }
 
 /**

@@ -9,6 +9,7 @@
  *
  * @since 0.1.0
  */
+import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as ConversationsMigrations from "@strata/conversations/ConversationsMigrations"
 import * as ConversationDecider from "@strata/conversations/domain/ConversationDecider"
@@ -28,7 +29,6 @@ import * as Projections from "@strata/projections/Projections"
 import * as ProjectionsMigrations from "@strata/projections/ProjectionsMigrations"
 import * as RateLimit from "@strata/resilience/RateLimit"
 import * as RetryPolicy from "@strata/resilience/RetryPolicy"
-import * as Digest from "effect/crypto/Digest"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpApiScalar from "effect/http-api/HttpApiScalar"
@@ -94,7 +94,7 @@ export const routes = Layer.mergeAll(
     Authenticator.authorizationLayer,
     Admission.layer,
     Authenticator.roleCheckLayer,
-    Digest.layerWebCrypto
+    NodeCrypto.layerDigest
   ])
 )
 

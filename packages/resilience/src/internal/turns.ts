@@ -13,6 +13,7 @@ import type * as FairQueue from "../FairQueue.ts"
 import { HandedBack, type NotBegun, SchedulerFull, type Task } from "../FairTask.ts"
 import type * as Priority from "../Priority.ts"
 import type * as Quota from "../Quota.ts"
+import * as Stackless from "../Stackless.ts"
 import type { FairMetrics } from "./fairMetrics.ts"
 import type { Overruns, Timed } from "./overruns.ts"
 import { type Interruptible, Preemption, Running } from "./preemption.ts"
@@ -203,7 +204,9 @@ export class Turns {
     const waiting = held + queued
     return waiting < this.#maxWaiting
       ? undefined
-      : new SchedulerFull({ scheduler: this.#name, priority, waiting, retryAfter: this.#timeFor(priority, waiting) })
+      : Stackless.make(() =>
+        new SchedulerFull({ scheduler: this.#name, priority, waiting, retryAfter: this.#timeFor(priority, waiting) })
+      )
   }
 
   // Whoever is let go runs at once, and may end its turn at once: then the next one is let go by the same loop.
@@ -258,7 +261,9 @@ export class Turns {
       this.totals.handedBack++
       this.#metrics.count("handedBack", priority)
       this.#tell(turn, "handed back", {})
-      turn.answer(Exit.succeed(new HandedBack({ scheduler: this.#name, priority, tenant, retryAfter })))
+      turn.answer(Exit.succeed(
+        Stackless.make(() => new HandedBack({ scheduler: this.#name, priority, tenant, retryAfter }))
+      ))
     }
   }
 
