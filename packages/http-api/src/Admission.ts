@@ -4,7 +4,7 @@
  *
  * @since 0.1.0
  */
-import type { Priority } from "@strata/resilience/Priority"
+import type { Priority } from "@strata/resilience/scheduling/Priority"
 import * as Context from "effect/Context"
 import * as HttpApiMiddleware from "effect/http-api/HttpApiMiddleware"
 import type { CurrentPrincipal } from "./Principal.ts"

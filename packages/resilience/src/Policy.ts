@@ -24,9 +24,9 @@
  * **Example** (Payments)
  *
  * ```ts
- * import * as CircuitPolicy from "@strata/resilience/CircuitPolicy"
+ * import * as CircuitPolicy from "@strata/resilience/breaker/CircuitPolicy"
  * import * as Policy from "@strata/resilience/Policy"
- * import * as RetryPolicy from "@strata/resilience/RetryPolicy"
+ * import * as RetryPolicy from "@strata/resilience/retry/RetryPolicy"
  *
  * const payments = Policy.make({
  *   name: "payments",
@@ -48,14 +48,14 @@ import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
-import * as Bulkhead from "./Bulkhead.ts"
-import type * as CircuitOutcome from "./CircuitOutcome.ts"
-import * as CircuitPolicy from "./CircuitPolicy.ts"
-import type * as FailureClass from "./FailureClass.ts"
-import type * as Fallback from "./Fallback.ts"
-import * as RateLimit from "./RateLimit.ts"
-import type * as RetryBudget from "./RetryBudget.ts"
-import * as RetryPolicy from "./RetryPolicy.ts"
+import * as Bulkhead from "./bounds/Bulkhead.ts"
+import type * as Fallback from "./bounds/Fallback.ts"
+import type * as CircuitOutcome from "./breaker/CircuitOutcome.ts"
+import * as CircuitPolicy from "./breaker/CircuitPolicy.ts"
+import * as RateLimit from "./limits/RateLimit.ts"
+import type * as FailureClass from "./retry/FailureClass.ts"
+import type * as RetryBudget from "./retry/RetryBudget.ts"
+import * as RetryPolicy from "./retry/RetryPolicy.ts"
 
 const TypeId = "~@strata/resilience/Policy"
 

@@ -28,7 +28,7 @@
  *
  * ```ts import.meta.vitest
  * import * as Effect from "effect/Effect"
- * import * as Fallback from "@strata/resilience/Fallback"
+ * import * as Fallback from "@strata/resilience/bounds/Fallback"
  * import * as Policy from "@strata/resilience/Policy"
  * import * as Resilience from "@strata/resilience/Resilience"
  *
@@ -55,17 +55,17 @@ import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Tracer from "effect/Tracer"
-import * as Bulkhead from "./Bulkhead.ts"
-import * as CircuitBreaker from "./CircuitBreaker.ts"
-import type { CircuitBreakerError } from "./CircuitBreakerError.ts"
-import * as CircuitStore from "./CircuitStore.ts"
-import * as Deadline from "./Deadline.ts"
-import * as Fallback from "./Fallback.ts"
+import * as Bulkhead from "./bounds/Bulkhead.ts"
+import * as Deadline from "./bounds/Deadline.ts"
+import * as Fallback from "./bounds/Fallback.ts"
+import * as CircuitBreaker from "./breaker/CircuitBreaker.ts"
+import type { CircuitBreakerError } from "./breaker/CircuitBreakerError.ts"
+import * as CircuitStore from "./breaker/CircuitStore.ts"
+import * as RateLimit from "./limits/RateLimit.ts"
 import * as Policy from "./Policy.ts"
-import type * as Priority from "./Priority.ts"
-import * as RateLimit from "./RateLimit.ts"
-import * as RetryBudget from "./RetryBudget.ts"
-import * as RetryPolicy from "./RetryPolicy.ts"
+import * as RetryBudget from "./retry/RetryBudget.ts"
+import * as RetryPolicy from "./retry/RetryPolicy.ts"
+import type * as Priority from "./scheduling/Priority.ts"
 
 // --------------------------------------------------------------------------------------------------------- models
 

@@ -3,10 +3,10 @@
  *
  * @since 0.1.0
  */
-import * as FairScheduler from "@strata/resilience/FairScheduler"
-import * as LoadShedding from "@strata/resilience/LoadShedding"
-import * as Quota from "@strata/resilience/Quota"
-import * as RateLimit from "@strata/resilience/RateLimit"
+import * as Quota from "@strata/resilience/limits/Quota"
+import * as RateLimit from "@strata/resilience/limits/RateLimit"
+import * as FairScheduler from "@strata/resilience/scheduling/FairScheduler"
+import * as LoadShedding from "@strata/resilience/shedding/LoadShedding"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import type * as IpNetwork from "effect/net/IpNetwork"

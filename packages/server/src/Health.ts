@@ -14,7 +14,7 @@ import type { Health as Healthy, HealthCheck, HealthDown, HealthStatus } from "@
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import { Projections, type Status } from "@strata/projections/Projections"
-import * as Deadline from "@strata/resilience/Deadline"
+import * as Deadline from "@strata/resilience/bounds/Deadline"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"

@@ -7,7 +7,7 @@ import { EventStore } from "@strata/event-store/EventStore"
 import type * as Fact from "@strata/event-store/Fact"
 import { ServiceUnavailable } from "@strata/http-api/Problem"
 import { Projections } from "@strata/projections/Projections"
-import * as Deadline from "@strata/resilience/Deadline"
+import * as Deadline from "@strata/resilience/bounds/Deadline"
 import * as Effect from "effect/Effect"
 import { ServerConfig } from "./ServerConfig.ts"
 

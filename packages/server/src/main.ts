@@ -8,7 +8,7 @@
 import "effect/schema/SchemaJITCompiler/enable"
 
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import * as Pace from "@strata/resilience/Pace"
+import * as Pace from "@strata/resilience/retry/Pace"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"

@@ -8,12 +8,12 @@ import * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
-import { Alerts } from "../Alerts.ts"
-import * as DeadLetters from "../DeadLetters.ts"
-import * as Deadline from "../Deadline.ts"
-import type { End, ErrorDecision, Failed } from "../ErrorDecision.ts"
-import * as FailureClass from "../FailureClass.ts"
-import * as PoisonDetection from "../PoisonDetection.ts"
+import { Alerts } from "../alerts/Alerts.ts"
+import * as Deadline from "../bounds/Deadline.ts"
+import * as DeadLetters from "../errors/DeadLetters.ts"
+import type { End, ErrorDecision, Failed } from "../errors/ErrorDecision.ts"
+import * as PoisonDetection from "../errors/PoisonDetection.ts"
+import * as FailureClass from "../retry/FailureClass.ts"
 
 /** A failure after which nothing is tried any more. */
 export interface Ended<E> {

@@ -1,7 +1,7 @@
 /** What a fair scheduler measures. Tenants and keys are no labels: there is no bound on them. */
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
-import * as Priority from "../Priority.ts"
+import * as Priority from "../scheduling/Priority.ts"
 import * as Observed from "./observed.ts"
 
 /** What may become of work, by the name of its counter. */

@@ -1,6 +1,6 @@
 /** The turns of classes, of tenants inside them, and of keys inside those: what a `FairQueue` does. */
-import type { ByClass, ClassState, Entry, FairQueue, Item, Snapshot, TenantState } from "../FairQueue.ts"
-import * as Priority from "../Priority.ts"
+import type { ByClass, ClassState, Entry, FairQueue, Item, Snapshot, TenantState } from "../scheduling/FairQueue.ts"
+import * as Priority from "../scheduling/Priority.ts"
 import * as flows from "./flows.ts"
 import { positive, VirtualTime } from "./virtualTime.ts"
 

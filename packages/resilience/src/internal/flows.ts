@@ -1,7 +1,7 @@
 /**
  * What waits and runs of a class, by tenant. A flow is one tenant's part of one class.
  */
-import type { Priority } from "../Priority.ts"
+import type { Priority } from "../scheduling/Priority.ts"
 import { Heap, Node } from "./heap.ts"
 import { type Share, VirtualTime } from "./virtualTime.ts"
 

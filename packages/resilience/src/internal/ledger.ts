@@ -1,9 +1,9 @@
 /** What each tenant has of its quota: what a `Quota` counts. */
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
-import * as Gcra from "../Gcra.ts"
-import type * as Priority from "../Priority.ts"
-import type { Limits, QuotaExceeded, Request, Resource, Ticket, Usage } from "../Quota.ts"
+import * as Gcra from "../limits/Gcra.ts"
+import type { Limits, QuotaExceeded, Request, Resource, Ticket, Usage } from "../limits/Quota.ts"
+import type * as Priority from "../scheduling/Priority.ts"
 
 interface Account {
   readonly name: string

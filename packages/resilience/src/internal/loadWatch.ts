@@ -6,8 +6,8 @@ import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import * as Pressure from "../Pressure.ts"
-import * as ShedLadder from "../ShedLadder.ts"
+import * as Pressure from "../shedding/Pressure.ts"
+import * as ShedLadder from "../shedding/ShedLadder.ts"
 
 export interface WatchOptions<R> {
   readonly sensors: ReadonlyArray<Pressure.Sensor<R>>

@@ -2,7 +2,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import type * as Priority from "../Priority.ts"
+import type * as Priority from "../scheduling/Priority.ts"
 
 /** Work that may be interrupted. */
 export interface Interruptible {

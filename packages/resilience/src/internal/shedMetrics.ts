@@ -1,9 +1,9 @@
 /** What load shedding measures. Offered and shed stand side by side, since what was shed is not seen in what was done. */
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
-import type * as Pressure from "../Pressure.ts"
-import * as Priority from "../Priority.ts"
-import type * as ShedLadder from "../ShedLadder.ts"
+import * as Priority from "../scheduling/Priority.ts"
+import type * as Pressure from "../shedding/Pressure.ts"
+import type * as ShedLadder from "../shedding/ShedLadder.ts"
 import * as Observed from "./observed.ts"
 
 /** A counter for each class. */

@@ -8,8 +8,8 @@
  * leave over (max-min fairness). One that floods the class pays for it, and one that goes on as always notices nothing.
  */
 import * as Hash from "effect/Hash"
-import type { Priority } from "../Priority.ts"
-import * as ShedLadder from "../ShedLadder.ts"
+import type { Priority } from "../scheduling/Priority.ts"
+import * as ShedLadder from "../shedding/ShedLadder.ts"
 
 export interface Shedder {
   /** True when this request is to be refused. */

@@ -1,6 +1,6 @@
 /** How many pieces of work may run at once, and what part of that is whose: what `WorkerShares` say of whole slots. */
-import type * as Priority from "../Priority.ts"
-import type * as WorkerShares from "../WorkerShares.ts"
+import type * as Priority from "../scheduling/Priority.ts"
+import type * as WorkerShares from "../scheduling/WorkerShares.ts"
 
 export class Slots {
   readonly total: number

@@ -1,8 +1,8 @@
 /** The life of one alert, without effects: what raising it, and time, do to it, and who is to be told. */
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Duration from "effect/Duration"
-import * as Alert from "../Alert.ts"
-import type { AlertPolicy } from "../AlertPolicy.ts"
+import * as Alert from "../alerts/Alert.ts"
+import type { AlertPolicy } from "../alerts/AlertPolicy.ts"
 
 /** Now, by both clocks: waits are measured by one, people read the other. */
 export interface Moment {

@@ -1,0 +1,202 @@
+/**
+ * Where circuits are kept: in the process, or shared between processes.
+ *
+ * **Details**
+ *
+ * A store applies the events of a breaker to its circuits, one after the other for each key, with its own clock, and tells
+ * what came of it. The rules are the breaker's: see `Circuit.Rules`. effect's `CircuitBreakerStore` keeps the rules in the store
+ * and has no durations, leases or commands, so this is a seam of its own.
+ *
+ * @since 0.1.0
+ */
+import { Clock } from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FiberMap from "effect/FiberMap"
+import * as Layer from "effect/Layer"
+import type { CircuitBreakerError } from "effect/persistence/CircuitBreaker"
+import type * as Scope from "effect/Scope"
+import * as Circuit from "./Circuit.ts"
+import * as CircuitState from "./CircuitState.ts"
+
+// -------------------------------------------------------------------------------------------------------- service
+
+/**
+ * A circuit, and the time of its store.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CircuitNow {
+  readonly circuit: CircuitState.Circuit
+  readonly now: number
+}
+
+/**
+ * The circuits of one breaker.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Circuits {
+  /** A call asks to run. */
+  readonly admit: (key: string) => Effect.Effect<CircuitState.Decision, CircuitBreakerError>
+  /** A call ended. Neither fails nor waits for anything outside the process. */
+  readonly end: (key: string, ended: CircuitState.Ended) => Effect.Effect<"Counted" | "Ignored" | "Late">
+  /** Somebody decides. */
+  readonly command: (key: string, command: CircuitState.Command) => Effect.Effect<void, CircuitBreakerError>
+  /** A circuit, with all that time has done to it. */
+  readonly read: (key: string) => Effect.Effect<CircuitNow, CircuitBreakerError>
+}
+
+/**
+ * The rules of a breaker, and where it wants to be told what happens.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly rules: Circuit.Rules
+  readonly tell: (key: string, events: ReadonlyArray<CircuitState.Event>) => Effect.Effect<void>
+}
+
+/**
+ * A store of circuits.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class CircuitStore extends Context.Service<CircuitStore, {
+  /** The circuits of a breaker, until the scope closes. Breakers that use one key share its circuit. */
+  readonly open: (options: Options) => Effect.Effect<Circuits, never, Scope.Scope>
+}>()("@strata/resilience/breaker/CircuitStore") {}
+
+// --------------------------------------------------------------------------------------------------------- memory
+
+interface Entry {
+  circuit: CircuitState.Circuit
+  usedAt: number
+}
+
+/**
+ * Keeps circuits in the process, by its monotonic clock.
+ *
+ * **Details**
+ *
+ * - `capacity` (10 000): how many circuits are kept. A new one then takes the place of the oldest that is closed, or else open;
+ *   those that were told what to do stay.
+ * - `idleTimeToLive` (1 hour): a circuit unused for so long is forgotten, unless it is open or was told what to do.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerMemory = (options: {
+  readonly capacity?: number | undefined
+  readonly idleTimeToLive?: Duration.Input | undefined
+} = {}): Layer.Layer<CircuitStore> =>
+  Layer.effect(
+    CircuitStore,
+    Effect.gen(function*() {
+      const clock = yield* Clock
+      const origin = clock.monotonicTimeNanosUnsafe()
+      const now = () => Number(clock.monotonicTimeNanosUnsafe() - origin) / 1e6
+      const entries = makeEntries(
+        options.capacity ?? 10_000,
+        Duration.toMillis(Duration.fromInputUnsafe(options.idleTimeToLive ?? "1 hour"))
+      )
+      return CircuitStore.of({ open: (options) => openMemory(entries, now, options) })
+    })
+  )
+
+const makeEntries = (capacity: number, idle: number) => {
+  const entries = new Map<string, Entry>()
+  let sweptAt = 0
+  // A circuit that takes the place of a forgotten one begins with a generation the other never had.
+  let generation = CircuitState.initial.generation
+
+  const sweep = (at: number) => {
+    if (at - sweptAt < idle) return
+    sweptAt = at
+    for (const [key, { circuit: { phase }, usedAt }] of entries) {
+      const forgettable = phase._tag === "Closed" || phase._tag === "Open" && at - phase.until >= idle
+      if (forgettable && at - usedAt >= idle) entries.delete(key)
+    }
+  }
+
+  const makeRoom = (): void => {
+    if (entries.size < capacity) return
+    for (const phase of ["Closed", "Open"]) {
+      for (const [key, { circuit }] of entries) {
+        if (circuit.phase._tag !== phase) continue
+        entries.delete(key)
+        return
+      }
+    }
+  }
+
+  return (key: string, at: number): Entry => {
+    const found = entries.get(key)
+    if (found !== undefined) {
+      found.usedAt = at
+      return found
+    }
+    sweep(at)
+    makeRoom()
+    const entry: Entry = { circuit: { ...CircuitState.initial, generation }, usedAt: at }
+    generation += 2 ** 20
+    entries.set(key, entry)
+    return entry
+  }
+}
+
+const openMemory = Effect.fnUntraced(function*(
+  entryOf: (key: string, at: number) => Entry,
+  now: () => number,
+  { rules, tell }: Options
+) {
+  // One timer for each circuit with probes: it settles what nobody comes to look at.
+  const fork = yield* FiberMap.makeRuntime<never, string>()
+
+  const apply = <A>(
+    key: string,
+    change: (circuit: CircuitState.Circuit, at: number) => CircuitState.Step<A>
+  ): Effect.Effect<A> =>
+    Effect.suspend(() => {
+      const at = now()
+      const entry = entryOf(key, at)
+      const step = change(entry.circuit, at)
+      entry.circuit = step.circuit
+      return step.events.length === 0
+        ? Effect.succeed(step.decision)
+        : Effect.as(tell(key, step.events), step.decision)
+    })
+
+  const watch = (key: string): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const at = now()
+      const next = Circuit.nextDeadline(entryOf(key, at).circuit)
+      return next === undefined
+        ? Effect.void
+        : Effect.sleep(Duration.millis(Math.max(0, Math.ceil(next - at)))).pipe(
+          Effect.andThen(apply(key, (circuit, at) => Circuit.settle(rules, circuit, at))),
+          Effect.andThen(watch(key))
+        )
+    })
+
+  const circuits: Circuits = {
+    admit: (key) =>
+      Effect.map(apply(key, (circuit, at) => Circuit.admit(rules, circuit, at)), (decision) => {
+        if (decision._tag === "Admitted" && decision.probe !== undefined) fork(key, watch(key))
+        return decision
+      }),
+    end: (key, ended) => apply(key, (circuit, at) => Circuit.end(rules, circuit, at, ended)),
+    command: (key, command) => apply(key, (circuit, at) => Circuit.command(rules, circuit, at, command)),
+    read: (key) =>
+      apply(key, (circuit, now) => {
+        const step = Circuit.settle(rules, circuit, now)
+        return { ...step, decision: { circuit: step.circuit, now } }
+      })
+  }
+  return circuits
+})
