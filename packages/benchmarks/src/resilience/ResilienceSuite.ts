@@ -37,7 +37,7 @@ export const suite: Suite = {
         "with Effect.runPromise around every call. Each call is put together anew. Circuits and limits are kept in memory.",
         "opossum's time-out, capacity and fallback are options of its breaker: its rows have the breaker in them.",
         "full stack: Strata has a deadline, a limit, a bulkhead, a breaker, a retry, a time-out of each try and a fallback, " +
-        "cockatiel the same, opossum a breaker with time-out, capacity and fallback.",
+        "cockatiel the same without a limit, which it does not have, opossum a breaker with time-out, capacity and fallback.",
         "goodput: answers with success within a second. P0 p99 takes a request without one for a second. " +
         "Half of the requests send a message, the others read 20; P0 2 %, P1 18 %, P2 50 %, P3 30 %.",
         "The callers, the HTTP server and PostgreSQL share the machine: at ten times the load, the sending alone takes a good part of a " +
