@@ -175,12 +175,26 @@ export const findFilterProblem = (
 // ----------------------------------------------------------------------------------------------------------- JSON
 
 /**
- * Characters of one value as JSON at most.
+ * Bytes of one value as JSON at most. With `maxJsonb` beside it a fact fits into a message of the database, which the driver takes
+ * up to 16 MiB: what is stored can be read.
  *
  * @category constants
  * @since 0.1.0
  */
 export const maxJson = 8_388_608
+
+/**
+ * Bytes of metadata at most. Where it is stored as `jsonb`, it comes back longer than it went in: with spaces, and `1e308` with all
+ * its digits, fifty times as long.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxJsonb = 131_072
+
+/** Counted only where it could be too much: no character has more than three bytes for each unit of its length. */
+const isLonger = (text: string, most: number): boolean =>
+  text.length > most || 3 * text.length > most && new TextEncoder().encode(text).length > most
 
 // Twice in every append, where a schema's encoder, which runs a fiber for each value, would take longer than the rest of it.
 const encodeJson = (value: unknown) => Result.try((): string | undefined => JSON.stringify(value))
@@ -194,7 +208,7 @@ const encodeJson = (value: unknown) => Result.try((): string | undefined => JSON
 export const toJson = (value: unknown, path: string): Result.Result<string, Problem> => {
   const text = encodeJson(value)
   if (Result.isFailure(text) || text.success === undefined) return Result.fail({ path, message: "not JSON" })
-  if (text.success.length > maxJson) return Result.fail({ path, message: `longer than ${maxJson} characters as JSON` })
+  if (isLonger(text.success, maxJson)) return Result.fail({ path, message: `longer than ${maxJson} bytes as JSON` })
   return text.success.includes("null") && holdsNoNumber(value)
     ? Result.fail({ path, message: "holds NaN or an infinity, which JSON cannot" })
     : Result.succeed(text.success)
@@ -219,7 +233,11 @@ const holdsNoNumber = (value: unknown): boolean => {
  */
 export const toJsonb = (value: unknown, path: string): Result.Result<string, Problem> =>
   Result.filterOrFail(
-    toJson(value, path),
+    Result.filterOrFail(
+      toJson(value, path),
+      (text) => !isLonger(text, maxJsonb),
+      () => ({ path, message: `longer than ${maxJsonb} bytes as JSON` })
+    ),
     (text) => !text.includes("\\u") || !notInJsonb.test(text),
     () => ({ path, message: "holds NUL or half of a surrogate pair" })
   )

@@ -32,6 +32,14 @@ import * as Fields from "./Fields.ts"
 export const maxFacts = 10_000
 
 /**
+ * Characters of JSON in one append at most: one statement carries them, and all who write wait for it.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxSize = 33_554_432
+
+/**
  * What an append says of one stream, and how many facts it brings to it.
  *
  * @category models
@@ -150,6 +158,9 @@ const fill = (
     const correlationId = fact.correlationId ?? firstId
     const slice = sliceOf(fact.stream)
     size += data.success.length + (metadata?.success.length ?? 0)
+    if (size > maxSize) {
+      return Result.fail({ path: "facts", message: `more than ${maxSize} characters of JSON in one append` })
+    }
     facts.push({
       slice,
       ordinal: ++slices[slice]!.count,

@@ -323,6 +323,30 @@ export const refusalsContract = <R>(
       }
     }))
 
+  it.effect("what is stored can be read: a fact and an append have bytes at most, and what has more is refused", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const euros = (bytes: number) => "€".repeat((bytes - 2) / 3)
+      yield* store.append({ facts: [price(1, { data: euros(8_388_608) })] })
+      deepStrictEqual((yield* store.readStream(account)).map(({ data }) => data), [euros(8_388_608)])
+      const long = { facts: [price(2, { data: euros(8_388_611) })] }
+      deepStrictEqual(yield* refused(store.append(long)), "InvalidAppend facts[0].data")
+      const metadata = { text: "x".repeat(131_072) }
+      deepStrictEqual(
+        yield* refused(store.append({ facts: [price(2, { metadata })] })),
+        "InvalidAppend facts[0].metadata"
+      )
+      const data = "x".repeat(4_000_000)
+      const many = { facts: Array.from({ length: 9 }, (_, n) => price(n + 2, { data })) }
+      deepStrictEqual(yield* refused(store.append(many)), "InvalidAppend facts")
+      const [fact] = yield* store.readStream(account)
+      deepStrictEqual(
+        yield* refused(store.revise(correct(fact!.eventId, { data: euros(8_388_611) }))),
+        "InvalidAppend data"
+      )
+      deepStrictEqual(yield* store.head, fact!.position)
+    }))
+
   it.effect("outside a transaction, what belongs into one names the operation that does not", () =>
     Effect.gen(function*() {
       const store = yield* open

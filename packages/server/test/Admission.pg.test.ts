@@ -128,7 +128,8 @@ describe("admission", () => {
         enabled: true,
         // Any load at all.
         ladder: Result.getOrThrow(ShedLadder.parse("0.0001=100/100/100", { margin: 0 })),
-        retryAfter: Duration.seconds(6)
+        retryAfter: Duration.seconds(6),
+        floor: 0
       }
     }))))
 })

@@ -28,7 +28,7 @@ describe("a database that is stopped for half a minute under load", () => {
     () =>
       Effect.gen(function*() {
         const database = yield* PrivatePostgres.make()
-        const shedding = { enabled: true, ladder: ShedLadder.standard, retryAfter: Duration.seconds(1) }
+        const shedding = { enabled: true, ladder: ShedLadder.standard, retryAfter: Duration.seconds(1), floor: 2 }
         const server = yield* Layer.build(
           onDatabase({ admission: { ...admission, requestTimeout: Duration.seconds(10), shedding } }).pipe(
             Layer.provideMerge(Postgres.layer({ url: database.url }))

@@ -57,7 +57,7 @@ export const admission: Settings["admission"] = {
   trustedProxies: [],
   requests: { name: "requests", slots: 256 },
   quota: {},
-  shedding: { enabled: false, ladder: ShedLadder.standard, retryAfter: Duration.seconds(5) }
+  shedding: { enabled: false, ladder: ShedLadder.standard, retryAfter: Duration.seconds(5), floor: 2 }
 }
 
 export const settings: Settings = {

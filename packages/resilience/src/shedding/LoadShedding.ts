@@ -120,6 +120,10 @@ export interface Options<R = never> {
   readonly smoothing?: Pressure.Smoothing | undefined
   /** When those who were refused should come back, from half to one and a half of it. Default: 5 seconds. */
   readonly retryAfter?: Duration.Input | undefined
+  /**
+   * So many at a time are let in by `protect` whatever the load: who has next to nothing to do is not what makes it. Default: 2.
+   */
+  readonly floor?: number | undefined
 }
 
 /**
@@ -132,9 +136,11 @@ export interface Settings {
   readonly enabled: boolean
   readonly ladder: ShedLadder.ShedLadder
   readonly retryAfter: Duration.Duration
+  readonly floor: number
 }
 
 const defaultRetryAfter = Duration.seconds(5)
+const defaultFloor = 2
 
 // --------------------------------------------------------------------------------------------------------- errors
 
@@ -196,6 +202,7 @@ export const layer = <R = never>(options: Options<R>): Layer.Layer<LoadShedding,
  * | `STRATA_SHED_HOLD` | For how long. Default: 30 seconds |
  * | `STRATA_SHED_RAMP` | How many points a minute a share goes down. Default: 10 |
  * | `STRATA_SHED_RETRY_AFTER` | When those who were refused should come back. Default: 5 seconds |
+ * | `STRATA_SHED_FLOOR` | How many at a time are let in whatever the load. Default: 2 |
  *
  * @category config
  * @since 0.1.0
@@ -208,11 +215,14 @@ export const config: Config.Config<Settings> = Config.all({
   margin: Config.Finite("STRATA_SHED_MARGIN").pipe(Config.withDefault(ShedLadder.standard.margin)),
   hold: Config.Duration("STRATA_SHED_HOLD").pipe(Config.withDefault(ShedLadder.standard.hold)),
   ramp: Config.Finite("STRATA_SHED_RAMP").pipe(Config.withDefault(ShedLadder.standard.ramp)),
-  retryAfter: Config.Duration("STRATA_SHED_RETRY_AFTER").pipe(Config.withDefault(defaultRetryAfter))
+  retryAfter: Config.Duration("STRATA_SHED_RETRY_AFTER").pipe(Config.withDefault(defaultRetryAfter)),
+  floor: Config.schema(Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)), "STRATA_SHED_FLOOR").pipe(
+    Config.withDefault(defaultFloor)
+  )
 }).pipe(
-  Config.mapEffect(({ enabled, hold, margin, ramp, retryAfter, steps }) =>
+  Config.mapEffect(({ enabled, floor, hold, margin, ramp, retryAfter, steps }) =>
     Effect.fromResult(ShedLadder.parse(steps, { margin, hold, ramp })).pipe(
-      Effect.map((ladder) => ({ enabled, ladder, retryAfter })),
+      Effect.map((ladder) => ({ enabled, ladder, retryAfter, floor })),
       Effect.mapError((error) =>
         new Config.ConfigError(
           new Schema.SchemaError(
@@ -241,7 +251,8 @@ const make = Effect.fnUntraced(function*<R>(options: Options<R>) {
   const retryAfter = options.retryAfter === undefined
     ? defaultRetryAfter
     : Duration.fromInputUnsafe(options.retryAfter)
-  const { enabled = true, sensors } = options
+  const { enabled = true, floor = defaultFloor, sensors } = options
+  let inside = 0
   const shedder = Shedder.make()
   const watch = yield* LoadWatch.make({
     sensors,
@@ -270,9 +281,19 @@ const make = Effect.fnUntraced(function*<R>(options: Options<R>) {
     protect: <A, E, R>(effect: Effect.Effect<A, E, R>, request: Request) =>
       Effect.withFiber<A, E | Shed, R>((fiber) => {
         const priority = request.priority ?? fiber.getRef(Priority.Current)
-        const refused = ask(fiber, request, priority)
-        if (refused !== undefined) return refused
-        return Effect.onExitPrimitive(effect, (exit) => {
+        let isInside = false
+        // It goes in inside what lets it out: a fiber may be interrupted between any two steps.
+        const enter = Effect.suspend((): Effect.Effect<A, E | Shed, R> => {
+          if (inside < floor) metrics.offered[priority].updateUnsafe(1, fiber.context)
+          const refused = inside < floor ? undefined : ask(fiber, request, priority)
+          if (refused !== undefined) return refused
+          isInside = true
+          inside++
+          return effect
+        })
+        return Effect.onExitPrimitive(enter, (exit) => {
+          if (!isInside) return undefined
+          inside--
           if (exit._tag === "Success") metrics.completed[priority].updateUnsafe(1, fiber.context)
           return undefined
         })

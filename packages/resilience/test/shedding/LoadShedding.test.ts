@@ -27,6 +27,7 @@ const open = Effect.fnUntraced(function*(options: Partial<LoadShedding.Options> 
   const context = yield* Layer.build(LoadShedding.layer({
     sensors: [sensor],
     smoothing: { ...Pressure.smoothing, over: Duration.zero },
+    floor: 0,
     ...options
   }))
   const shedding = Context.get(context, LoadShedding.LoadShedding)
@@ -160,6 +161,22 @@ describe("load shedding", () => {
       assert.deepStrictEqual([refused[0]?.priority, refused[0]?.level, refused[0]?.load], ["P3", 3, 1])
       assert.match(refused[0]?.message ?? "", /^Overloaded \(load 1.00, level 3\): this P3 request was not begun\. Try/)
     }).pipe(Random.withSeed("jitter")))
+
+  it.effect("lets in a few at a time whatever the load, and asks the ladder about the others", () =>
+    Effect.gen(function*() {
+      const all = Result.getOrThrow(ShedLadder.parse("0.5=100/100/100"))
+      const shedding = yield* open({ floor: 2, ladder: all })
+      yield* shedding.press(5)
+      const one = () => Effect.result(shedding.protect(Effect.succeed("done"), { priority: "P3" }))
+      for (let ask = 0; ask < 10; ask++) assert.isTrue(Result.isSuccess(yield* one()))
+      const inside = yield* Effect.forEach(
+        [1, 2],
+        () => Effect.forkChild(shedding.protect(Effect.never, { priority: "P3" }), { startImmediately: true })
+      )
+      assert.isTrue(Result.isFailure(yield* one()))
+      yield* Fiber.interrupt(inside[0]!)
+      assert.isTrue(Result.isSuccess(yield* one()))
+    }))
 
   it.effect("runs what it lets in, and counts what was offered, shed and completed", () =>
     Effect.gen(function*() {
