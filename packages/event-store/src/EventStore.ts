@@ -26,6 +26,7 @@
  * @since 0.1.0
  */
 import type * as Timestamp from "@strata/postgres/Timestamp"
+import type { NotCommitted } from "@strata/postgres/TransactionError"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -77,6 +78,9 @@ export interface Append {
  * A boundary of consistency drawn by a question instead of a stream: the append is refused when a fact of its tenant after
  * the position matches any of the filters. Each of them must restrict something. The position is the one the caller's
  * decision has read up to: the `knownAt` of a page, or the head before reading.
+ *
+ * A correction is a fact as others are, and matches by what it says, not by what it replaces: one that moves a fact out of the
+ * boundary is not seen. Where metadata that a boundary asks for may be corrected, ask for the streams or the types as well.
  *
  * Source: Sara Pellegrini, *Killing the Aggregate* (2023); the specification at dcb.events.
  *
@@ -290,16 +294,20 @@ export class EventStore extends Context.Service<EventStore, {
   /**
    * Joins the caller's transaction: held back and written by the last statement before the commit, so that the head
    * of the log is not locked while other work runs. The inner effect gives the outcome after the commit; a
-   * conflict fails the transaction.
+   * conflict fails the transaction. It fails with `NotCommitted` when there is no commit, and inside the transaction.
    */
-  readonly appendInTransaction: (append: Append) => Effect.Effect<Effect.Effect<Appended>, EventStoreError>
+  readonly appendInTransaction: (
+    append: Append
+  ) => Effect.Effect<Effect.Effect<Appended, NotCommitted>, EventStoreError>
   /**
    * Corrects or retracts a fact. Refused inside a transaction, where it could be committed without it: use
    * `reviseInTransaction` there.
    */
   readonly revise: (revision: Revision) => Effect.Effect<Revised, EventStoreError>
   /** Joins the caller's transaction, like `appendInTransaction`; a refusal fails the transaction. */
-  readonly reviseInTransaction: (revision: Revision) => Effect.Effect<Effect.Effect<Revised>, EventStoreError>
+  readonly reviseInTransaction: (
+    revision: Revision
+  ) => Effect.Effect<Effect.Effect<Revised, NotCommitted>, EventStoreError>
   /** The facts that were known at a moment to hold at another, page by page. */
   readonly read: (query: FactQuery) => Effect.Effect<FactPage, EventStoreError>
   /** Every revision of a fact, the first one first, by the id of any of them; none when there is no such fact. */

@@ -60,7 +60,10 @@ export interface LogFilter extends Pick<FactFilter, "category" | "types" | "stre
  * @since 0.1.0
  */
 export interface FactQuery extends FactFilter {
-  /** Default: now. */
+  /**
+   * Default: now. Appends in flight end first then, so many such reads of a store that is written to all the time slow its writers
+   * down; a position or a time that is known already waits for nobody.
+   */
   readonly knownAt?: KnownAt | undefined
   readonly validAt?: Timestamp.Timestamp | undefined
   /** Periods that overlap `[from, to)`. Not together with `validAt`. */
