@@ -45,6 +45,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
@@ -253,6 +254,8 @@ type Anything = Policy.Policy<unknown, unknown, unknown, never>
 /** A policy in force, and what belongs to its name. */
 interface Standing {
   readonly policy: Anything
+  /** The time one try has. */
+  readonly attempt: Duration.Duration | undefined
   readonly bulkhead: Bulkhead.Bulkhead | undefined
   readonly breaker: CircuitBreaker.CircuitBreaker["Service"] | undefined
   readonly budgets: RetryBudget.RetryBudgets["Service"] | undefined
@@ -268,6 +271,7 @@ const open = Effect.fnUntraced(function*(policy: Anything, bulkhead?: Bulkhead.B
   if (bulkhead !== undefined && policy.bulkhead !== undefined) yield* bulkhead.adopt(policy.bulkhead)
   const standing: Standing = {
     policy,
+    attempt: policy.attempt === undefined ? undefined : Duration.fromInputUnsafe(policy.attempt),
     bulkhead: policy.bulkhead === undefined
       ? undefined
       : bulkhead ?? (yield* Bulkhead.make({ ...policy.bulkhead, name })),
@@ -346,26 +350,26 @@ const compose = <A, E, R>(
   self: Effect.Effect<A, E, R>,
   call: Call
 ): Effect.Effect<A, E | Refusal, R> => {
-  const { policy } = standing
+  const { attempt, policy } = standing
   const key = call.key === undefined ? policy.name : `${policy.name}/${call.key}`
   if (standing.breaker !== undefined || standing.budgets !== undefined) remember(standing.keys, key)
-  const tried = tryAgain(standing, self, key)
   const guarded = policy.deadline === undefined
-    ? admit(standing, limits, tried, key, call)
-    : Deadline.around(policy.deadline, (enforce) => admit(standing, limits, enforce(tried), key, call))
+    ? admit(
+      standing,
+      limits,
+      tryAgain(standing, attempt === undefined ? self : Deadline.within(attempt)(self), key),
+      key,
+      call
+    )
+    : Deadline.around(policy.deadline, (enforce) =>
+      // A try is cut off at the deadline too, and no wait between two of them outlasts it: one timer does for both.
+      admit(standing, limits, tryAgain(standing, enforce(self, attempt), key), key, call))
   return Effect.tapError(guarded, (error) => tell(policy.name, error))
 }
 
 /** What may be done more than once. */
-const tryAgain = <A, E, R>(
-  standing: Standing,
-  self: Effect.Effect<A, E, R>,
-  key: string
-): Effect.Effect<A, E | Deadline.DeadlineExceeded, R> => {
-  const { attempt, retry: again } = standing.policy
-  const once = attempt === undefined ? self : Deadline.within(attempt)(self)
-  return again === undefined ? once : retry(standing, again, once, key)
-}
+const tryAgain = <A, E, R>(standing: Standing, once: Effect.Effect<A, E, R>, key: string): Effect.Effect<A, E, R> =>
+  standing.policy.retry === undefined ? once : retry(standing, standing.policy.retry, once, key)
 
 /** What is asked before it is begun, from the innermost part outwards. */
 const admit = <A, E, R>(

@@ -99,6 +99,18 @@ export const within =
     around(duration, (enforce) => enforce(effect))
 
 /**
+ * Puts a time limit on a part of an effect that has a deadline: the deadline itself, or this long from when the part begins when
+ * that is sooner.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Enforce = <A, E, R>(
+  part: Effect.Effect<A, E, R>,
+  atMost?: Duration.Duration
+) => Effect.Effect<A, E | DeadlineExceeded, R>
+
+/**
  * As `within`, for an effect that is not interrupted as a whole: it is given what interrupts the part that it is put around. So the
  * rest of it may count what came of that part, or answer something else. A deadline that was there and is sooner
  * interrupts the whole, as whoever set it wants.
@@ -108,28 +120,31 @@ export const within =
  */
 export const around = <A, E, R>(
   duration: Duration.Input,
-  whole: (
-    enforce: <A, E, R>(part: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DeadlineExceeded, R>
-  ) => Effect.Effect<A, E, R>
+  whole: (enforce: Enforce) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | DeadlineExceeded, R> =>
   Effect.withFiber((fiber): Effect.Effect<A, E | DeadlineExceeded, R> => {
     const clock = fiber.getRef(Clock.Clock)
     const now = clock.monotonicTimeNanosUnsafe()
     const current = Option.getOrUndefined(fiber.getRef(Current))
     const deadline = sooner(current, now, Duration.fromInputUnsafe(duration))
-    if (deadline === undefined) return whole((part) => part)
-    const exceeded = Effect.suspend(() => Effect.fail(exceededOf(deadline)))
-    if (deadline.at <= now) return exceeded
-    if (deadline === current) return whole((part) => part)
-    const enforce = <A, E, R>(part: Effect.Effect<A, E, R>) =>
-      Effect.suspend(() =>
-        Effect.timeoutOrElse(part, {
-          duration: Duration.nanos(deadline.at - clock.monotonicTimeNanosUnsafe()),
-          orElse: () => exceeded
-        })
-      )
-    return Effect.provideService(whole(enforce), Current, Option.some(deadline))
+    if (deadline === undefined || deadline === current && deadline.at > now) return whole(enforceOnly)
+    if (deadline.at <= now) return Effect.fail(exceededOf(deadline))
+    return Effect.provideService(whole(makeEnforce(deadline, clock)), Current, Option.some(deadline))
   })
+
+const makeEnforce = (deadline: Deadline, clock: Clock.Clock): Enforce => (part, atMost) =>
+  Effect.suspend(() => {
+    const now = clock.monotonicTimeNanosUnsafe()
+    const first = atMost === undefined ? deadline : sooner(deadline, now, atMost) ?? deadline
+    if (first.at <= now) return Effect.fail(exceededOf(first))
+    return Effect.timeoutOrElse(first === deadline ? part : Effect.provideService(part, Current, Option.some(first)), {
+      duration: Duration.nanos(first.at - now),
+      orElse: () => Effect.fail(exceededOf(first))
+    })
+  })
+
+/** Where somebody else keeps the deadline, or there is none: only the part's own limit. */
+const enforceOnly: Enforce = (part, atMost) => atMost === undefined ? part : within(atMost)(part)
 
 const sooner = (current: Deadline | undefined, now: bigint, allowed: Duration.Duration): Deadline | undefined => {
   if (!Duration.isFinite(allowed)) return current
