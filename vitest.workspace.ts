@@ -24,7 +24,8 @@ export default defineConfig({
           name: "unit",
           root,
           include: rooms.map((room) => `${room}/test/**/*.test.ts`),
-          exclude: ["**/*.pg.test.ts", "**/node_modules/**"]
+          exclude: ["**/*.pg.test.ts", "**/node_modules/**"],
+          testTimeout: 30_000
         }
       },
       {
