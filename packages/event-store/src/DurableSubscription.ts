@@ -52,6 +52,7 @@
  * @since 0.1.0
  */
 import { Postgres } from "@strata/postgres/Postgres"
+import * as Retrying from "@strata/postgres/Retrying"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Cache from "effect/Cache"
@@ -62,7 +63,9 @@ import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
+import * as AppendStatement from "./AppendStatement.ts"
 import * as Checkpoints from "./DurableSubscriptionCheckpoints.ts"
 import {
   CheckpointsUnavailable,
@@ -201,7 +204,7 @@ export const run = Effect.fnUntraced(function*<E, R>(
   options: Options<E, R>
 ): Effect.fn.Return<DurableSubscription, SubscriptionError, EventStore | Postgres | R | Scope.Scope> {
   const { batchSize = 500, handler, key = streamOf, name, partitions = 1 } = options
-  const { subscriptions: policies } = yield* EventStorePolicies
+  const { store: { retry }, subscriptions: policies } = yield* EventStorePolicies
   const lease = Duration.fromInputUnsafe(options.lease ?? policies.lease)
   yield* check(options, lease)
   const store = yield* EventStore
@@ -211,7 +214,7 @@ export const run = Effect.fnUntraced(function*<E, R>(
     return yield* refuse(new PartitionsDiffer({ subscription: name, given: partitions, actual: row.partitions }))
   }
   const checkpoints = Checkpoints.make(postgres, row)
-  const subscription = control(store, postgres, row, checkpoints)
+  const subscription = control(store, postgres, row, checkpoints, reading(retry))
   const id = yield* Effect.provide(Effect.flatMap(SecureRandom.SecureRandom, (random) => random.uuidV4()), randomness)
   const read = yield* Pages.make(store, { partitions, filter: options.filter, key })
 
@@ -258,9 +261,10 @@ export const open = Effect.fnUntraced(function*(
 ): Effect.fn.Return<DurableSubscription, SubscriptionError, EventStore | Postgres> {
   const store = yield* EventStore
   const postgres = yield* Postgres
-  const row = yield* known("open", Checkpoints.find(postgres.sql, store.name, name))
+  const read = reading((yield* EventStorePolicies).store.retry)
+  const row = yield* read("open", Checkpoints.find(postgres.sql, store.name, name))
   if (row === undefined) return yield* refuse(new UnknownSubscription({ subscription: name }))
-  return control(store, postgres, row, Checkpoints.make(postgres, row))
+  return control(store, postgres, row, Checkpoints.make(postgres, row), read)
 })
 
 /**
@@ -305,6 +309,18 @@ const known = <A, E>(operation: string, effect: Effect.Effect<A, E>): Effect.Eff
       reason: cause instanceof EventStoreError ? cause : new CheckpointsUnavailable({ operation, cause })
     }))
 
+/** Sends what only reads again where a store's read would be: see `EventStorePostgres`. */
+const reading =
+  (schedule: Schedule.Schedule<unknown>) => <A>(operation: string, statement: Effect.Effect<A, SqlError>) =>
+    known(
+      operation,
+      Retrying.retry(statement, {
+        schedule,
+        while: AppendStatement.isRepeatable,
+        isUnknown: AppendStatement.isUnknown
+      })
+    )
+
 const findOrCreate = Effect.fnUntraced(function*(
   store: EventStore["Service"],
   postgres: Postgres["Service"],
@@ -338,20 +354,24 @@ const control = (
   store: EventStore["Service"],
   postgres: Postgres["Service"],
   row: Checkpoints.SubscriptionRow,
-  checkpoints: Checkpoints.Checkpoints
+  checkpoints: Checkpoints.Checkpoints,
+  read: ReturnType<typeof reading>
 ): DurableSubscription => {
   const { name } = row
   const hint = postgres.wake(channelOf(row))
 
   const status = Effect.gen(function*() {
-    const now = yield* known("status", Checkpoints.find(postgres.sql, store.name, name))
+    const now = yield* read("status", Checkpoints.find(postgres.sql, store.name, name))
     if (now === undefined) return yield* refuse(new UnknownSubscription({ subscription: name }))
-    const rows = yield* known("status", checkpoints.all)
+    const rows = yield* read("status", checkpoints.all)
     const head = yield* known("head", store.head)
     const oldestAfter = yield* Cache.make({
       capacity: 256,
       lookup: (position: Position) =>
-        Effect.map(store.readLog({ after: position, limit: 1 }), ([fact]) => fact?.recordedAt)
+        store.readLog({ after: position, limit: 1 }).pipe(
+          Effect.map(([fact]) => fact?.recordedAt),
+          Effect.catchReason("EventStoreError", "FactUnreadable", ({ recordedAt }) => Effect.succeed(recordedAt))
+        )
     })
     const partitions = yield* Effect.forEach(
       rows,

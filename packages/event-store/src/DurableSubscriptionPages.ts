@@ -48,7 +48,7 @@ export type Pages = (after: Position) => Effect.Effect<Page, EventStoreError>
  * @category constructors
  * @since 0.1.0
  */
-export const make = (log: Pick<EventStore["Service"], "readLog" | "head">, options: {
+export const make = (log: Pick<EventStore["Service"], "readLogPage" | "head">, options: {
   readonly partitions: number
   readonly filter: Filter | undefined
   readonly key: (fact: Fact) => string
@@ -63,16 +63,16 @@ export const make = (log: Pick<EventStore["Service"], "readLog" | "head">, optio
   }
   const readAll: Pages = (after) =>
     Effect.map(
-      log.readLog({ after, limit: pageSize - Number(after % BigInt(pageSize)) }),
-      (facts) => split(facts, facts.at(-1)?.position ?? null)
+      log.readLogPage({ after, limit: pageSize - Number(after % BigInt(pageSize)) }),
+      ({ end, facts }) => split(facts, facts.length === 0 ? null : end)
     )
   const readFiltered: Pages = Effect.fnUntraced(function*(after) {
     const head = yield* log.head
     if (head <= after) return split([], null)
     const upTo = head < reachOf(after) ? head : reachOf(after)
-    const facts = yield* log.readLog({ after, limit: pageSize, filter, upTo })
-    if (facts.length < pageSize) return split(facts, upTo)
-    const end = endWithin(after, facts[facts.length - 1]!.position)
+    const { end: seen, facts } = yield* log.readLogPage({ after, limit: pageSize, filter, upTo })
+    if (facts.length < pageSize) return split(facts, seen)
+    const end = endWithin(after, seen)
     return split(facts.filter((fact) => fact.position <= end), end)
   })
   const read = filter === undefined || Object.values(filter).every((each) => each === undefined)

@@ -8,6 +8,11 @@
  * definition's version goes up by one and an upcast from the version before is added. Upcasts work on stored JSON and
  * are chained, so code only ever sees the newest shape.
  *
+ * **Gotchas**
+ *
+ * The data of a correction is taken to have the shape of the revision before, unless it says otherwise. Data in the newest
+ * shape would be upcast once more: make the correction with `encodeCorrection`, which says which shape it has.
+ *
  * **Example** (Two events, one of them in its second version)
  *
  * ```ts
@@ -24,11 +29,23 @@
  * type AccountEvent = EventDefinition.Event<typeof AccountEvents>
  * ```
  *
+ * **Example** (Correcting a fact that may have been stored in an older shape)
+ *
+ * ```ts
+ * const correct = (store: EventStore["Service"], revises: Fact.EventId) =>
+ *   store.revise(AccountEvents.encodeCorrection(Deposited.make({ cents: 420, currency: "EUR" }), {
+ *     revises,
+ *     reason: "450 was a typing error",
+ *     actor: "ada"
+ *   }))
+ * ```
+ *
  * @since 0.1.0
  */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { Fact, NewFact } from "./Fact.ts"
+import type { Correction } from "./Revision.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
 
@@ -78,6 +95,11 @@ export interface EventSet<out A extends { readonly _tag: string }> {
   readonly decode: (fact: Fact) => Result.Result<A, EventDecodeError>
   /** The event as a fact to append. An event that does not fit its own schema is a defect. */
   readonly encode: (event: { readonly _tag: string }, place: EventPlace) => NewFact
+  /**
+   * The event as what a fact should have been: a correction with its data and the version of their shape, whatever the fact's
+   * is. The fact keeps its type, which has to be the event's. An event that does not fit its own schema is a defect.
+   */
+  readonly encodeCorrection: (event: { readonly _tag: string }, saying: CorrectionSaying) => Correction
 }
 
 /**
@@ -87,6 +109,14 @@ export interface EventSet<out A extends { readonly _tag: string }> {
  * @since 0.1.0
  */
 export type EventPlace = Omit<NewFact, "type" | "data" | "schemaVersion">
+
+/**
+ * Which fact is corrected, why and by whom, and when it holds: everything of a correction that is not its content.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type CorrectionSaying = Omit<Correction, "_tag" | "data" | "schemaVersion">
 
 /**
  * The union of a set's events.
@@ -155,17 +185,19 @@ export const set = <const Definitions extends ReadonlyArray<AnyDefinition>>(
   definitions: Definitions
 ): EventSet<Definitions[number]["schema"]["Type"]> => {
   const codecs = new Map(definitions.map((definition) => [definition.tag, makeCodec(definition)]))
+  const contentOf = (event: { readonly _tag: string }) => {
+    const codec = codecs.get(event._tag)
+    if (codec === undefined) throw new RangeError(`${event._tag} is not an event of this set`)
+    return { schemaVersion: codec.version, data: codec.encode(event) }
+  }
   return {
     tags: definitions.map((definition) => definition.tag),
     has: (fact) => codecs.has(fact.type),
     decode: (fact) =>
       codecs.get(fact.type)?.decode(fact) ??
         refuse(fact, "unknown type", `known types are ${[...codecs.keys()].join(", ")}`),
-    encode: (event, place) => {
-      const codec = codecs.get(event._tag)
-      if (codec === undefined) throw new RangeError(`${event._tag} is not an event of this set`)
-      return { ...place, type: event._tag, schemaVersion: codec.version, data: codec.encode(event) }
-    }
+    encode: (event, place) => ({ ...place, type: event._tag, ...contentOf(event) }),
+    encodeCorrection: (event, saying) => ({ ...saying, _tag: "Correction", ...contentOf(event) })
   }
 }
 

@@ -25,7 +25,7 @@
  *
  * @since 0.1.0
  */
-import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as Timestamp from "@strata/postgres/Timestamp"
 import type { NotCommitted } from "@strata/postgres/TransactionError"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Context from "effect/Context"
@@ -141,6 +141,31 @@ export interface Snapshot {
   readonly state: Schema.Json
 }
 
+/**
+ * A part of the log.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LogRange {
+  readonly after: Position
+  readonly limit?: number | undefined
+  readonly filter?: LogFilter | undefined
+  /** Up to this position, which is refused when it is after the head. Default: the head. */
+  readonly upTo?: Position | undefined
+}
+
+/**
+ * Facts of the log. No other fact that was asked for stands before or at `end`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LogPage {
+  readonly facts: ReadonlyArray<Fact>
+  readonly end: Position
+}
+
 // --------------------------------------------------------------------------------------------------------- errors
 
 /**
@@ -235,6 +260,25 @@ export class InvalidAppend extends Schema.TaggedError<InvalidAppend>()("InvalidA
 }) {}
 
 /**
+ * The fact is too large to be read, and so is every page that begins with it: it was not written by an append, which refuses
+ * such a fact. To go on, read after its position.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class FactUnreadable extends Schema.TaggedError<FactUnreadable>()("FactUnreadable", {
+  position: Position,
+  eventId: EventId,
+  recordedAt: Timestamp.Timestamp,
+  /** Of its data and metadata, as JSON text. */
+  bytes: Schema.BigInt
+}) {
+  override get message() {
+    return `Fact ${this.eventId} at position ${this.position} cannot be read: it holds ${this.bytes} bytes`
+  }
+}
+
+/**
  * The store could not be reached or did not answer in time. For an append the outcome is unknown: repeat it with the
  * same event ids, and it is stored once.
  *
@@ -268,6 +312,7 @@ export class EventStoreError extends Schema.TaggedError<EventStoreError>()("Even
     FactRetracted,
     RevisionConflict,
     InvalidQuery,
+    FactUnreadable,
     StoreUnavailable
   ])
 }) {
@@ -300,7 +345,7 @@ export class EventStore extends Context.Service<EventStore, {
     append: Append
   ) => Effect.Effect<Effect.Effect<Appended, NotCommitted>, EventStoreError>
   /**
-   * Corrects or retracts a fact. Refused inside a transaction, where it could be committed without it: use
+   * Corrects or retracts a fact. `EventDefinition.EventSet` makes the correction to an event. Refused inside a transaction, where it could be committed without it: use
    * `reviseInTransaction` there.
    */
   readonly revise: (revision: Revision) => Effect.Effect<Revised, EventStoreError>
@@ -324,14 +369,13 @@ export class EventStore extends Context.Service<EventStore, {
       readonly limit?: number | undefined
     }
   ) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
-  /** Facts of all tenants after a position, in log order, those that fit the filter if one is given. Default: at most 1,000. */
-  readonly readLog: (options: {
-    readonly after: Position
-    readonly limit?: number | undefined
-    readonly filter?: LogFilter | undefined
-    /** Up to this position, which is refused when it is after the head. Default: the head. */
-    readonly upTo?: Position | undefined
-  }) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
+  /**
+   * Facts of all tenants after a position, in log order, those that fit the filter if one is given. At most `limit`, by
+   * default 1,000, and fewer where there are large ones: it ends after 8 MiB of those. Only no facts at all say that there are no more.
+   */
+  readonly readLog: (options: LogRange) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
+  /** The same, and how far it went: who reads with a filter goes on from there. */
+  readonly readLogPage: (options: LogRange) => Effect.Effect<LogPage, EventStoreError>
   /** The fact with this id. */
   readonly get: (eventId: EventId) => Effect.Effect<Option.Option<Fact>, EventStoreError>
   /** The position of the last fact of any tenant, `0` in an empty store. */
@@ -340,7 +384,7 @@ export class EventStore extends Context.Service<EventStore, {
   readonly streamVersion: (stream: StreamId) => Effect.Effect<number, EventStoreError>
   /**
    * Every fact of all tenants after a position: first those that are there, then each as it is committed, exactly once and in order,
-   * in arrays of at most `limit` (default 1,000). Never ends. Wake-ups are hints; the log is read again at
+   * in arrays as those of `readLog`. Never ends. Wake-ups are hints; the log is read again at
    * least every `pollInterval`.
    */
   readonly subscribe: (options: {

@@ -33,6 +33,7 @@ import { beginning, type Fact, Position, type StreamId } from "./Fact.ts"
 import * as FactPaging from "./FactPaging.ts"
 import type { FactQuery, KnownAt } from "./FactQuery.ts"
 import * as LogHead from "./LogHead.ts"
+import * as LogPages from "./LogPages.ts"
 import * as PreparedAppend from "./PreparedAppend.ts"
 import * as PreparedRevision from "./PreparedRevision.ts"
 import { FactRetracted, type Revised, type Revision, RevisionConflict, UnknownFact } from "./Revision.ts"
@@ -214,14 +215,16 @@ export const make = Effect.fnUntraced(function*(
     const seen = byId.get(keyOf(tenant, eventId))
     if (seen !== undefined) return PreparedRevision.judge(revision, seen, chainOf(seen))
     if (named === undefined) return refuse(new UnknownFact({ eventId: revises }))
+    if (named.stream.startsWith("$")) return PreparedRevision.ofTheSystem
     const last = chainOf(named).at(-1) ?? named
     if (expectedRevision !== null && expectedRevision !== last.revision) {
       return refuse(new RevisionConflict({ eventId: revises, expected: expectedRevision, actual: last.revision }))
     }
-    const restores = last.retracted && retract && last.eventId === revises
-    if (last.retracted && !restores) {
+    const restores = retract && named.retracted
+    if (last.retracted && !(restores && last === named)) {
       return refuse(new FactRetracted({ eventId: revises, retraction: last.eventId, position: last.position }))
     }
+    if (restores && last !== named) return refuse(PreparedRevision.superseded(named, last.revision))
     if (catalog.closedAs(tenant, last.stream) !== undefined) return refuseClosed(tenant, last.stream)
     const validFrom = revision.validFrom ?? last.validFrom
     const validTo = revision.validTo ?? last.validTo
@@ -270,11 +273,11 @@ export const make = Effect.fnUntraced(function*(
   })
 
   const read = Effect.fn("EventStore.read")(function*(query: FactQuery) {
-    const page = yield* FactPaging.make(query)
+    const tenant = yield* CurrentTenant
+    const page = yield* FactPaging.make(query, { store: name, tenant })
     const known = page.after !== undefined
       ? yield* FactPaging.momentOf(page.after, positionAt)
       : yield* positionAt(query.knownAt ?? { position: Position.make(BigInt(log.length)) })
-    const tenant = yield* CurrentTenant
     const own = log.filter((fact) => fact.tenant === tenant)
     const facts = query.revisions === "all"
       ? own.filter((fact) => fact.position <= known)
@@ -282,13 +285,19 @@ export const make = Effect.fnUntraced(function*(
     return FactPaging.cut(FactPaging.select(facts.filter(Belief.matches(query)), page), page, known)
   })
 
-  const readLog: EventStore["Service"]["readLog"] = ({ after, filter, limit = 1000, upTo }) =>
+  const readLogPage: EventStore["Service"]["readLogPage"] = (range) =>
     Effect.suspend(() => {
-      if (upTo !== undefined && upTo > log.length) return FactPaging.pastTheHead
-      const facts = log.slice(Number(after), upTo === undefined ? undefined : Number(upTo))
+      const { after, filter, limit = 1000, upTo = Position.make(BigInt(log.length)) } = range
+      if (upTo > log.length) return FactPaging.pastTheHead
+      const facts = log.slice(Number(after), Number(upTo))
       const fitting = filter === undefined ? facts : facts.filter(DurableSubscriptionFilter.matches(filter))
-      return Effect.succeed(fitting.slice(0, limit))
+      const found = fitting.slice(0, limit)
+      const page = found.slice(0, LogPages.countOf(found))
+      const end = page.length < found.length ? page.at(-1)?.position : upTo
+      return LogPages.make({ facts: page, large: [] }, { ...range, upTo: end })
     })
+
+  const readLog: EventStore["Service"]["readLog"] = (range) => Effect.map(readLogPage(range), ({ facts }) => facts)
 
   const readStream: EventStore["Service"]["readStream"] = (
     stream,
@@ -316,6 +325,7 @@ export const make = Effect.fnUntraced(function*(
     positionAt,
     readStream,
     readLog,
+    readLogPage,
     get: (eventId) => Effect.map(CurrentTenant, (tenant) => Option.fromUndefinedOr(byId.get(keyOf(tenant, eventId)))),
     head: Effect.sync(() => log.at(-1)?.position ?? beginning),
     streamVersion: (stream) => Effect.map(CurrentTenant, (tenant) => versionOf(tenant, stream)),

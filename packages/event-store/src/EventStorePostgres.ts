@@ -11,7 +11,6 @@ import * as Arr from "effect/Array"
 import * as Cache from "effect/Cache"
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -32,6 +31,7 @@ import {
   EventStore,
   EventStoreError,
   type IdempotencyRecord,
+  type LogRange,
   type Snapshot,
   StoreUnavailable
 } from "./EventStore.ts"
@@ -44,6 +44,7 @@ import * as FactReads from "./FactReads.ts"
 import * as FactRevisions from "./FactRevisions.ts"
 import * as GroupAppend from "./GroupAppend.ts"
 import * as LogHead from "./LogHead.ts"
+import * as LogPages from "./LogPages.ts"
 import * as PreparedAppend from "./PreparedAppend.ts"
 import * as PreparedRevision from "./PreparedRevision.ts"
 import type { Revision } from "./Revision.ts"
@@ -104,9 +105,6 @@ export const make = Effect.fnUntraced(function*(
   const forTenant = <A>(operation: string, statement: (tenant: string) => Effect.Effect<A, SqlError>) =>
     Effect.flatMap(CurrentTenant, (tenant) => answer(operation, statement(tenant)))
 
-  const outside = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-    Effect.updateContext(effect, Context.omit(sql.transactionService))
-
   const storeId = yield* answer("open", openStore(sql, name))
   const channel = `strata_store_${storeId}`
   const logHead = LogHead.make(options.pollInterval ?? policies.pollInterval)
@@ -123,20 +121,28 @@ export const make = Effect.fnUntraced(function*(
       ? Effect.succeed(position >= 0n)
       : Effect.map(head, (last) => position <= last)
 
-  const readLog: EventStore["Service"]["readLog"] = ({ after, filter, limit = 1000, upTo }) => {
-    const facts = answer(
-      "readLog",
-      filter === undefined
-        ? reads.log(after, limit, upTo)
-        : Effect.flatMap(
-          upTo === undefined ? reads.head : Effect.succeed(upTo),
-          (last) => reads.filtered(filter, after, last, limit)
-        )
-    )
+  const contents = LogPages.contents(sql, storeId)
+
+  const logPage = (range: LogRange, found: LogPages.Found) =>
+    found.large.length === 0
+      ? LogPages.make(found, range)
+      : Effect.flatMap(answer("readLog", contents(found.large)), (contents) => LogPages.make(found, range, contents))
+
+  const readLogPage: EventStore["Service"]["readLogPage"] = (range) => {
+    const { after, filter, limit = 1000, upTo } = range
+    const page = filter === undefined
+      ? Effect.flatMap(answer("readLog", reads.log(after, limit, upTo)), (found) => logPage(range, found))
+      : Effect.flatMap(upTo === undefined ? head : Effect.succeed(upTo), (last) =>
+        Effect.flatMap(
+          answer("readLog", reads.filtered(filter, after, last, limit)),
+          (found) => logPage({ ...range, upTo: last }, found)
+        ))
     return upTo === undefined || logHead.knows(upTo)
-      ? facts
-      : Effect.flatMap(exists(upTo), (there) => there ? facts : FactPaging.pastTheHead)
+      ? page
+      : Effect.flatMap(exists(upTo), (there) => there ? page : FactPaging.pastTheHead)
   }
+
+  const readLog: EventStore["Service"]["readLog"] = (range) => Effect.map(readLogPage(range), ({ facts }) => facts)
 
   const readStream: EventStore["Service"]["readStream"] = Effect.fn("EventStore.readStream")(
     (stream, { direction = "forwards", fromVersion, limit = 1000 } = {}) =>
@@ -149,31 +155,58 @@ export const make = Effect.fnUntraced(function*(
     forTenant("history", (tenant) => reads.history(tenant, eventId))
   )
 
-  // The position of a moment that has passed never changes, so it is worth keeping. It is found outside the caller's
-  // transaction, which would hold the store's row until its end.
+  // The position of a moment that has passed never changes, so it is worth keeping.
   const passed = yield* Cache.makeWith(
-    (time: Timestamp.Timestamp) => outside(answer("positionAt", reads.positionAt(time))),
+    (time: Timestamp.Timestamp) => answer("positionAt", reads.positionAt(sql, time)),
     {
       capacity: 1000,
       timeToLive: (exit) => Exit.isSuccess(exit) && exit.value !== null ? Duration.infinity : Duration.zero
     }
   )
 
+  // Never found within the caller's transaction: that would hold the store's row until its end, and take back by a rollback what
+  // others have been told. Nor by waiting for a connection of the pool, or for someone else's lookup that may wait for
+  // one: the caller holds one.
+  const foundAside = (time: Timestamp.Timestamp) =>
+    Effect.flatMap(
+      Cache.getSuccess(passed, time),
+      Option.match({
+        onSome: (position) => Effect.succeed(position),
+        onNone: () =>
+          Effect.tap(
+            answer("positionAt", reads.positionAt(postgres.aside, time)),
+            (position) => position === null ? Effect.void : Cache.set(passed, time, position)
+          )
+      })
+    )
+
+  const holdsConnection = Effect.withFiber((fiber) =>
+    Effect.succeed(Context.getOrUndefined(fiber.context, sql.transactionService) !== undefined)
+  )
+
   const positionAt = Effect.fn("EventStore.positionAt")(function*(knownAt: KnownAt) {
-    const position = "position" in knownAt ? knownAt.position : yield* Cache.get(passed, knownAt.time)
+    const held = yield* holdsConnection
+    const position = "position" in knownAt
+      ? knownAt.position
+      : yield* held
+        ? foundAside(knownAt.time)
+        : Cache.get(passed, knownAt.time)
     if (position === null) return yield* FactPaging.inTheFuture
-    if ("time" in knownAt || (yield* exists(position))) return position
-    return yield* FactPaging.inTheFuture
+    if ("position" in knownAt && !(yield* exists(position))) return yield* FactPaging.inTheFuture
+    // A moment that the transaction's snapshot ends before would be answered without its facts.
+    if (held && position > (yield* head)) return yield* FactPaging.afterTheSnapshot
+    return position
   })
 
   const read = Effect.fn("EventStore.read")(function*(query: FactQuery) {
-    const page = yield* FactPaging.make(query)
+    const tenant = yield* CurrentTenant
+    const page = yield* FactPaging.make(query, { store: name, tenant })
     const known = page.after !== undefined
       ? yield* FactPaging.momentOf(page.after, positionAt)
       : query.knownAt === undefined
       ? yield* head
       : yield* positionAt(query.knownAt)
-    const found = yield* forTenant("read", (tenant) => reads.query(tenant, query, page, known))
+    const found = yield* answer("read", reads.query(tenant, query, page, known))
     return FactPaging.cut(found, page, known)
   })
 
@@ -272,15 +305,16 @@ export const make = Effect.fnUntraced(function*(
   const atCommit = Effect.fnUntraced(function*<A extends { readonly position: Position }>(
     work: Effect.Effect<A, EventStoreError>
   ) {
-    const outcome = yield* Deferred.make<A>()
     // Whoever ends the transaction need not act for the tenant who asked.
     const tenant = yield* CurrentTenant
-    yield* postgres.beforeCommit(Effect.gen(function*() {
-      const written = yield* Effect.provideService(work, CurrentTenant, tenant)
-      yield* sql.afterCommit(Effect.andThen(Deferred.succeed(outcome, written), committed(written.position)))
-    }))
+    const outcome = yield* postgres.atCommit(
+      Effect.tap(
+        Effect.provideService(work, CurrentTenant, tenant),
+        (written) => sql.afterCommit(committed(written.position))
+      )
+    )
     // The outcome is known only after the caller's commit, so it is handed over as an effect.
-    return yield* Effect.succeed(Deferred.await(outcome))
+    return yield* Effect.succeed(outcome)
   })
 
   const reviseInTransaction = Effect.fn("EventStore.reviseInTransaction")(function*(revision: Revision) {
@@ -386,6 +420,7 @@ export const make = Effect.fnUntraced(function*(
     positionAt,
     readStream,
     readLog,
+    readLogPage,
     get: (eventId) => Effect.map(factsById([eventId]), Arr.head),
     head,
     streamVersion,

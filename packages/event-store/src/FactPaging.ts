@@ -6,7 +6,6 @@
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import * as Base64Url from "effect/encoding/Base64Url"
-import * as Hash from "effect/Hash"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Belief from "./Belief.ts"
@@ -14,6 +13,7 @@ import { EventStoreError } from "./EventStore.ts"
 import { type Fact, Position } from "./Fact.ts"
 import { type FactPage, type FactQuery, InvalidQuery } from "./FactQuery.ts"
 import * as Fields from "./Fields.ts"
+import * as Fingerprint from "./Fingerprint.ts"
 
 /**
  * Where a page ended, and the moment the whole answer is for.
@@ -27,14 +27,26 @@ export const Cursor = Schema.Struct({
   /** The last fact of the page. */
   position: Schema.toCodecJson(Position),
   validFrom: Timestamp.Timestamp,
-  /** Tells the question it belongs to from others. */
-  asked: Schema.Int
+  /** Tells the question it belongs to from others, and from the same one asked of another store or by another tenant. */
+  asked: Schema.String
 })
 export type Cursor = typeof Cursor.Type
 
 const CursorText = Schema.fromJsonString(Cursor)
 const encode = Schema.encodeSync(CursorText)
 const decode = Schema.decodeUnknownOption(CursorText)
+
+/**
+ * Who is asked, and for whom.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Asked {
+  /** The store's name. */
+  readonly store: string
+  readonly tenant: string
+}
 
 /**
  * A query with its defaults filled in and its cursor read.
@@ -44,6 +56,7 @@ const decode = Schema.decodeUnknownOption(CursorText)
  */
 export interface Page {
   readonly query: FactQuery
+  readonly of: Asked
   readonly orderBy: "position" | "validity"
   readonly direction: "forwards" | "backwards"
   readonly limit: number
@@ -56,9 +69,8 @@ export interface Page {
  * @category constructors
  * @since 0.1.0
  */
-export const make = Effect.fnUntraced(function*(query: FactQuery): Effect.fn.Return<Page, EventStoreError> {
-  const { cursor, direction = "forwards", knownAt, limit = 100, orderBy = "position", validAt, validDuring, versions } =
-    query
+export const make = Effect.fnUntraced(function*(query: FactQuery, of: Asked): Effect.fn.Return<Page, EventStoreError> {
+  const { cursor, direction = "forwards", limit = 100, orderBy = "position", versions } = query
   if (!Fields.isVersion(limit) || limit > 1000) return yield* invalid("limit", "expected 1 to 1,000")
   for (const [path, choices] of Object.entries(choicesOf)) {
     const chosen = { direction, orderBy, revisions: query.revisions ?? "belief" }[path]
@@ -66,35 +78,35 @@ export const make = Effect.fnUntraced(function*(query: FactQuery): Effect.fn.Ret
       return yield* invalid(path, `expected ${choices.join(" or ")}`)
     }
   }
-  if (validDuring !== undefined && validAt !== undefined) {
-    return yield* invalid("validDuring", "not together with validAt")
-  }
-  if (validDuring !== undefined && validDuring.to <= validDuring.from) {
-    return yield* invalid("validDuring", "the period must end after it begins")
-  }
-  const problem = Fields.findFilterProblem(query)
+  const problem = findTimeProblem(query) ?? Fields.findFilterProblem(query)
   if (problem !== undefined) return yield* new EventStoreError({ reason: new InvalidQuery(problem) })
-  for (
-    const [path, time] of Object.entries({
-      knownAt: knownAt !== undefined && "time" in knownAt ? knownAt.time : undefined,
-      validAt,
-      "validDuring.from": validDuring?.from,
-      "validDuring.to": validDuring?.to
-    })
-  ) {
-    if (time !== undefined && !Timestamp.isStorable(time)) return yield* invalid(path, Fields.timeExpected)
-  }
+  if (versions !== undefined && !Fields.isObject(versions)) return yield* invalid("versions", "expected from and to")
   for (const end of [versions?.from, versions?.to]) {
     if (end !== undefined && !Fields.isVersion(end)) return yield* invalid("versions", "expected whole numbers from 1")
   }
-  if (cursor === undefined) return { query, orderBy, direction, limit, after: undefined }
+  if (cursor === undefined) return { query, of, orderBy, direction, limit, after: undefined }
+  if (typeof cursor !== "string") return yield* notOfThisStore
   const after = Option.flatMap(Option.getSuccess(Base64Url.decodeString(cursor)), decode)
   if (Option.isNone(after) || after.value.position < 1n || after.value.position > after.value.known) {
     return yield* notOfThisStore
   }
-  if (after.value.asked !== fingerprint(query)) return yield* invalid("cursor", "belongs to another question")
-  return { query, orderBy, direction, limit, after: after.value }
+  if (after.value.asked !== fingerprint(query, of)) return yield* invalid("cursor", "belongs to another question")
+  return { query, of, orderBy, direction, limit, after: after.value }
 })
+
+const findTimeProblem = ({ knownAt, validAt, validDuring }: FactQuery): Fields.Problem | undefined => {
+  const problem = knownAt === undefined ? undefined : Fields.findMomentProblem(knownAt)
+  if (problem !== undefined) return problem
+  if (validAt !== undefined && !Fields.isTime(validAt)) return { path: "validAt", message: Fields.timeExpected }
+  if (validDuring === undefined) return undefined
+  if (validAt !== undefined) return { path: "validDuring", message: "not together with validAt" }
+  if (!Fields.isObject(validDuring)) return { path: "validDuring", message: "expected from and to" }
+  if (!Fields.isTime(validDuring.from)) return { path: "validDuring.from", message: Fields.timeExpected }
+  if (!Fields.isTime(validDuring.to)) return { path: "validDuring.to", message: Fields.timeExpected }
+  return validDuring.to > validDuring.from
+    ? undefined
+    : { path: "validDuring", message: "the period must end after it begins" }
+}
 
 /** What callers without types may get wrong. */
 const choicesOf: Readonly<Record<string, ReadonlyArray<string>>> = {
@@ -106,13 +118,26 @@ const choicesOf: Readonly<Record<string, ReadonlyArray<string>>> = {
 const notOfThisStore = Effect.suspend(() => Effect.fail(invalid("cursor", "not a cursor of this store")))
 
 /** Of all that decides which facts answer a question, and in which order. */
-const fingerprint = (query: FactQuery): number => {
+const fingerprint = (query: FactQuery, { store, tenant }: Asked): string => {
   const { category, causationId, correlationId, knownAt, metadata, stream, types, validAt, validDuring, versions } =
     query
   const { direction = "forwards", orderBy = "position", revisions = "belief" } = query
-  return Hash.hash([
-    ...[category, causationId, correlationId, knownAt, metadata, stream, types, validAt, direction, orderBy, revisions],
-    ...[validDuring?.from, validDuring?.to, versions?.from, versions?.to]
+  return Fingerprint.of([
+    ...[
+      store,
+      tenant,
+      category,
+      causationId,
+      correlationId,
+      knownAt,
+      metadata,
+      stream,
+      types,
+      validAt,
+      direction,
+      orderBy
+    ],
+    ...[revisions, validDuring?.from, validDuring?.to, versions?.from, versions?.to]
   ])
 }
 
@@ -134,7 +159,7 @@ export const momentOf = (
  * @category constructors
  * @since 0.1.0
  */
-export const cut = (found: ReadonlyArray<Fact>, { limit, query }: Page, known: Position): FactPage => {
+export const cut = (found: ReadonlyArray<Fact>, { after, limit, of, query }: Page, known: Position): FactPage => {
   const facts = found.slice(0, limit)
   const last = facts.at(-1)
   return {
@@ -142,7 +167,12 @@ export const cut = (found: ReadonlyArray<Fact>, { limit, query }: Page, known: P
     next: last === undefined || found.length <= limit
       ? null
       : Base64Url.encode(
-        encode({ known, position: last.position, validFrom: last.validFrom, asked: fingerprint(query) })
+        encode({
+          known,
+          position: last.position,
+          validFrom: last.validFrom,
+          asked: after?.asked ?? fingerprint(query, of)
+        })
       ),
     knownAt: known
   }
@@ -175,6 +205,16 @@ export const select = (facts: ReadonlyArray<Fact>, { after, direction, limit, or
  */
 export const inTheFuture: Effect.Effect<never, EventStoreError> = Effect.suspend(() =>
   Effect.fail(invalid("knownAt", "that moment has not passed yet"))
+)
+
+/**
+ * The caller's transaction has a snapshot of its own, as by `repeatable read`, and that ends before.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const afterTheSnapshot: Effect.Effect<never, EventStoreError> = Effect.suspend(() =>
+  Effect.fail(invalid("knownAt", "the transaction sees nothing of that moment: its snapshot was taken before"))
 )
 
 /**

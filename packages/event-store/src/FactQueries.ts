@@ -24,6 +24,7 @@ import * as FactBlocks from "./FactBlocks.ts"
 import type { Page } from "./FactPaging.ts"
 import type { FactQuery, LogFilter } from "./FactQuery.ts"
 import * as FactRows from "./FactRows.ts"
+import type { Found } from "./LogPages.ts"
 
 type Sql = Postgres["Service"]["sql"]
 
@@ -47,7 +48,7 @@ export interface FactQueries {
     after: Position,
     upTo: Position,
     limit: number
-  ) => Effect.Effect<ReadonlyArray<Fact>, SqlError>
+  ) => Effect.Effect<Found, SqlError>
 }
 
 /**
@@ -59,6 +60,8 @@ export interface FactQueries {
 export const make = (sql: Sql, storeId: number): FactQueries => {
   const columns = sql.literal(FactRows.columns)
   const columnsOfAny = sql.literal(FactRows.columnsOfAny)
+  const columnsOfSmall = sql.literal(FactRows.columnsOfSmall)
+  const columnsOfLog = sql.literal(FactRows.columnsOfLog)
 
   // Within a stream the versions follow the positions: served by fact_version. By validity, all of it is sorted. Its facts
   // are of its tenant; to ask that again could lead the planner to all of the tenant's.
@@ -243,10 +246,10 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
       filter
     )
     const spans = FactBlocks.spans(after + 1n, upTo, "forwards")
-    return FactRows.facts(sql`
+    return FactRows.factsOfLog(sql`
       select f.* from (${allTenants}) as scope(tenant, every), lateral (
         select found.* from ${blocks(asked, spans, "forwards", periodOf({}))}, lateral (
-          select ${columnsOfAny} from fact
+          select ${columnsOfLog} from fact
           where store = ${storeId} and position between block.low and block.high and scope.every is not null
             and ${ofTenant(sql, filter, "fact")} and ${sql.and(filters(sql, filter))}
           order by position
@@ -259,11 +262,11 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
   // The streams of that name by stream_id, each one's facts by fact_version: positions follow the versions, so version_at
   // finds where to begin.
   const streamsOfLog = (stream: StreamId, filter: LogFilter, after: Position, upTo: Position, limit: number) =>
-    FactRows.facts(
+    FactRows.factsOfLog(
       sql`
         select f.* from (${allTenants}) as scope(tenant, every), lateral (
           select of_stream.* from stream s, lateral (
-            select ${columns}, tenant, s.id as stream_id from fact
+            select ${columnsOfSmall}, tenant, s.id as stream_id from fact
             where stream = s.number and version > version_at(s.number, ${Pg.bigint(after)})
               and position + 0 <= ${Pg.bigint(upTo)} and ${
         sql.and(filters(sql, { types: filter.types, category: filter.category }))

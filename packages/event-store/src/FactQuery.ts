@@ -78,7 +78,7 @@ export interface FactQuery extends FactFilter {
   readonly direction?: "forwards" | "backwards" | undefined
   /** Facts on a page, 1 to 1,000. Default: 100. */
   readonly limit?: number | undefined
-  /** Where the page before ended: its `next`. The same question must be asked. */
+  /** Where the page before ended: its `next`. The same tenant must ask the same question of the same store. */
   readonly cursor?: string | undefined
 }
 

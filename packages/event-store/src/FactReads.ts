@@ -26,6 +26,7 @@ import * as FactRows from "./FactRows.ts"
  */
 export const make = ({ rows, sql }: Postgres["Service"], storeId: number) => {
   const columnsOfAny = sql.literal(FactRows.columnsOfAny)
+  const columnsOfLog = sql.literal(FactRows.columnsOfLog)
 
   // One row, by primary key.
   const head: Effect.Effect<Position, SqlError> = Effect.map(
@@ -35,11 +36,11 @@ export const make = ({ rows, sql }: Postgres["Service"], storeId: number) => {
 
   // Served by the primary key of fact; at most `limit` rows, each with one look at its stream.
   const log = (after: Position, limit: number, upTo: Position | undefined) =>
-    FactRows.facts(sql`
+    FactRows.factsOfLog(sql`
       select f.* from (
         select set_config('strata.tenant', '', true), set_config('strata.all_tenants', 'on', true)
       ) as scope(tenant, every), lateral (
-        select ${columnsOfAny} from fact
+        select ${columnsOfLog} from fact
         where store = ${storeId} and position > ${Pg.bigint(after)} and position <= ${Pg.bigint(upTo ?? lastPosition)}
           and scope.every is not null
         order by position
@@ -101,10 +102,11 @@ export const make = ({ rows, sql }: Postgres["Service"], storeId: number) => {
         limit all
       ) as f`)
 
-  // May lock the store's row, and only until the statement ends; see migrations/0002_revisions.sql.
-  const positionAt = (time: Timestamp.Timestamp) =>
+  // May lock the store's row, and only until the statement ends; see migrations/0002_revisions.sql. Asked by a client of which
+  // the caller is in no transaction.
+  const positionAt = (client: Postgres["Service"]["sql"], time: Timestamp.Timestamp) =>
     Effect.map(
-      sql<{ position: Position | null }>`select position_at(${storeId}, ${Pg.timestamptz(time)}) as position`,
+      client<{ position: Position | null }>`select position_at(${storeId}, ${Pg.timestamptz(time)}) as position`,
       (rows) => rows[0]?.position ?? null
     )
 

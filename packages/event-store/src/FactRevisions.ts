@@ -1,5 +1,5 @@
 /**
- * Writing revisions to PostgreSQL. The statement is `revise_fact` in `migrations/0002_revisions.sql`.
+ * Writing revisions to PostgreSQL. The statement is `revise_fact` in `migrations/0007_restore_once.sql`.
  *
  * @since 0.1.0
  */
@@ -16,7 +16,16 @@ import { StreamClosed } from "./StreamCatalog.ts"
 
 /** What revise_fact returns. */
 interface ReviseRow {
-  readonly outcome: "written" | "unknown" | "seen" | "retracted" | "conflict" | "validity" | "closed"
+  readonly outcome:
+    | "written"
+    | "unknown"
+    | "seen"
+    | "system"
+    | "conflict"
+    | "retracted"
+    | "superseded"
+    | "validity"
+    | "closed"
   readonly lastEventId: EventId
   readonly lastRevision: number
   readonly lastPosition: Position
@@ -56,7 +65,7 @@ export const write = (
   )
 
 /**
- * What became of a revision. `history` reads the chain of an id that was there before, `stateOf` how a stream is closed.
+ * What became of a revision. `history` reads the chain of an id that was there before or is named, `stateOf` how a stream is closed.
  *
  * @category combinators
  * @since 0.1.0
@@ -68,6 +77,14 @@ export const answer = (
   stateOf: (stream: StreamId) => Effect.Effect<StreamClosed["state"], EventStoreError>
 ): Effect.Effect<Revised, EventStoreError> => {
   const { eventId, revises } = revision
+  const member = <A>(
+    id: EventId,
+    then: (fact: Fact, chain: ReadonlyArray<Fact>) => Effect.Effect<A, EventStoreError>
+  ) =>
+    Effect.flatMap(history(id), (chain) => {
+      const fact = chain.find((fact) => fact.eventId === id)
+      return fact === undefined ? refuse(new UnknownFact({ eventId: id })) : then(fact, chain)
+    })
   switch (row.outcome) {
     case "written":
       return Effect.succeed({
@@ -82,20 +99,19 @@ export const answer = (
         duplicate: false
       })
     case "seen":
-      return Effect.flatMap(history(eventId), (chain) => {
-        const stored = chain.find((fact) => fact.eventId === eventId)
-        return stored === undefined
-          ? refuse(new UnknownFact({ eventId }))
-          : PreparedRevision.judge(revision, stored, chain)
-      })
+      return member(eventId, (stored, chain) => PreparedRevision.judge(revision, stored, chain))
     case "unknown":
       return refuse(new UnknownFact({ eventId: revises }))
+    case "system":
+      return PreparedRevision.ofTheSystem
     case "retracted":
       return refuse(new FactRetracted({ eventId: revises, retraction: row.lastEventId, position: row.lastPosition }))
     case "conflict":
       return refuse(
         new RevisionConflict({ eventId: revises, expected: revision.expectedRevision ?? 0, actual: row.lastRevision })
       )
+    case "superseded":
+      return member(revises, (named) => refuse(PreparedRevision.superseded(named, row.lastRevision)))
     case "validity":
       return PreparedRevision.endsTooEarly
     case "closed":

@@ -10,6 +10,17 @@ import type * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Statement from "effect/sql/Statement"
 import { type EventId, type Fact, Position, type StreamId } from "./Fact.ts"
+import type { Found } from "./LogPages.ts"
+
+const columnsWith = (contents: string): string => `
+  position, version, event_id, schema_version, recorded_at, nullif(valid_from, recorded_at) as begins,
+  nullif(valid_to, 'infinity') as ends, type, ${contents}, correlation_id, causation_id, actor, traceparent,
+  case when revision > 0 then json_build_array(revision, retracted, origin::text, revises, reason) end as revised`
+
+const place = "tenant, (select s.id from stream s where s.number = fact.stream) as stream_id"
+
+const isSmall = `pg_column_size(data) + pg_column_size(metadata) < case
+  when pg_column_compression(data) is null and pg_column_compression(metadata) is null then 8192 else 2048 end`
 
 /**
  * The columns of a fact of a known stream, in the order of `FactRow`. What most facts have alike is null: a beginning when
@@ -18,10 +29,7 @@ import { type EventId, type Fact, Position, type StreamId } from "./Fact.ts"
  * @category constants
  * @since 0.1.0
  */
-export const columns = `
-  position, version, event_id, schema_version, recorded_at, nullif(valid_from, recorded_at) as begins,
-  nullif(valid_to, 'infinity') as ends, type, data, metadata, correlation_id, causation_id, actor, traceparent,
-  case when revision > 0 then json_build_array(revision, retracted, origin::text, revises, reason) end as revised`
+export const columns = columnsWith("data, metadata")
 
 /**
  * Those of a fact of any stream: a scalar subquery stays a lookup by primary key, whatever the planner believes of the tables.
@@ -29,7 +37,26 @@ export const columns = `
  * @category constants
  * @since 0.1.0
  */
-export const columnsOfAny = `${columns}, tenant, (select s.id from stream s where s.number = fact.stream) as stream_id`
+export const columnsOfAny = `${columns}, ${place}`
+
+/**
+ * `columns`, without what a fact holds where that is large: 8 KiB as it is stored, or 2 KiB compressed. It costs a look at
+ * the sizes, for which nothing is unpacked. See `LogPages`.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const columnsOfSmall = columnsWith(
+  `case when ${isSmall} then data end as data, case when ${isSmall} then metadata end as metadata`
+)
+
+/**
+ * Those of a fact of any stream.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const columnsOfLog = `${columnsOfSmall}, ${place}`
 
 /** What the codecs of `PostgresTypes` make of those columns. */
 type FactRow = readonly [
@@ -42,7 +69,7 @@ type FactRow = readonly [
   validTo: Timestamp.Timestamp | null,
   type: string,
   data: Schema.Json,
-  metadata: { readonly [key: string]: Schema.Json },
+  metadata: { readonly [key: string]: Schema.Json } | null,
   correlationId: string | null,
   causationId: string | null,
   actor: string | null,
@@ -65,6 +92,23 @@ export const facts = (statement: Statement.Statement<unknown>): Effect.Effect<Re
   Effect.map(statement.values, (rows) => {
     const typed: ReadonlyArray<FactRow> = cast(rows)
     return typed.map((row) => toFact(row, row[15], row[16]))
+  })
+
+/**
+ * What a statement finds of any stream by `columnsOfSmall`.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const factsOfLog = (
+  statement: Statement.Statement<unknown>
+): Effect.Effect<Found, SqlError> =>
+  Effect.map(statement.values, (rows) => {
+    const typed: ReadonlyArray<FactRow> = cast(rows)
+    return {
+      facts: typed.map((row) => toFact(row, row[15], row[16])),
+      large: typed.filter((row) => row[9] === null).map((row) => row[0])
+    }
   })
 
 /**
@@ -94,7 +138,7 @@ const toFact = (row: FactRow, tenant: string, stream: StreamId): Fact => {
     type: row[7],
     schemaVersion: row[3],
     data: row[8],
-    metadata: row[9],
+    metadata: row[9] ?? {},
     correlationId: row[10] ?? row[2],
     causationId: row[11],
     tenant,

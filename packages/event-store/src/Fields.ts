@@ -11,7 +11,7 @@ import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { EventId } from "./Fact.ts"
-import type { FactFilter, LogFilter } from "./FactQuery.ts"
+import type { FactFilter, KnownAt, LogFilter } from "./FactQuery.ts"
 
 /**
  * The field at `path`, and what is wrong with it.
@@ -115,7 +115,8 @@ export const versionExpected = "expected a whole number from 1"
  * @category predicates
  * @since 0.1.0
  */
-export const isPosition = (position: bigint): boolean => position >= 0n && position <= 9_223_372_036_854_775_807n
+export const isPosition = (position: bigint): boolean =>
+  typeof position === "bigint" && position >= 0n && position <= 9_223_372_036_854_775_807n
 
 /**
  * What is said of a position that is none.
@@ -124,6 +125,28 @@ export const isPosition = (position: bigint): boolean => position >= 0n && posit
  * @since 0.1.0
  */
 export const positionExpected = "expected a position of the log"
+
+/**
+ * True for an instant or an infinity that can be stored.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isTime = (time: Timestamp.Timestamp): boolean => typeof time === "bigint" && Timestamp.isStorable(time)
+
+/**
+ * What is wrong with a moment, whether it has passed or not.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const findMomentProblem = (knownAt: KnownAt, path = "knownAt"): Problem | undefined => {
+  if (!isObject(knownAt) || ("time" in knownAt) === ("position" in knownAt)) {
+    return { path, message: "expected either a time or a position of the log" }
+  }
+  if ("time" in knownAt) return isTime(knownAt.time) ? undefined : { path, message: timeExpected }
+  return isPosition(knownAt.position) ? undefined : { path, message: positionExpected }
+}
 
 /**
  * The end of a period that is no time: it begins at an instant, and ends at one or never.
@@ -135,8 +158,8 @@ export const findPeriodProblem = (
   validFrom: Timestamp.Timestamp | undefined,
   validTo: Timestamp.Timestamp | undefined
 ): "validFrom" | "validTo" | undefined => {
-  if (validFrom !== undefined && !(Timestamp.isFinite(validFrom) && Timestamp.isStorable(validFrom))) return "validFrom"
-  if (validTo !== undefined && (validTo === Timestamp.negativeInfinity || !Timestamp.isStorable(validTo))) {
+  if (validFrom !== undefined && !(Timestamp.isFinite(validFrom) && isTime(validFrom))) return "validFrom"
+  if (validTo !== undefined && (validTo === Timestamp.negativeInfinity || !isTime(validTo))) {
     return "validTo"
   }
   return undefined
@@ -163,14 +186,20 @@ export const findFilterProblem = (
   within = ""
 ): Problem | undefined => {
   if (stream !== undefined && !isStreamId(stream)) return { path: `${within}stream`, message: streamExpected }
+  if (types !== undefined && !Array.isArray(types)) return { path: `${within}types`, message: "expected an array" }
   if (types?.length === 0) return { path: `${within}types`, message: "expected at least one type" }
   if (types?.every(isLabel) === false) return { path: `${within}types`, message: labelExpected }
   for (const [field, text] of Object.entries({ category, correlationId, causationId, tenant })) {
     if (text !== undefined && !isLabel(text)) return { path: `${within}${field}`, message: labelExpected }
   }
-  const json = metadata === undefined ? undefined : toJsonb(metadata, `${within}metadata`)
-  return json !== undefined && Result.isFailure(json) ? json.failure : undefined
+  if (metadata === undefined) return undefined
+  const json = toJsonb(metadata, `${within}metadata`)
+  if (Result.isFailure(json)) return json.failure
+  // What JSON leaves out would be asked for otherwise than it is meant.
+  return isJson(metadata) ? undefined : { path: `${within}metadata`, message: "holds what is not JSON" }
 }
+
+const isJson = Schema.is(Schema.Json)
 
 // ----------------------------------------------------------------------------------------------------------- JSON
 
@@ -226,13 +255,23 @@ const holdsNoNumber = (value: unknown): boolean => {
 }
 
 /**
- * A value as JSON text that `jsonb` can hold.
+ * True for an object with named fields.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isObject = (value: unknown): boolean =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+/**
+ * Metadata as JSON text that `jsonb` can hold.
  *
  * @category formatting
  * @since 0.1.0
  */
-export const toJsonb = (value: unknown, path: string): Result.Result<string, Problem> =>
-  Result.filterOrFail(
+export const toJsonb = (value: unknown, path: string): Result.Result<string, Problem> => {
+  if (!isObject(value)) return Result.fail({ path, message: "expected an object" })
+  return Result.filterOrFail(
     Result.filterOrFail(
       toJson(value, path),
       (text) => !isLonger(text, maxJsonb),
@@ -241,6 +280,7 @@ export const toJsonb = (value: unknown, path: string): Result.Result<string, Pro
     (text) => !text.includes("\\u") || !notInJsonb.test(text),
     () => ({ path, message: "holds NUL or half of a surrogate pair" })
   )
+}
 
 /** What `jsonb` cannot hold and `JSON.stringify` writes as an escape: NUL and lone surrogates. */
 const notInJsonb = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/

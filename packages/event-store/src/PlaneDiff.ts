@@ -12,14 +12,15 @@
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import * as Belief from "./Belief.ts"
-import { type EventStore, type EventStoreError } from "./EventStore.ts"
-import type { Fact, Position } from "./Fact.ts"
+import { EventStore, type EventStoreError } from "./EventStore.ts"
+import { beginning, type Fact, type Position } from "./Fact.ts"
 import type { Difference, FactQuery, Point } from "./FactQuery.ts"
 import { readAll } from "./PlaneState.ts"
 
 /**
  * The differences from `a` to `b` among the facts of a stream, a category or whatever else the query selects, in the order
- * in which the facts were first recorded. A point without `validAt` means now by the process's clock.
+ * in which the facts were first recorded. A point without `validAt` means now by the process's clock, and one without
+ * `knownAt` all that is known now: both the same for both points, whoever writes meanwhile.
  *
  * @category combinators
  * @since 0.1.0
@@ -32,8 +33,13 @@ export const diff = Effect.fn("PlaneDiff.diff")(function*(
   const now = yield* Timestamp.now
   const fromTime = a.validAt ?? now
   const toTime = b.validAt ?? now
-  const before = yield* beliefAt(among, a)
-  const after = yield* beliefAt(among, b)
+  const store = yield* EventStore
+  const knownFrom = a.knownAt && (yield* store.positionAt(a.knownAt))
+  const knownTo = b.knownAt && (yield* store.positionAt(b.knownAt))
+  // Looked up last, so that now is no earlier than the moment of the other point.
+  const head = knownFrom === undefined || knownTo === undefined ? yield* store.head : beginning
+  const before = yield* beliefAt(among, knownFrom ?? head)
+  const after = yield* beliefAt(among, knownTo ?? head)
   const differences: Array<Difference> = []
   for (const origin of [...new Set([...before.keys(), ...after.keys()])].toSorted((x, y) => x < y ? -1 : 1)) {
     const known = before.get(origin)
@@ -56,9 +62,9 @@ export const diff = Effect.fn("PlaneDiff.diff")(function*(
 
 const beliefAt = (
   among: Pick<FactQuery, "stream" | "category" | "types">,
-  { knownAt }: Point
+  position: Position
 ): Effect.Effect<ReadonlyMap<Position, Fact>, EventStoreError, EventStore> =>
-  Effect.map(readAll({ ...among, knownAt }), (facts) => new Map(facts.map((fact) => [fact.origin, fact])))
+  Effect.map(readAll({ ...among, knownAt: { position } }), (facts) => new Map(facts.map((fact) => [fact.origin, fact])))
 
 const seen = (fact: Fact | undefined, time: Timestamp.Timestamp): Fact | undefined =>
   fact !== undefined && Belief.isValidAt(fact, time) ? fact : undefined

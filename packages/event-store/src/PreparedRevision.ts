@@ -13,7 +13,7 @@ import { EventStoreError, InvalidAppend } from "./EventStore.ts"
 import { EventId, type Fact } from "./Fact.ts"
 import * as Fields from "./Fields.ts"
 import * as PreparedAppend from "./PreparedAppend.ts"
-import type { Revised, Revision } from "./Revision.ts"
+import { type Revised, type Revision, RevisionConflict } from "./Revision.ts"
 
 /**
  * A revision with its defaults filled in and its JSON as text. What is null stays as it was.
@@ -54,7 +54,8 @@ export const maxReason = 10_000
  * @since 0.1.0
  */
 export const isReason = (reason: string): boolean =>
-  reason.trim() !== "" && reason.length <= maxReason && !reason.includes("\0") && reason.isWellFormed()
+  typeof reason === "string" && reason.trim() !== "" && reason.length <= maxReason && !reason.includes("\0") &&
+  reason.isWellFormed()
 
 /**
  * Checks a revision and fills in its defaults.
@@ -67,6 +68,9 @@ export const prepare = Effect.fnUntraced(function*(
 ): Effect.fn.Return<PreparedRevision, EventStoreError, SecureRandom.SecureRandom> {
   const { eventIdExpected, isEventId, isLabel, isVersion, isVersionOrNone, labelExpected } = Fields
   const { actor, causationId, correlationId, eventId, expectedRevision, metadata, reason, revises } = revision
+  if (revision._tag !== "Correction" && revision._tag !== "Retraction") {
+    return yield* invalid("_tag", "expected Correction or Retraction")
+  }
   if (!isEventId(revises)) return yield* invalid("revises", eventIdExpected)
   if (eventId !== undefined && !isEventId(eventId)) return yield* invalid("eventId", eventIdExpected)
   if (!isReason(reason)) {
@@ -125,6 +129,25 @@ export const endsTooEarly: Effect.Effect<never, EventStoreError> = Effect.suspen
 )
 
 /**
+ * What the store itself says is not revised: it is said again, otherwise.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const ofTheSystem: Effect.Effect<never, EventStoreError> = Effect.suspend(() =>
+  Effect.fail(invalid("revises", "a fact of a stream of the system is not revised by hand"))
+)
+
+/**
+ * The retraction that is to be retracted does not end its chain: the fact is restored already, and whatever was said of it since stays.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const superseded = ({ eventId, revision }: Fact, actual: number): RevisionConflict =>
+  new RevisionConflict({ eventId, expected: revision, actual })
+
+/**
  * The first result when the revision would have led to the fact that has its id, otherwise `EventIdTaken`, whose description
  * has the rule. `chain` is that fact's, the first one first.
  *
@@ -138,16 +161,16 @@ export const judge = (
 ): Effect.Effect<Revised, EventStoreError> => {
   const earlier = chain.filter((fact) => fact.revision < stored.revision)
   const before = earlier.at(-1)
-  return before !== undefined && earlier.some((fact) => fact.eventId === revision.revises) &&
-      leadsTo(revision, before, stored)
+  const named = earlier.find((fact) => fact.eventId === revision.revises)
+  return before !== undefined && named !== undefined && leadsTo(revision, named, before, stored)
     ? Effect.succeed(revisedOf(stored, true))
     : taken(stored)
 }
 
-/** True when the revision, made where the chain ended with `before`, would be the stored one. */
-const leadsTo = (revision: PreparedRevision, before: Fact, stored: Fact): boolean => {
-  const restores = revision.retract && before.retracted && before.eventId === revision.revises
-  return (!before.retracted || restores) &&
+/** True when the revision of `named`, made where the chain ended with `before`, would be the stored one. */
+const leadsTo = (revision: PreparedRevision, named: Fact, before: Fact, stored: Fact): boolean => {
+  const restores = revision.retract && named.retracted
+  return (restores ? named === before : !before.retracted) &&
     stored.retracted === (revision.retract && !restores) &&
     stored.reason === revision.reason &&
     stored.actor === revision.actor &&

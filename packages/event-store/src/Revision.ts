@@ -9,7 +9,11 @@
  * first fact's 0; whichever member's id names the chain, the revision is added at its end.
  *
  * A fact that is retracted cannot be corrected or retracted again: retract the retraction, by its own id, and the fact is
- * as it was before.
+ * as it was before. To retract a retraction is to restore, and nothing else: it succeeds once, while the chain ends with that
+ * retraction. Afterwards it is refused with `RevisionConflict`, or with `FactRetracted` where the chain ends with another
+ * retraction, so that two who restore the same fact at once do not take it away again.
+ *
+ * What the store itself says, in streams whose names begin with `$`, is not revised: `InvalidAppend` names `revises`.
  *
  * @since 0.1.0
  */
@@ -52,14 +56,17 @@ interface RevisionFields {
 export interface Correction extends RevisionFields {
   readonly _tag: "Correction"
   readonly data?: Schema.Json | undefined
-  /** Default: that of the revision before. */
+  /**
+   * The version of the data's shape. Default: that of the revision before, so data in a newer shape must say so;
+   * `encodeCorrection` of an `EventDefinition.EventSet` does.
+   */
   readonly schemaVersion?: number | undefined
   readonly validFrom?: Timestamp.Timestamp | undefined
   readonly validTo?: Timestamp.Timestamp | undefined
 }
 
 /**
- * That the fact never held, or, when `revises` is a retraction, that it did.
+ * That the fact never held, or, when `revises` is a retraction, that it did: refused then unless the chain ends with that one.
  *
  * @category models
  * @since 0.1.0
@@ -126,7 +133,8 @@ export class FactRetracted extends Schema.TaggedError<FactRetracted>()("FactRetr
 }
 
 /**
- * The chain does not end with the revision the caller has seen. Nothing was written.
+ * The chain does not end with the revision the caller has seen, or with the retraction that was to be retracted: `expected` is
+ * that one's number then. Nothing was written.
  *
  * @category errors
  * @since 0.1.0

@@ -131,10 +131,10 @@ export const ask = Effect.fnUntraced(function*(asked: Asked) {
   const { transact } = yield* Postgres
   const asking: Effect.Effect<Appended | Revised, EventStoreError | TransactionError> = asked._tag === "Append"
     ? asked.inTransaction
-      ? Effect.flatten(transact(store.appendInTransaction(toAppend(asked))))
+      ? Effect.flatMap(transact(store.appendInTransaction(toAppend(asked))), Effect.orDie)
       : store.append(toAppend(asked))
     : asked.inTransaction
-    ? Effect.flatten(transact(store.reviseInTransaction(toRevision(asked))))
+    ? Effect.flatMap(transact(store.reviseInTransaction(toRevision(asked))), Effect.orDie)
     : store.revise(toRevision(asked))
   return yield* Effect.matchEffect(asking, {
     onSuccess: (result) => Effect.succeed(written(result)),

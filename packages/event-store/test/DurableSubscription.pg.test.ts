@@ -6,7 +6,7 @@ import * as DurableSubscription from "@strata/event-store/DurableSubscription"
 import * as Checkpoints from "@strata/event-store/DurableSubscriptionCheckpoints"
 import { PartitionFenced } from "@strata/event-store/DurableSubscriptionError"
 import * as DurableSubscriptionMetrics from "@strata/event-store/DurableSubscriptionMetrics"
-import { EventStore } from "@strata/event-store/EventStore"
+import { EventStore, FactUnreadable } from "@strata/event-store/EventStore"
 import { migrations } from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import * as Fact from "@strata/event-store/Fact"
@@ -301,6 +301,32 @@ layer(Services, { excludeTestServices: true })("DurableSubscription", (it) => {
       deepStrictEqual((yield* status).partitions[0]!.error, null)
     }))
 
+  it.effect("a fact that cannot be read stops a subscription before it, and is named in the status", () =>
+    Effect.gen(function*() {
+      yield* createTable
+      const { sql } = yield* Postgres.Postgres
+      const store = yield* EventStorePostgres.make({ name: "unreadable" })
+      yield* Effect.gen(function*() {
+        yield* some(4)
+        yield* sql`
+          update fact set data = to_json(repeat('€', 6000000))
+          from store where store.id = fact.store and store.name = 'unreadable' and fact.position = 3`
+        deepStrictEqual((yield* store.readLog({ after: Fact.beginning })).map(({ position }) => position), [1n, 2n])
+        const { reason } = yield* Effect.flip(store.readLog({ after: Fact.Position.make(2n) }))
+        assertInstanceOf(reason, FactUnreadable)
+        deepStrictEqual([reason.position, reason.bytes], [3n, 18_000_004n])
+        deepStrictEqual((yield* store.readLog({ after: reason.position })).length, 1)
+        for (const [name, filter] of [["all", undefined], ["some", { types: ["Placed"] }]] as const) {
+          const { seek, status } = yield* subscribe(`unreadable, ${name}`, { startFrom: "beginning", filter })
+          const stopped = yield* eventually(status, ({ partitions }) => partitions[0]!.error !== null)
+          deepStrictEqual(stopped.partitions[0]!.error, `After fact 2: ${reason.message}`)
+          deepStrictEqual(yield* handledBy(`unreadable, ${name}`), [1, 2])
+          yield* seek({ position: reason.position })
+          deepStrictEqual(yield* soon(`unreadable, ${name}`, 3), [1, 2, 4])
+        }
+      }).pipe(Effect.provideService(EventStore, store))
+    }))
+
   it.effect("a poisonous fact stops its own partition at that fact, until somebody resumes it or leaves the fact out", () =>
     Effect.gen(function*() {
       yield* createTable
@@ -482,6 +508,20 @@ layer(Services, { excludeTestServices: true })("DurableSubscription", (it) => {
       yield* eventually(handledBy("lost commit"), (handled) => handled.includes(last!))
       deepStrictEqual(yield* handledBy("lost commit"), [...positions, last])
       assert.isAbove(runs, 1)
+    }))
+
+  it.effect("the status is told also by a pool whose connections have just been lost", () =>
+    Effect.gen(function*() {
+      yield* Effect.scoped(subscribe("looked at", { partitions: 2 }))
+      const url = yield* PostgresTest.url
+      const pool = yield* Layer.build(Postgres.layer({ url, applicationName: "lost", maxConnections: 2 }))
+      const { status } = yield* Effect.provideContext(DurableSubscription.open("looked at"), pool)
+      const { sql } = yield* Postgres.Postgres
+      for (const _ of Arr.range(1, 5)) {
+        deepStrictEqual((yield* status).partitions.length, 2)
+        yield* sql`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'lost'`
+      }
+      deepStrictEqual((yield* status).partitions.length, 2)
     }))
 
   it.effect("another number of partitions, and options that make no sense, are refused", () =>

@@ -76,7 +76,8 @@ describe("DurableSubscription", () => {
       let read = 0
       const pages = yield* DurableSubscriptionPages.make({
         head: store.head,
-        readLog: (options) => Effect.tap(store.readLog(options), (facts) => Effect.sync(() => read += facts.length))
+        readLogPage: (range) =>
+          Effect.tap(store.readLogPage(range), ({ facts }) => Effect.sync(() => read += facts.length))
       }, { partitions: 2, filter, key: (fact) => fact.stream })
       const walk = Effect.fnUntraced(function*(from: bigint) {
         const ends: Array<Fact.Position> = []

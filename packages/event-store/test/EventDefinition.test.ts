@@ -103,6 +103,21 @@ describe("EventDefinition", () => {
       )
     }))
 
+  it.effect("a fact of an older shape is corrected in the newest one, and read as it", () =>
+    Effect.gen(function*() {
+      const store = yield* EventStore
+      const stream = Fact.streamId("account", "1")
+      const old = { stream, type: "Deposited", schemaVersion: 1, data: { euros: 2 } }
+      const { facts: [first] } = yield* store.append({ facts: [old] })
+      const newest = Deposited.make({ cents: 250, currency: "CHF" })
+      const saying = { revises: first!.eventId, reason: "typing error", actor: "ada" }
+      yield* store.revise(events.encodeCorrection(newest, saying))
+      const { facts: [corrected] } = yield* store.read({ stream })
+      deepStrictEqual([corrected!.schemaVersion, corrected!.revision], [3, 1])
+      assertSuccess(events.decode(corrected!), newest)
+      throws(() => events.encodeCorrection({ _tag: "Closed" }, saying))
+    }).pipe(Effect.provide(EventStoreMemory.layer())))
+
   it("a version without its upcasts cannot be defined", () => {
     throws(() => EventDefinition.make("Moved", { version: 2, fields: {} }))
   })

@@ -11,12 +11,17 @@ import { repetitionContract } from "./repetitionContract.ts"
 import { reportsContract } from "./reportsContract.ts"
 import { streamsContract } from "./streamsContract.ts"
 
+let stores = 0
+const open = Effect.suspend(() => EventStoreMemory.make({ name: `store ${++stores}` })).pipe(
+  Effect.provide(SecureRandom.layerWebCrypto)
+)
+
 describe("EventStoreMemory", () => {
-  eventStoreContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
-  bitemporalContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
-  streamsContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
-  boundaryContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
-  reportsContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
-  repetitionContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
-  refusalsContract(it, Effect.provide(EventStoreMemory.make(), SecureRandom.layerWebCrypto))
+  eventStoreContract(it, open)
+  bitemporalContract(it, open)
+  streamsContract(it, open)
+  boundaryContract(it, open)
+  reportsContract(it, open)
+  repetitionContract(it, open)
+  refusalsContract(it, open)
 })

@@ -1,20 +1,24 @@
 import { layer } from "@effect/vitest"
 import { assertInstanceOf, deepStrictEqual } from "@effect/vitest/utils"
-import { EventStoreError, StoreUnavailable } from "@strata/event-store/EventStore"
+import { type Appended, EventStoreError, StoreUnavailable } from "@strata/event-store/EventStore"
 import { migrations } from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import * as Fact from "@strata/event-store/Fact"
+import type { Revised } from "@strata/event-store/Revision"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Timestamp from "@strata/postgres/Timestamp"
+import type { NotCommitted } from "@strata/postgres/TransactionError"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Array from "effect/Array"
 import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
+import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import { bitemporalContract } from "./bitemporalContract.ts"
 import { boundaryContract } from "./boundaryContract.ts"
@@ -25,6 +29,8 @@ import { reportsContract } from "./reportsContract.ts"
 import { streamsContract } from "./streamsContract.ts"
 
 const Database = Layer.merge(PostgresTest.layer({ migrations: [migrations] }), SecureRandom.layerWebCrypto)
+
+type Outcome = Effect.Effect<Appended | Revised, NotCommitted>
 
 let stores = 0
 const openNamed = (name: string) => EventStorePostgres.make({ name })
@@ -105,6 +111,118 @@ layer(Database, { excludeTestServices: true })("EventStorePostgres", (it) => {
       assertInstanceOf(misplaced, EventStoreError)
       deepStrictEqual(misplaced.message, "inside a transaction, use reviseInTransaction")
       deepStrictEqual((yield* store.history(facts[0]!.eventId)).map((each) => each.data), [{ n: 1 }, { n: 2 }])
+    }))
+
+  it.effect("the outcome of a write in a transaction is refused where there is no commit to wait for", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const { transact } = yield* Postgres
+      const { facts } = yield* store.append({ facts: [fact(1)] })
+      const correction = { revises: facts[0]!.eventId, data: { n: 2 }, reason: "counted again", actor: "ada" }
+      const writes: ReadonlyArray<Effect.Effect<Outcome, EventStoreError>> = [
+        store.appendInTransaction({ facts: [fact(2)] }),
+        store.reviseInTransaction({ _tag: "Correction", ...correction })
+      ]
+      for (const write of writes) {
+        const within = yield* transact(Effect.gen(function*() {
+          const outcome = yield* write
+          const sibling = yield* Effect.forkChild(Effect.flip(outcome))
+          return [yield* Effect.flip(outcome), yield* Fiber.join(sibling), yield* Effect.flip(transact(outcome))]
+        }))
+        deepStrictEqual(within.map((error) => error._tag === "NotCommitted" && error.state), ["open", "open", "open"])
+
+        const dropped: Array<Outcome> = []
+        const keep = Effect.map(write, (outcome) => {
+          dropped.push(outcome)
+        })
+        yield* Effect.ignore(transact(Effect.andThen(keep, Effect.fail("changed my mind"))))
+        yield* transact(Effect.ignore(transact(Effect.andThen(keep, Effect.fail("changed my mind")))))
+        yield* Effect.ignore(transact(Effect.gen(function*() {
+          yield* transact(keep)
+          return yield* Effect.fail("changed my mind")
+        })))
+        yield* Effect.exit(transact(Effect.andThen(keep, Effect.interrupt)))
+        yield* Effect.ignore(transact(Effect.gen(function*() {
+          yield* keep
+          yield* Effect.asVoid(store.appendInTransaction({ facts: [fact(3)], expect: { [a]: 99 } }))
+        })))
+        const states = yield* Effect.forEach(
+          dropped,
+          (outcome) => Effect.map(Effect.flip(outcome), ({ state }) => state)
+        )
+        deepStrictEqual(states, Array.makeBy(5, () => "rolled_back"))
+      }
+      deepStrictEqual(yield* store.head, 3n)
+    }))
+
+  it.effect("who waits elsewhere for the outcome of a write in a transaction, or after its commit, is told", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const { sql, transact } = yield* Postgres
+      const handed = yield* Deferred.make<Effect.Effect<Appended, NotCommitted>>()
+      const elsewhere = yield* Effect.forkChild(Effect.flatten(Deferred.await(handed)), { startImmediately: true })
+      const afterwards = yield* Deferred.make<Appended, NotCommitted>()
+      yield* transact(Effect.gen(function*() {
+        const outcome = yield* store.appendInTransaction({ facts: [fact(1)] })
+        yield* sql.afterCommit(Effect.asVoid(Deferred.into(outcome, afterwards)))
+        yield* Deferred.succeed(handed, outcome)
+      }))
+      deepStrictEqual((yield* Fiber.join(elsewhere)).position, 1n)
+      deepStrictEqual((yield* Deferred.await(afterwards)).position, 1n)
+    }))
+
+  it.effect("more transactions than connections look up what was known at a time, and all are answered", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const { sql, transact } = yield* Postgres
+      yield* store.append({ facts: [fact(1)] })
+      const read = (time: Timestamp.Timestamp) =>
+        Effect.map(store.read({ stream: a, knownAt: { time } }), ({ facts }) => facts.length)
+      const now = Effect.map(
+        sql<{ readonly now: Timestamp.Timestamp }>`select clock_timestamp() as now`,
+        (rows) => rows[0]!.now
+      )
+      const shared = yield* now
+      // The same moment as well, which others ask for who are in no transaction.
+      const inTransaction = transact(Effect.gen(function*() {
+        const own = yield* now
+        return [yield* read(own), yield* read(shared)]
+      }))
+      const answers = yield* Effect.all(
+        Array.makeBy(40, (n) => n % 4 === 0 ? Effect.map(read(shared), (found) => [found]) : inTransaction),
+        { concurrency: "unbounded" }
+      )
+      deepStrictEqual(answers.flat(), Array.makeBy(70, () => 1))
+      deepStrictEqual(yield* transact(store.positionAt({ time: shared })), 1n)
+    }))
+
+  it.effect("a transaction with a snapshot of its own is refused a moment after it", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const { transact } = yield* Postgres
+      yield* store.append({ facts: [fact(1)] })
+      const snapshot = yield* Latch.make()
+      const written = yield* Latch.make()
+      const moment = yield* Deferred.make<Timestamp.Timestamp>()
+      const reading = yield* transact(Effect.gen(function*() {
+        deepStrictEqual((yield* store.read({})).facts.length, 1)
+        yield* snapshot.open
+        yield* written.await
+        const after = { time: yield* Deferred.await(moment) }
+        const errors = [
+          yield* Effect.flip(store.read({ knownAt: after })),
+          yield* Effect.flip(store.read({ knownAt: { position: Fact.Position.make(2n) } }))
+        ]
+        return [errors.map(({ message }) => message), (yield* store.read({})).facts.length] as const
+      })).pipe(
+        Effect.provideService(SqlClient.BeginTransaction, "begin isolation level repeatable read"),
+        Effect.forkChild({ startImmediately: true })
+      )
+      yield* snapshot.await
+      yield* Deferred.succeed(moment, (yield* store.append({ facts: [fact(2)] })).recordedAt)
+      yield* written.open
+      const refused = "the transaction sees nothing of that moment: its snapshot was taken before"
+      deepStrictEqual(yield* Fiber.join(reading), [[refused, refused], 1])
     }))
 
   it.effect("a plain write inside a transaction is refused, and told what to use instead", () =>

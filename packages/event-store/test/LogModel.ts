@@ -120,15 +120,19 @@ const reasonsAgainstRevision = (log: Log, asked: AskedRevision): ReadonlyArray<R
   const { expectedRevision, retract, revises, validFrom, validTo } = asked
   // Wrong in itself, whatever the log holds.
   if (validFrom !== null && validTo !== null && validTo <= validFrom) return [endsTooEarly]
-  const last = chainOf(log, revises).at(-1)
+  const chain = chainOf(log, revises)
+  const last = chain.at(-1)
   if (last === undefined) return [new UnknownFact({ eventId: revises })]
   const reasons: Array<Reason> = []
   if (expectedRevision !== null && expectedRevision !== last.revision) {
     reasons.push(new RevisionConflict({ eventId: revises, expected: expectedRevision, actual: last.revision }))
   }
-  const restores = retract && last.eventId === revises
-  if (last.retracted && !restores) {
+  const named = chain.find((fact) => fact.eventId === revises)!
+  const restores = retract && named.retracted
+  if (last.retracted && !(restores && named === last)) {
     reasons.push(new FactRetracted({ eventId: revises, retraction: last.eventId, position: last.position }))
+  } else if (restores && named !== last) {
+    reasons.push(new RevisionConflict({ eventId: revises, expected: named.revision, actual: last.revision }))
   }
   const period = periodAfter(last, asked)
   if (period.validTo <= period.validFrom) reasons.push(endsTooEarly)

@@ -8,7 +8,7 @@ import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import type { Append, EventStore, EventStoreError } from "@strata/event-store/EventStore"
 import * as Fact from "@strata/event-store/Fact"
 import type { FactQuery, KnownAt } from "@strata/event-store/FactQuery"
-import type { Correction } from "@strata/event-store/Revision"
+import { type Correction, FactRetracted, RevisionConflict } from "@strata/event-store/Revision"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Array from "effect/Array"
 import * as Effect from "effect/Effect"
@@ -138,6 +138,49 @@ export const bitemporalContract = <R>(
       const restored = yield* store.revise(retract(retraction.eventId))
       deepStrictEqual([restored.retracted, yield* ask(store, {})], [false, [2]])
       deepStrictEqual(yield* ask(store, { revisions: "all" }), [1, 2, 2, 2])
+    }))
+
+  it.effect("a retraction is retracted once: whoever comes later, the fact stays restored", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: [price(1, { eventId: id(1) })] })
+      const retraction = yield* store.revise(retract(id(1)))
+      const undo = store.revise(retract(retraction.eventId))
+      const late = (actual: number, expected = 1) =>
+        new RevisionConflict({ eventId: retraction.eventId, expected, actual })
+      const undone = yield* Effect.all(Array.makeBy(8, () => Effect.result(undo)), { concurrency: "unbounded" })
+      const [won, lost] = Array.partition(undone, (answer) => answer)
+      deepStrictEqual(won.map(({ retracted, revision }) => [retracted, revision]), [[false, 2]])
+      deepStrictEqual(lost.map((error) => error.reason), Array.makeBy(7, () => late(2)))
+      deepStrictEqual([yield* ask(store, {}), yield* store.head], [[1], 3n])
+      // Whatever came after it, a correction or another retraction.
+      yield* store.revise(correct(retraction.eventId, { data: { price: 2 } }))
+      deepStrictEqual(yield* reason(undo), late(3))
+      deepStrictEqual([yield* ask(store, {}), yield* store.head], [[2], 4n])
+      const { eventId, position } = yield* store.revise(retract(id(1)))
+      const elsewhere = new FactRetracted({ eventId: retraction.eventId, retraction: eventId, position })
+      deepStrictEqual(yield* reason(undo), elsewhere)
+      deepStrictEqual((yield* store.revise(retract(eventId))).retracted, false)
+      const expecting = (expectedRevision: number) =>
+        reason(store.revise({ ...retract(retraction.eventId), expectedRevision }))
+      deepStrictEqual(yield* expecting(4), late(5, 4))
+      deepStrictEqual(yield* expecting(5), late(5))
+      // An ordinary member names the chain: its end is retracted.
+      deepStrictEqual((yield* store.revise(retract(id(1)))).retracted, true)
+      deepStrictEqual(yield* ask(store, {}), [])
+    }))
+
+  it.effect("what the store itself says is neither corrected nor retracted", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: [price(1)] })
+      yield* store.streams.setState(account, "archived", { actor: "ada", reason: "audit", eventId: id(2) })
+      for (const revision of [retract(id(2)), correct(id(2), { data: 1 }), correct(id(2), { validTo: day(99_999) })]) {
+        const refused = yield* reason(store.revise(revision))
+        deepStrictEqual(refused._tag === "InvalidAppend" ? refused.path : refused._tag, "revises")
+      }
+      deepStrictEqual((yield* store.history(id(2))).length, 1)
+      deepStrictEqual(yield* store.head, 2n)
     }))
 
   it.effect("a revision that cannot be is refused by name and changes nothing", () =>
@@ -344,6 +387,32 @@ export const bitemporalContract = <R>(
         const refused = yield* reason(store.read({ ...asked, cursor: made(changes) }))
         deepStrictEqual(["path" in refused && refused.path, refused.message], ["cursor", "not a cursor of this store"])
       }
+    }))
+
+  it.effect("a cursor belongs to its stream, its store and its tenant", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const another = yield* open
+      const acme = Effect.provideService(CurrentTenant, "acme")
+      // These two have one 32-bit hash.
+      const [one, two] = [Fact.streamId("account", "73648"), Fact.streamId("account", "86013")]
+      const facts = [one, two].flatMap((stream) => Array.makeBy(5, (n) => price(n, { stream })))
+      yield* store.append({ facts })
+      yield* another.append({ facts })
+      yield* acme(store.append({ facts }))
+      const asked = { stream: one, limit: 2 }
+      const cursor = (yield* store.read(asked)).next ?? ""
+      for (
+        const elsewhere of [
+          store.read({ ...asked, stream: two, cursor }),
+          another.read({ ...asked, cursor }),
+          acme(store.read({ ...asked, cursor }))
+        ]
+      ) {
+        const refused = yield* reason(elsewhere)
+        deepStrictEqual(["path" in refused && refused.path, refused.message], ["cursor", "belongs to another question"])
+      }
+      deepStrictEqual(prices((yield* store.read({ ...asked, cursor })).facts), [2, 3])
     }))
 
   it.effect("times that are none are refused by name", () =>

@@ -245,6 +245,35 @@ export const eventStoreContract = <R>(
       deepStrictEqual(cents(yield* store.readLog({ after: Fact.Position.make(11n) })), [])
     }))
 
+  it.effect("pages of the log end by what large facts weigh, and readers go on from there", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: [deposited(a, 1)] })
+      for (let n = 2; n <= 6; n++) {
+        yield* store.append({ facts: [deposited(a, n, { data: { cents: n, text: "y".repeat(2 ** 21) } })] })
+      }
+      yield* store.append({ facts: [deposited(a, 7)] })
+      const after = Fact.beginning
+      deepStrictEqual(cents(yield* store.readLog({ after })), [1, 2, 3, 4, 5])
+      deepStrictEqual(cents(yield* store.readLog({ after, limit: 2 })), [1, 2])
+      deepStrictEqual(cents(yield* store.readLog({ after: Fact.Position.make(5n) })), [6, 7])
+      const filter = { types: ["Deposited"] }
+      for (const range of [{}, { filter }, { filter: { ...filter, stream: a } }]) {
+        const page = yield* store.readLogPage({ after, ...range })
+        deepStrictEqual([cents(page.facts), page.end], [[1, 2, 3, 4, 5], 5n])
+        const rest = yield* store.readLogPage({ after: page.end, ...range })
+        deepStrictEqual([cents(rest.facts), rest.end], [[6, 7], 7n])
+        deepStrictEqual(yield* store.readLogPage({ after: rest.end, ...range }), { facts: [], end: rest.end })
+      }
+      const none = yield* store.readLogPage({ after, filter: { types: ["Withdrawn"] } })
+      deepStrictEqual(none, { facts: [], end: Fact.Position.make(7n) })
+      const all = yield* store.subscribe({ after }).pipe(
+        Stream.take(2),
+        Stream.runCollect
+      )
+      deepStrictEqual(all.map(cents), [[1, 2, 3, 4, 5], [6, 7]])
+    }))
+
   it.effect("32 appends at once to one stream all succeed with dense versions", () =>
     Effect.gen(function*() {
       const store = yield* open

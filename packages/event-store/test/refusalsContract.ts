@@ -6,7 +6,8 @@ import { deepStrictEqual } from "@effect/vitest/utils"
 import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import type { Append, EventStore, EventStoreError } from "@strata/event-store/EventStore"
 import * as Fact from "@strata/event-store/Fact"
-import type { FactFilter, FactQuery, LogFilter } from "@strata/event-store/FactQuery"
+import type { FactFilter, FactQuery, KnownAt, LogFilter } from "@strata/event-store/FactQuery"
+import type { Revision } from "@strata/event-store/Revision"
 import { aboutStream, type ListStreams, type StreamState } from "@strata/event-store/StreamCatalog"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
@@ -28,6 +29,8 @@ const unchecked = { disableChecks: true } as const
 const streamOf = (text: string) => Fact.StreamId.make(text, unchecked)
 const stateOf = (text: string) => text as StreamState
 const questionOf = (fields: Record<string, unknown>) => fields as FactQuery
+const momentOf = (value: unknown) => value as KnownAt
+const revisionOf = (fields: Record<string, unknown>) => ({ ...correct(id(1), { data: 1 }), ...fields }) as Revision
 const positionOf = (n: bigint) => Fact.Position.make(n, unchecked)
 
 /** Text that cannot be stored, or names nothing. */
@@ -345,6 +348,68 @@ export const refusalsContract = <R>(
         "InvalidAppend data"
       )
       deepStrictEqual(yield* store.head, fact!.position)
+    }))
+
+  it.effect("a field of another type than it should have is refused by its name", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: [price(1, { eventId: id(1), metadata: { a: 1 } })] })
+      const revisions: ReadonlyArray<readonly [field: string, values: ReadonlyArray<unknown>]> = [
+        ["_tag", [undefined, null, "Correct", 1]],
+        ["revises", [undefined, null, 1]],
+        ["eventId", [null, 1]],
+        ["reason", [undefined, null, 1, ["r"]]],
+        ["actor", [undefined, null, 1]],
+        ["correlationId", [null, 1]],
+        ["causationId", [null, 1]],
+        ["metadata", [null, 1, "a", [1], { a: 1n }]],
+        ["expectedRevision", [null, "1", 1n]],
+        ["schemaVersion", [null, "1", 1n]],
+        ["data", [() => 1, 1n]],
+        ["validFrom", [null, 1, "2026-01-01"]],
+        ["validTo", [null, 1, "2026-01-01"]]
+      ]
+      for (const [field, values] of revisions) {
+        for (const value of values) {
+          const answer = yield* refused(store.revise(revisionOf({ [field]: value })))
+          deepStrictEqual([field, value, answer], [field, value, `InvalidAppend ${field}`])
+        }
+      }
+      const notJson = [null, 1, "a", [1], { a: undefined }, { a: { b: [undefined] } }, { a: () => 1 }, { a: 1n }]
+      const times = [null, 1, "2026-01-01"]
+      const queries: ReadonlyArray<readonly [field: string, values: ReadonlyArray<unknown>]> = [
+        ["metadata", notJson],
+        ["types", ["price.set", 1, [1], [undefined]]],
+        ["stream", [null, 1]],
+        ["category", [null, 1]],
+        ["correlationId", [null, 1]],
+        ["knownAt", [null, 1, {}, { time: 1 }, { time: undefined }, { position: undefined }, { position: 1 }]],
+        ["knownAt", [{ position: -1n }, { position: 1n, time: Timestamp.fromMicros(1n) }]],
+        ["validAt", times],
+        ["validDuring", [null, 1]],
+        ["validDuring.from", [{}, { to: Timestamp.fromMicros(1n) }, { from: 1, to: Timestamp.fromMicros(1n) }]],
+        ["validDuring.to", [{ from: Timestamp.fromMicros(1n) }, { from: Timestamp.fromMicros(1n), to: null }]],
+        ["versions", [{ from: "1" }, { to: null }, 1, null]],
+        ["limit", [null, "1", 1n]],
+        ["cursor", [null, 1]]
+      ]
+      for (const [field, values] of queries) {
+        for (const value of values) {
+          const answer = yield* refused(store.read(questionOf({ [field.split(".")[0]!]: value })))
+          deepStrictEqual([field, value, answer], [field, value, `InvalidQuery ${field}`])
+        }
+      }
+      for (const value of [null, 1, {}, { time: 1 }, { position: 1 }, { position: -1n }]) {
+        deepStrictEqual([value, yield* refused(store.positionAt(momentOf(value)))], [value, "InvalidQuery knownAt"])
+      }
+      for (const metadata of notJson) {
+        const condition = { after: positionOf(1n), noneOf: [questionOf({ metadata, category: "account" })] }
+        const append = store.append({ facts: [price(2)], condition })
+        deepStrictEqual([metadata, yield* refused(append)], [metadata, "InvalidAppend condition.noneOf[0].metadata"])
+      }
+      const past = yield* Effect.flip(store.read({ knownAt: { position: positionOf(-1n) } }))
+      deepStrictEqual(past.message, "expected a position of the log")
+      deepStrictEqual(yield* store.head, 1n)
     }))
 
   it.effect("outside a transaction, what belongs into one names the operation that does not", () =>

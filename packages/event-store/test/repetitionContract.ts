@@ -196,7 +196,8 @@ export const repetitionContract = <R>(
       const chain: ReadonlyArray<Revision> = [
         correct(id(1), { reason: "r", data: { price: 2 }, eventId: id(2) }),
         { ...retract(id(1)), reason: "r", eventId: id(3) },
-        { ...retract(id(3)), reason: "r", eventId: id(4) }
+        { ...retract(id(3)), reason: "r", eventId: id(4) },
+        { ...retract(id(4)), reason: "r", eventId: id(5) }
       ]
       const send = (revision: Revision) => answer(store.revise(revision))
       for (const revision of chain) deepStrictEqual(yield* send(revision), "written")
@@ -206,10 +207,12 @@ export const repetitionContract = <R>(
         correct(id(1), { reason: "r", data: { price: 2 }, eventId: id(3) }),
         // Only the retraction itself is what is retracted to have the fact back.
         { ...retract(id(1)), reason: "r", eventId: id(4) },
-        correct(id(3), { reason: "r", data: { price: 2 }, eventId: id(4) })
+        correct(id(3), { reason: "r", data: { price: 2 }, eventId: id(4) }),
+        // To retract a retraction that was retracted already leads to nothing.
+        { ...retract(id(3)), reason: "r", eventId: id(5) }
       ]
       for (const revision of others) deepStrictEqual([revision, yield* send(revision)], [revision, "EventIdTaken"])
-      deepStrictEqual(yield* store.head, 4n)
+      deepStrictEqual(yield* store.head, 5n)
     }))
 
   it.effect("what is said of a stream again under an id is the same, or the id is taken", () =>

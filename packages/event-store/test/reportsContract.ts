@@ -7,7 +7,7 @@ import { deepStrictEqual } from "@effect/vitest/utils"
 import * as EventDefinition from "@strata/event-store/EventDefinition"
 import { EventStore, type EventStoreError } from "@strata/event-store/EventStore"
 import * as Fact from "@strata/event-store/Fact"
-import type { FactQuery, KnownAt } from "@strata/event-store/FactQuery"
+import type { FactQuery, KnownAt, Point } from "@strata/event-store/FactQuery"
 import * as PlaneDiff from "@strata/event-store/PlaneDiff"
 import * as PlaneState from "@strata/event-store/PlaneState"
 import * as Timestamp from "@strata/postgres/Timestamp"
@@ -75,6 +75,27 @@ export const reportsContract = <R>(
         [95, 96, "a price came late", 0]
       )
       deepStrictEqual([difference?.weLearned, difference?.worldMoved], [true, false])
+    }))
+
+  it.effect("points that both know all there is now differ in nothing but time, whoever writes meanwhile", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: [figure(1, 95, 1)] })
+      const write = store.append({ facts: [{ ...figure(2, 96, 1), eventId: undefined }] })
+      // Somebody writes after every look at the store.
+      const busy: Store = {
+        ...store,
+        head: Effect.tap(store.head, write),
+        read: (query) => Effect.tap(store.read(query), write),
+        positionAt: (moment) => Effect.tap(store.positionAt(moment), write)
+      }
+      const diff = (a: Point, b: Point) =>
+        Effect.provideService(PlaneDiff.diff({ stream: Fact.streamId("figure", "1") }, a, b), EventStore, busy)
+      deepStrictEqual(yield* diff({}, {}), [])
+      deepStrictEqual(yield* diff({ validAt: day(10) }, { validAt: day(20) }), [])
+      const learned = yield* diff({ knownAt: known(1n), validAt: day(10) }, { validAt: day(10) })
+      assert.isAbove(learned.length, 0)
+      assert.isTrue(learned.every(({ before, weLearned, worldMoved }) => before === null && weLearned && !worldMoved))
     }))
 
   it.effect("what is held follows from buys and sells by their dates, also from one that was told late", () =>

@@ -293,13 +293,16 @@ export class EventStoreApi extends reads.add(
       summary: "Correct an event",
       description: "Adds a revision at the end of the chain that the event belongs to. Nothing is overwritten. A "
         + "retracted event is a conflict that names the `retraction`, another `expectedRevision` one that "
-        + "tells the `actualRevision`."
+        + "tells the `actualRevision`. `eventData` is taken to have the shape of the revision before, unless "
+        + "`schemaVersion` says another."
     })),
   HttpApiEndpoint.post("retract", "/events/:id/retraction", { params: ofEvent, payload: RetractEvent, ...write })
     .annotate(RequiredRole, "corrector")
     .annotateMerge(OpenApi.annotations({
       summary: "Retract an event",
-      description: "Says that it never held. Retracting the retraction, by its own id, restores the event."
+      description:
+        "Says that it never held. Retracting the retraction, by its own id, restores the event, once: afterwards "
+        + "it is a conflict that tells the `actualRevision`, or the `retraction` that came after it."
     }))
 )
   .middleware(RoleCheck)

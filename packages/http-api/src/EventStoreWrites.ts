@@ -172,6 +172,11 @@ const ofRevision = {
 export const CorrectEvent = Schema.Struct({
   eventData: Schema.optionalKey(Json),
   payload: Schema.optionalKey(Json),
+  schemaVersion: Schema.optionalKey(
+    Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 2_147_483_647 })).annotate({
+      description: "The version of the content's shape. Default: that of the revision before"
+    })
+  ),
   validFrom: Schema.optionalKey(Timestamp.Timestamp),
   validTo: Schema.optionalKey(Schema.NullOr(Timestamp.Timestamp)),
   correctionReason: Schema.optionalKey(Reason),

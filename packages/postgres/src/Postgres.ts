@@ -14,7 +14,7 @@
  *
  * **Gotchas**
  *
- * - Open transactions by `transact`: in a bare `sql.withTransaction` nothing is retried and `beforeCommit` dies.
+ * - Open transactions by `transact`: in a bare `sql.withTransaction` nothing is retried, and `beforeCommit` and `atCommit` die.
  * - Inside `transact`, `sql.notify` is not part of the transaction; ``sql`select pg_notify(…)` `` is.
  * - A statement that may fail inside `transact` and be survived belongs in a nested `transact`.
  * - `set` and session locks outlive the use of a pooled connection: use `set local` and transaction locks.
@@ -64,7 +64,7 @@ import { PostgresPolicies, type SessionPolicies } from "./PostgresPolicies.ts"
 import * as PostgresTarget from "./PostgresTarget.ts"
 import * as PostgresTypes from "./PostgresTypes.ts"
 import * as SqlState from "./SqlState.ts"
-import type { TransactionError } from "./TransactionError.ts"
+import type { NotCommitted, TransactionError } from "./TransactionError.ts"
 
 /**
  * How a transaction is run.
@@ -95,6 +95,13 @@ export class Postgres extends Context.Service<Postgres, {
     text: string,
     parameters: ReadonlyArray<unknown>
   ) => Effect.Effect<ReadonlyArray<ReadonlyArray<unknown>>, SqlError>
+
+  /**
+   * A client of one connection that is not of the pool, for a short statement that must be no part of the caller's
+   * transaction. All who are in a transaction hold a connection of the pool: if each of them waited for a second one, none
+   * would be given back. Connects when it is needed; callers wait for their turn as long as for the pool.
+   */
+  readonly aside: PgClient.PgClient
 
   /** How long the one who waits the longest for a connection has waited so far; zero when nobody does. */
   readonly longestWait: Effect.Effect<Duration.Duration>
@@ -129,6 +136,12 @@ export class Postgres extends Context.Service<Postgres, {
    * Work registered in a savepoint that is rolled back is dropped. Dies outside `transact`.
    */
   readonly beforeCommit: <E>(work: Effect.Effect<void, E>) => Effect.Effect<void>
+
+  /**
+   * As `beforeCommit`, and hands over what the work gives. The inner effect waits for the commit, and fails with
+   * `NotCommitted` when there is none, and at once inside the transaction itself, which cannot end before.
+   */
+  readonly atCommit: <A, E>(work: Effect.Effect<A, E>) => Effect.Effect<Effect.Effect<A, NotCommitted>>
 
   /**
    * Wake-ups on a channel: one at once on each (re)connection, and one for each notification or burst of them, with the
@@ -177,21 +190,33 @@ const make = Effect.fnUntraced(function*(options: PostgresConfig.PostgresOptions
   const { sessions, transactions, wakeUps: wakeUpPolicies } = yield* PostgresPolicies
   const metrics = yield* PostgresMetrics.make({ pool: target.applicationName, max: target.maxConnections })
   const connection = yield* firstConnection(target, sessions)
-  const { longestWait, rows, sql } = yield* Pool.make({
-    client: {
-      ...connection,
-      stream: Socket.guarded(target, metrics.pool),
-      maxConnections: target.maxConnections,
-      minConnections: target.minConnections,
-      connectionTTL: target.connectionTTL,
-      // The pool says goodbye to an idle connection before its socket cuts it.
-      idleTimeout: Duration.isZero(target.socketTimeout)
-        ? sessions.idleTimeout
-        : Duration.times(target.socketTimeout, 0.75)
-    },
-    acquireTimeout: target.acquireTimeout,
-    metrics
-  }).pipe(Effect.mapError(notReachable(target)))
+  const pool = (minConnections: number, state: PostgresMetrics.PoolState, advice: string) =>
+    Pool.make({
+      client: {
+        ...connection,
+        stream: Socket.guarded(target, state),
+        maxConnections: state.max,
+        minConnections,
+        connectionTTL: target.connectionTTL,
+        // The pool says goodbye to an idle connection before its socket cuts it.
+        idleTimeout: Duration.isZero(target.socketTimeout)
+          ? sessions.idleTimeout
+          : Duration.times(target.socketTimeout, 0.75)
+      },
+      acquireTimeout: target.acquireTimeout,
+      metrics: { ...metrics, pool: state },
+      advice
+    }).pipe(Effect.mapError(notReachable(target)))
+  const { longestWait, rows, sql } = yield* pool(
+    target.minConnections,
+    metrics.pool,
+    "Shorten what holds them, or raise maxConnections"
+  )
+  const aside = yield* pool(
+    0,
+    { max: 1, open: 0, inUse: 0, waiting: 0 },
+    "It is the one for statements aside of transactions: shorten what they wait for"
+  )
   const wakeUps = yield* WakeUps.make({
     sql,
     // It is silent most of the time, so keepalive probes instead of a guard tell whether the server is there.
@@ -205,6 +230,7 @@ const make = Effect.fnUntraced(function*(options: PostgresConfig.PostgresOptions
   return Postgres.of({
     sql,
     rows,
+    aside: aside.sql,
     longestWait,
     schema: target.schema,
     role: target.role,

@@ -79,7 +79,10 @@ export interface PostgresOptions {
   /** Shown in `pg_stat_activity`, and the label `pool` of the metrics. Default `strata`. `STRATA_DATABASE_APPLICATION_NAME`. */
   readonly applicationName?: string | undefined
 
-  /** Most connections of the pool; one more is used for wake-ups. Default 10. `STRATA_DATABASE_POOL`. */
+  /**
+   * Most connections of the pool; one more is used for wake-ups, and one aside of transactions when it is needed.
+   * Default 10. `STRATA_DATABASE_POOL`.
+   */
   readonly maxConnections?: number | undefined
   /** Connections kept open. Default 0. `STRATA_DATABASE_POOL_MIN`. */
   readonly minConnections?: number | undefined

@@ -96,3 +96,27 @@ export class TransactionError extends Schema.TaggedError<TransactionError>("@str
     return this.reason.message
   }
 }
+
+/**
+ * There is no outcome of work that was registered with `Postgres.atCommit`: its transaction is still open, and is the one
+ * that waits for it; it was rolled back, at least to a savepoint before the work, and nothing was written; or nobody knows
+ * whether it was committed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NotCommitted extends Schema.TaggedError<NotCommitted>("@strata/postgres/TransactionError/NotCommitted")(
+  "NotCommitted",
+  { state: Schema.Literals(["open", "rolled_back", "unknown"]) }
+) {
+  override get message(): string {
+    switch (this.state) {
+      case "open":
+        return "The transaction is not committed yet: ask for the outcome after it, not within it"
+      case "rolled_back":
+        return "The transaction was rolled back, nothing was written"
+      case "unknown":
+        return "The connection was lost during the commit, whether it took effect is unknown"
+    }
+  }
+}

@@ -3,7 +3,7 @@ import { Postgres } from "@strata/postgres/Postgres"
 import * as PostgresLayer from "@strata/postgres/Postgres"
 import type { PostgresOptions } from "@strata/postgres/PostgresConfig"
 import * as Retrying from "@strata/postgres/Retrying"
-import type { TransactionError } from "@strata/postgres/TransactionError"
+import type { NotCommitted, TransactionError } from "@strata/postgres/TransactionError"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as TcpProxy from "@strata/testing/TcpProxy"
 import * as Cause from "effect/Cause"
@@ -12,6 +12,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
@@ -462,5 +463,107 @@ layer(PostgresTest.layer(), { excludeTestServices: true })("Postgres.beforeCommi
       )
       const exit = yield* Effect.exit(late)
       assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
+    }))
+})
+
+layer(PostgresTest.layer({ options: { maxConnections: 4 } }), { excludeTestServices: true })(
+  "Postgres.atCommit",
+  (it) => {
+    it.effect("hands over what the work gives, after the commit", () =>
+      Effect.gen(function*() {
+        const { atCommit, transact } = yield* Postgres
+        const { ids, insert } = yield* table("handed_over")
+        const outcome = yield* transact(Effect.andThen(insert(1), transact(atCommit(Effect.as(insert(2), "done")))))
+        assert.strictEqual(yield* outcome, "done")
+        assert.deepStrictEqual(yield* ids, [1, 2])
+      }))
+
+    it.effect("fails by name where there was no commit, each attempt for itself", () =>
+      Effect.gen(function*() {
+        const { atCommit, transact } = yield* Postgres
+        const { ids, insert } = yield* table("not_handed_over")
+        const outcomes: Array<Effect.Effect<string, NotCommitted>> = []
+        const work = atCommit(Effect.as(insert(1), "done"))
+        const note = Effect.map(work, (outcome) => outcomes.push(outcome))
+        const told = Effect.suspend(() =>
+          Effect.forEach(outcomes.splice(0), (outcome) =>
+            Effect.match(outcome, { onFailure: ({ state }) => state, onSuccess: (given) => given }))
+        )
+        yield* Effect.ignore(transact(Effect.andThen(note, new Refused({ why: "changed my mind" }))))
+        yield* transact(Effect.ignore(transact(Effect.andThen(note, new Refused({ why: "a savepoint" })))))
+        yield* Effect.exit(transact(Effect.andThen(note, Effect.interrupt)))
+        yield* Effect.exit(transact(Effect.andThen(note, Effect.die("a bug"))))
+        yield* Effect.ignore(transact(Effect.andThen(note, atCommit(new Refused({ why: "the next one" })))))
+        const waiting = yield* transact(Effect.andThen(note, Effect.never)).pipe(
+          Effect.forkChild({ startImmediately: true })
+        )
+        yield* Effect.yieldNow.pipe(Effect.repeat({
+          until: () =>
+            outcomes.length === 6
+        }))
+        yield* Fiber.interrupt(waiting)
+        assert.deepStrictEqual(yield* told, Array.from({ length: 6 }, () => "rolled_back"))
+        assert.deepStrictEqual(yield* ids, [])
+
+        const runs = yield* Ref.make(0)
+        yield* transact(Effect.gen(function*() {
+          yield* note
+          if ((yield* Ref.getAndUpdate(runs, (n) => n + 1)) === 0) yield* terminate
+          yield* insert(2)
+        }))
+        assert.deepStrictEqual(yield* told, ["rolled_back", "done"])
+      }))
+
+    it.effect("says that nobody knows, where the answer to COMMIT was lost", () =>
+      Effect.gen(function*() {
+        const { insert } = yield* table("answer_lost")
+        const { proxy, url } = yield* throughProxy
+        yield* withPool({ url, maxConnections: 1 })(Effect.gen(function*() {
+          const { atCommit, transact } = yield* Postgres
+          const handed = yield* Deferred.make<Effect.Effect<string, NotCommitted>>()
+          const error = yield* Effect.flip(transact(Effect.gen(function*() {
+            yield* Deferred.succeed(handed, yield* atCommit(Effect.succeed("done")))
+            yield* Effect.forkDetach(
+              proxy.cutWhen({ from: "server", matches: TcpProxy.contains("COMMIT"), deliver: false }),
+              { startImmediately: true }
+            )
+          })))
+          assert.strictEqual(reasonOf(error), "OutcomeUnknown")
+          assert.strictEqual((yield* Effect.flip(Effect.flatten(Deferred.await(handed)))).state, "unknown")
+        }))
+        yield* insert(1)
+      }))
+
+    it.effect("fails at once within its own transaction, where there is no end to wait for", () =>
+      Effect.gen(function*() {
+        const { atCommit, transact } = yield* Postgres
+        const error = yield* transact(Effect.gen(function*() {
+          const outcome = yield* transact(atCommit(Effect.void))
+          return yield* Effect.flip(outcome)
+        }))
+        assert.strictEqual(error.state, "open")
+      }))
+
+    it.effect("dies in a transaction that transact has not opened, since nobody would run the work", () =>
+      Effect.gen(function*() {
+        const { atCommit, beforeCommit, sql, transact } = yield* Postgres
+        for (const registered of [Effect.asVoid(atCommit(Effect.void)), beforeCommit(Effect.void)]) {
+          const exit = yield* Effect.exit(sql.withTransaction(transact(registered)))
+          assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
+        }
+      }))
+  }
+)
+
+layer(PostgresTest.layer({ options: { maxConnections: 2 } }), { excludeTestServices: true })("Postgres.aside", (it) => {
+  it.effect("is no part of the transaction, and there for all who hold the pool's connections", () =>
+    Effect.gen(function*() {
+      const { aside, transact } = yield* Postgres
+      const { ids, insert } = yield* table("beside")
+      const beside = (id: number) => Effect.asVoid(aside`insert into ${aside("beside")} ${aside.insert({ id })}`)
+      const refused = (id: number) =>
+        transact(insert(-id).pipe(Effect.andThen(beside(id)), Effect.andThen(new Refused({ why: "after it" }))))
+      yield* Effect.forEach([1, 2, 3, 4, 5, 6], (id) => Effect.flip(refused(id)), { concurrency: "unbounded" })
+      assert.deepStrictEqual(yield* ids, [1, 2, 3, 4, 5, 6])
     }))
 })

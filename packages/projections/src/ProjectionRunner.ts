@@ -168,7 +168,8 @@ const untraced = Effect.withTracerEnabled(false)
 const mayPass = <E>(cause: Cause.Cause<E>): boolean =>
   !Cause.hasInterrupts(cause) &&
   errorsOf(cause).every((error) =>
-    isStoreError(error) || passing.has(SqlState.classify(error)) || SqlState.codeOf(error) === statementTimeout
+    isStoreError(error) && error.reason._tag === "StoreUnavailable" || passing.has(SqlState.classify(error)) ||
+    SqlState.codeOf(error) === statementTimeout
   )
 
 /** A batch that was applied is known by its checkpoint, so it does no harm to try again where nobody knows whether it was. */

@@ -266,8 +266,11 @@ const oldestAfter = (store: EventStore["Service"]) => {
   const known = new Map<Position, Timestamp.Timestamp | undefined>()
   return Effect.fnUntraced(function*(position: Position) {
     if (!known.has(position)) {
-      const [fact] = yield* store.readLog({ after: position, limit: 1 })
-      known.set(position, fact?.recordedAt)
+      const recordedAt = yield* store.readLog({ after: position, limit: 1 }).pipe(
+        Effect.map(([fact]) => fact?.recordedAt),
+        Effect.catchReason("EventStoreError", "FactUnreadable", ({ recordedAt }) => Effect.succeed(recordedAt))
+      )
+      known.set(position, recordedAt)
     }
     return known.get(position)
   })

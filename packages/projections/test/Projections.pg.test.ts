@@ -16,6 +16,7 @@ import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Ref from "effect/Ref"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -122,6 +123,21 @@ layer(Layer.empty, { excludeTestServices: true })("projections", (it) => {
       })
     })))
 
+  it.effect("a fact that cannot be read stops a projection before it, and is named in the status", () =>
+    inFreshStore(Effect.gen(function*() {
+      yield* createTable
+      const { sql } = yield* Postgres
+      yield* append(3)
+      yield* sql`update fact set data = to_json(repeat('€', 6000000)) where position = 3`
+      const projections = yield* start([recorder("unreadable")])
+      const failed = yield* Effect.repeat(projections.status, {
+        until: ([status]) => status?.state === "failed",
+        schedule: Schedule.spaced("10 millis")
+      }).pipe(Effect.timeout("20 seconds"))
+      assert.match(failed[0]!.error ?? "", /^Fact [0-9a-f-]{36} at position 3 cannot be read: it holds 18000004 bytes$/)
+      assert.deepStrictEqual(yield* appliedBy("unreadable"), [1n, 2n])
+    })))
+
   it.effect("two processes that run one projection apply every fact once and in order", () =>
     inFreshStore(Effect.gen(function*() {
       yield* createTable
@@ -161,10 +177,10 @@ layer(Layer.empty, { excludeTestServices: true })("projections", (it) => {
       const projections = yield* start([recorder("free"), recorder("held", { before: gate.await })])
       const { position } = yield* append(3)
 
+      yield* projections.waitFor({ position, projections: ["free"] })
       const error = yield* Effect.flip(projections.waitFor({ position, timeout: "100 millis" }))
       assert.instanceOf(error, Projections.ProjectionBehind)
       assert.deepStrictEqual(error.behind, [{ name: "held", position: Position.make(0n), state: "running" }])
-      yield* projections.waitFor({ position, projections: ["free"] })
 
       const lagging = (yield* projections.status).find(({ name }) => name === "held")!
       assert.strictEqual(lagging.lag, 3n)

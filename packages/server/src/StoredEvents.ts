@@ -174,8 +174,14 @@ export const make = Effect.gen(function*() {
 
   /** The last `count` facts up to a position: those of one append stand next to each other. */
   const upTo = Effect.fnUntraced(function*(position: Fact.Position, count: number) {
-    const after = Fact.Position.make(position - BigInt(count))
-    return yield* answered(store.readLog({ after, limit: count }))
+    const facts: Array<Fact.Fact> = []
+    while (facts.length < count) {
+      const after = Fact.Position.make(position - BigInt(count - facts.length))
+      const more = yield* answered(store.readLog({ after, limit: count - facts.length }))
+      if (more.length === 0) break
+      facts.push(...more)
+    }
+    return facts
   })
 
   /** A position as the moment it is. A time that was asked about is that moment, though nothing was recorded at it. */

@@ -198,6 +198,19 @@ layer(layerServer(), { excludeTestServices: true })("revisions over HTTP", (it) 
       const restored = yield* retract(retraction.json.eventId)
       assert.deepStrictEqual([restored.status, restored.json.retracted], [201, false])
       assert.deepStrictEqual(prices(yield* get("/events?streamId=price-8")), [1])
+      const late = yield* retract(retraction.json.eventId)
+      assert.deepStrictEqual([late.status, late.json.actualRevision], [409, 2], late.text)
+      assert.deepStrictEqual(prices(yield* get("/events?streamId=price-8")), [1])
+    }))
+
+  it.effect("a correction says of which version its data is, and otherwise keeps the one before", () =>
+    Effect.gen(function*() {
+      const first = yield* append("price-15", 1)
+      const versions = [undefined, 2, undefined]
+      const made = yield* Effect.forEach(versions, (schemaVersion) => correct(first.eventId, 2, { schemaVersion }))
+      assert.deepStrictEqual(made.map(({ schemaVersion }: Any) => schemaVersion), [1, 2, 2])
+      const none = yield* post(`/events/${first.eventId}/corrections`, { eventData: 1, reason: "r", schemaVersion: 0 })
+      assert.deepStrictEqual([none.status, none.json.errors[0].path], [400, "body.schemaVersion"], none.text)
     }))
 
   it.effect("an expected revision that is not the last is a conflict that tells the actual one", () =>

@@ -5,13 +5,16 @@ import { Postgres } from "@strata/postgres/Postgres"
 import * as Server from "@strata/server/Server"
 import * as ChildProgram from "@strata/testing/ChildProgram"
 import { PostgresTest } from "@strata/testing/PostgresTest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FileSystem from "effect/FileSystem"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
+import * as OsProcess from "effect/process/ChildProcess"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
 import * as ChildProcess from "node:child_process"
 import { fileURLToPath } from "node:url"
 import * as OtlpReceiver from "./otlpReceiver.ts"
@@ -58,6 +61,35 @@ layer(services, { excludeTestServices: true })("the process", (it) => {
       yield* child.terminate
       assert.strictEqual(yield* child.exitCode, 0)
     }))
+
+  it.effect("ends with 0 when the process of npm start is told to", () =>
+    Effect.gen(function*() {
+      const url = yield* PostgresTest.url
+      const address = yield* Deferred.make<string>()
+      const npm = yield* OsProcess.make("npm", ["start"], {
+        cwd: fileURLToPath(new URL("../../..", import.meta.url)),
+        env: { PORT: "0", DATABASE_URL: Redacted.value(url), STRATA_API_KEY: apiKey, STRATA_LOG_FORMAT: "json" },
+        extendEnv: true,
+        stdin: "ignore"
+      })
+      // What is left of it is in its process group.
+      yield* Effect.addFinalizer(() => Effect.sync(() => ChildProcess.spawnSync("kill", ["-KILL", `-${npm.pid}`])))
+      yield* npm.stdout.pipe(
+        Stream.decodeText(),
+        Stream.splitLines,
+        Stream.runForEach((line) => {
+          const found = /serves at (http:\/\/[\d.:]+)/.exec(line)?.[1]
+          return found === undefined ? Effect.void : Deferred.succeed(address, found)
+        }),
+        Effect.ignore,
+        Effect.forkScoped
+      )
+      const live = HttpClient.get(`${yield* Deferred.await(address)}/health/live`)
+      assert.strictEqual((yield* live).status, 200)
+      ChildProcess.spawnSync("kill", [String(npm.pid)])
+      assert.strictEqual(yield* npm.exitCode, 0)
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(live)))
+    }), 60_000)
 
   it.effect("a second signal ends it at once, whatever is still under way", () =>
     Effect.gen(function*() {

@@ -24,6 +24,8 @@ export interface PoolOptions {
   readonly client: PgClient.PgPoolConfig
   readonly acquireTimeout: Duration.Duration
   readonly metrics: PostgresMetrics
+  /** What to do when all connections stay in use. */
+  readonly advice: string
 }
 
 /**
@@ -53,7 +55,7 @@ export const make = Effect.fnUntraced(function*(options: PoolOptions) {
   const turns = yield* Turns.make({
     state: pool,
     timeout: options.acquireTimeout,
-    timedOut: () => exhausted(pool.max, options.acquireTimeout)
+    timedOut: () => exhausted(pool.max, options)
   })
 
   const acquirer = Effect.map(measured(Effect.andThen(turns.take, driver.get), metrics.acquired, metrics), lend)
@@ -124,9 +126,10 @@ const isLookedAt = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
 /** What `PgClient` compiles to a parameter of type `jsonb`. */
 const PgJson = Statement.custom<Statement.Custom<"PgJson", unknown>>("PgJson")
 
-const exhausted = (max: number, waited: Duration.Duration): SqlError => {
-  const message = `No connection was free within ${Duration.format(waited)}: all ${max} of the pool are in use. ` +
-    "Shorten what holds them, or raise maxConnections"
+const exhausted = (max: number, { acquireTimeout: waited, advice }: PoolOptions): SqlError => {
+  const message = `No connection was free within ${
+    Duration.format(waited)
+  }: all ${max} of the pool are in use. ${advice}`
   return new SqlError({
     reason: new ConnectionError({ cause: new Error(message), message, operation: "acquire" })
   })

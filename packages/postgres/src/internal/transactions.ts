@@ -1,7 +1,8 @@
-/** `Postgres.transact`, `inTransaction` and `beforeCommit`. */
+/** `Postgres.transact`, `inTransaction`, `beforeCommit` and `atCommit`. */
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Schedule from "effect/Schedule"
@@ -9,13 +10,27 @@ import type { SqlError } from "effect/sql/SqlError"
 import type { PostgresMetrics } from "../PostgresMetrics.ts"
 import * as Retrying from "../Retrying.ts"
 import * as SqlState from "../SqlState.ts"
-import { CommitRefused, ConnectionLost, OutcomeUnknown, TransactionError, Unavailable } from "../TransactionError.ts"
+import {
+  CommitRefused,
+  ConnectionLost,
+  NotCommitted,
+  OutcomeUnknown,
+  TransactionError,
+  Unavailable
+} from "../TransactionError.ts"
 
-/** One level of `transact`. Work registered in a savepoint moves to its parent when the savepoint succeeds. */
+/** One level of `transact`. What is registered in a savepoint moves to its parent when the savepoint succeeds. */
 interface Level {
   readonly work: Array<Effect.Effect<void, TransactionError>>
+  /** Told when this level ends without a commit. */
+  readonly uncommitted: Array<(outcome: Uncommitted) => void>
+  /** The same for all levels of one; undefined in a transaction that `transact` has not opened, where nobody runs the work. */
+  readonly transaction: object | undefined
   open: boolean
 }
+
+/** How a level ended that was not committed. */
+type Uncommitted = "rolled_back" | "unknown"
 
 export interface TransactionsOptions {
   readonly sql: PgClient.PgClient
@@ -38,8 +53,18 @@ export const make = (options: TransactionsOptions) => {
   const inSqlTransaction = (context: Context.Context<never>): boolean =>
     Context.getOrUndefined(context, sql.transactionService) !== undefined
 
-  /** Runs `body` in a transaction or savepoint, and keeps how it ended apart from how the transaction did. */
-  const run = <A, E, R>(level: Level, body: Effect.Effect<A, E, R>) => {
+  /**
+   * Runs `body` in a transaction or savepoint, and keeps how it ended apart from how the transaction did. `outcomeOf` tells
+   * what it means when that failed.
+   */
+  const run = <A, E, R>(
+    level: Level,
+    body: Effect.Effect<A, E, R>,
+    options: {
+      readonly outcomeOf: (cause: Cause.Cause<E | SqlError>, ended: Exit.Exit<A, E> | undefined) => Uncommitted
+      readonly succeeded: () => void
+    }
+  ) => {
     let ended: Exit.Exit<A, E> | undefined
     // A statement that failed has ended the transaction: only who repeats all of it can try again, and nobody within it.
     const watched = Effect.onExit(
@@ -50,16 +75,27 @@ export const make = (options: TransactionsOptions) => {
           level.open = false
         })
     )
-    return Effect.catchCause(sql.withTransaction(watched), (cause) => Effect.fail({ cause, ended }))
+    // On every exit: an interrupted transaction is rolled back, and nobody would handle its cause.
+    const settled = Effect.onExit(sql.withTransaction(watched), (exit) =>
+      Effect.sync(() => {
+        if (exit._tag === "Success") return options.succeeded()
+        const outcome = options.outcomeOf(exit.cause, ended)
+        for (const tell of level.uncommitted) tell(outcome)
+      }))
+    return Effect.catchCause(settled, (cause) => Effect.fail({ cause, ended }))
   }
 
   const outermost = <A, E, R>(body: Effect.Effect<A, E, R>, idempotent: boolean) =>
     Effect.suspend(() => {
       let runs = 0
       const attempt = Effect.suspend(() => {
-        const level: Level = { work: [], open: true }
+        const level = newLevel({})
         const once = Effect.mapError(
-          run(level, Effect.tap(body, () => finish(level))),
+          run(
+            level,
+            Effect.tap(body, () => finish(level)),
+            { outcomeOf: (cause, ended) => judge(cause, ended, idempotent).outcome, succeeded: () => {} }
+          ),
           (failure) => judge(failure.cause, failure.ended, idempotent)
         )
         return runs++ === 0 ? once : Effect.andThen(options.metrics.transaction("retried"), once)
@@ -80,11 +116,24 @@ export const make = (options: TransactionsOptions) => {
   const nested = <A, E, R>(parent: Level | undefined, body: Effect.Effect<A, E, R>) =>
     Effect.suspend(() => {
       if (parent?.open === false) return Effect.die(ended("transact"))
-      const level: Level = { work: [], open: true }
-      return run(level, body).pipe(
-        Effect.tap(() => Effect.sync(() => parent?.work.push(...level.work))),
+      const level = newLevel(parent?.transaction)
+      const succeeded = () => {
+        parent?.work.push(...level.work)
+        parent?.uncommitted.push(...level.uncommitted)
+      }
+      return run(level, body, { outcomeOf: () => "rolled_back", succeeded }).pipe(
         Effect.catch((failure) => Effect.failCause(judgeSavepoint(failure.cause, failure.ended)))
       )
+    })
+
+  /** Work is run by the outermost level, so there has to be one. */
+  const register = <A>(operation: string, add: (level: Level) => Effect.Effect<A>): Effect.Effect<A> =>
+    Effect.withFiber((fiber) => {
+      const level = levelOf(fiber.context)
+      if (level?.transaction === undefined) {
+        return Effect.die(new Error(`${operation} needs a transaction that transact has opened: call it in transact`))
+      }
+      return level.open ? add(level) : Effect.die(ended(operation))
     })
 
   return {
@@ -103,17 +152,34 @@ export const make = (options: TransactionsOptions) => {
     ),
 
     beforeCommit: <E>(work: Effect.Effect<void, E>): Effect.Effect<void> =>
-      Effect.withFiber((fiber) => {
-        const level = levelOf(fiber.context)
-        if (level === undefined) return Effect.die(new Error("beforeCommit needs a transaction: call it in transact"))
-        if (!level.open) return Effect.die(ended("beforeCommit"))
-        level.work.push(
-          Effect.mapError(work, (cause) => new TransactionError({ reason: new CommitRefused({ cause }) }))
-        )
+      register("beforeCommit", (level) => {
+        level.work.push(refusing(work))
         return Effect.void
+      }),
+
+    atCommit: <A, E>(work: Effect.Effect<A, E>): Effect.Effect<Effect.Effect<A, NotCommitted>> =>
+      register("atCommit", (level) => {
+        const outcome = Deferred.makeUnsafe<A, NotCommitted>()
+        let committed: Effect.Effect<unknown> = Effect.void
+        level.work.push(Effect.map(refusing(work), (given) => {
+          committed = Deferred.succeed(outcome, given)
+        }))
+        level.uncommitted.push((state) => Deferred.doneUnsafe(outcome, Effect.fail(new NotCommitted({ state }))))
+        const awaited = Effect.withFiber<A, NotCommitted>((fiber) =>
+          !Deferred.isDoneUnsafe(outcome) && levelOf(fiber.context)?.transaction === level.transaction
+            ? Effect.fail(new NotCommitted({ state: "open" }))
+            : Deferred.await(outcome)
+        )
+        // Registered here and not by the work: whoever asks for the outcome after the commit has registered later.
+        return Effect.as(sql.afterCommit(Effect.suspend(() => Effect.asVoid(committed))), awaited)
       })
   }
 }
+
+const newLevel = (transaction: object | undefined): Level => ({ work: [], uncommitted: [], transaction, open: true })
+
+const refusing = <A, E>(work: Effect.Effect<A, E>): Effect.Effect<A, TransactionError> =>
+  Effect.mapError(work, (cause) => new TransactionError({ reason: new CommitRefused({ cause }) }))
 
 const ended = (operation: string) =>
   new Error(`${operation}: the transaction has already ended; a fiber that outlives it cannot use it`)

@@ -1,0 +1,152 @@
+/**
+ * Pages of the log, which end by what they weigh as well as by how many facts they hold.
+ *
+ * **Details**
+ *
+ * A page is read without what large facts hold. Only where there are some, a second statement gives as many of those as a page
+ * may hold, and the page ends there. So pages of small facts, which are nearly all, cost one statement and nothing to
+ * weigh them; and what a reader keeps, and what a statement sends, has a bound.
+ *
+ * @since 0.1.0
+ */
+import type { Postgres } from "@strata/postgres/Postgres"
+import * as Pg from "@strata/postgres/PostgresTypes"
+import * as Effect from "effect/Effect"
+import type * as Schema from "effect/Schema"
+import type { SqlError } from "effect/sql/SqlError"
+import { EventStoreError, FactUnreadable, type LogPage, type LogRange } from "./EventStore.ts"
+import type { Fact, Position } from "./Fact.ts"
+
+/**
+ * Facts as a statement found them: of those at the positions `large` it left out what they hold.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Found {
+  readonly facts: ReadonlyArray<Fact>
+  readonly large: ReadonlyArray<Position>
+}
+
+/**
+ * What a large fact holds; no metadata when it cannot be read.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Contents {
+  readonly position: Position
+  /** As JSON text. */
+  readonly bytes: bigint
+  readonly data: Schema.Json
+  readonly metadata: { readonly [key: string]: Schema.Json } | null
+}
+
+/**
+ * Bytes of large facts after which a page ends, as JSON text.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const pageBytes = 8 * 1024 * 1024
+
+/** The driver takes messages of 16 MiB. Half a mebibyte of that is more than the rest of a row can take. */
+const readableBytes = 15.5 * 1024 * 1024
+
+/**
+ * Reads what large facts of a store hold, the first ones of those at the given positions, until a page is full.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const contents = (sql: Postgres["Service"]["sql"], storeId: number) =>
+(
+  large: ReadonlyArray<Position>
+): Effect.Effect<ReadonlyArray<Contents>, SqlError> =>
+  // One fact after the other by the primary key of fact: what comes after a full page is not unpacked. The scope is set by
+  // the first row, before any fact is looked for.
+  sql<Contents>`
+    with recursive page(place, position, data, metadata, bytes, total) as (
+      select 0, 0::bigint, null::json, null::json, 0::bigint, 0::bigint
+      from (
+        select set_config('strata.tenant', '', true), set_config('strata.all_tenants', 'on', true)
+      ) as scope(tenant, every)
+      where scope.every is not null
+      union all
+      select page.place + 1, f.position, f.data, f.metadata, f.bytes, page.total + f.bytes
+      from page, lateral (
+        select position, data, metadata, octet_length(data::text)::bigint + octet_length(metadata::text) as bytes
+        from fact
+        where store = ${storeId} and position = (${Pg.bigintArray(large)}::bigint[])[page.place + 1]
+        offset 0
+      ) as f
+      where page.total < ${Pg.bigint(BigInt(pageBytes))}
+    )
+    select
+      position, bytes,
+      case when bytes <= ${Pg.bigint(BigInt(readableBytes))} then data end as data,
+      case when bytes <= ${Pg.bigint(BigInt(readableBytes))} then metadata end as metadata
+    from page
+    where place > 0
+    order by place`
+
+/**
+ * The page of a range whose end is known. It ends before a large fact of which is not known what it holds; it fails when
+ * that is the first one, since then it cannot be read.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  { facts, large }: Found,
+  { after, filter, limit = 1000, upTo }: LogRange,
+  contents: ReadonlyArray<Contents> = []
+): Effect.Effect<LogPage, EventStoreError> => {
+  const known = new Map(contents.map((each) => [each.position, each]))
+  const left = large.find((position) => (known.get(position)?.metadata ?? null) === null)
+  const read = left === undefined ? facts : facts.slice(0, facts.findIndex(({ position }) => position === left))
+  const last = read.at(-1)?.position ?? after
+  if (left !== undefined && read.length === 0) return Effect.fail(unreadable(facts[0]!, known.get(left)?.bytes ?? 0n))
+  return Effect.succeed({
+    facts: large.length === 0 ? read : read.map((fact) => {
+      const content = known.get(fact.position)
+      return content === undefined ? fact : { ...fact, data: content.data, metadata: content.metadata ?? {} }
+    }),
+    end: left !== undefined || read.length === limit || filter === undefined || upTo === undefined || upTo < last
+      ? last
+      : upTo
+  })
+}
+
+const unreadable = ({ eventId, position, recordedAt }: Fact, bytes: bigint) =>
+  new EventStoreError({ reason: new FactUnreadable({ position, eventId, recordedAt, bytes }) })
+
+/**
+ * How many of these facts a page holds: of a store that has them at hand, and no text of them to measure.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const countOf = (facts: ReadonlyArray<Fact>): number => {
+  let total = 0
+  for (const [index, fact] of facts.entries()) {
+    if (total >= pageBytes) return index
+    const bytes = bytesOf(fact)
+    if (bytes >= largeBytes) total += bytes
+  }
+  return facts.length
+}
+
+const largeBytes = 8 * 1024
+
+/** Facts do not change, so each is measured once. */
+const bytesOf = (fact: Fact): number => {
+  const known = measured.get(fact)
+  if (known !== undefined) return known
+  const bytes = utf8.encode(JSON.stringify(fact.data)).length + utf8.encode(JSON.stringify(fact.metadata)).length
+  measured.set(fact, bytes)
+  return bytes
+}
+
+const measured = new WeakMap<Fact, number>()
+const utf8 = new TextEncoder()
