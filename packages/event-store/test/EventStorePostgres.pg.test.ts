@@ -347,14 +347,16 @@ layer(Database, { excludeTestServices: true })("EventStorePostgres", (it) => {
         yield* Effect.forEach(others.slice(1), Fiber.join)
         yield* append(n)
       }
-      const log = yield* store.readLog({ after: Fact.beginning })
+      // The last one that was interrupted may still be on its way, and ends whole or not at all as well.
+      const head = yield* store.head
+      const log = yield* store.readLog({ after: Fact.beginning, upTo: head })
       deepStrictEqual(log.map(({ position }) => position), log.map((_, index) => BigInt(index + 1)))
       deepStrictEqual(
         log.filter((_, index) => index % 2 === 0).map(({ data }) => data),
         log.filter((_, index) => index % 2 === 1).map(({ data }) => data)
       )
       deepStrictEqual(log.length >= 2 * (100 + 99), true)
-      deepStrictEqual(yield* store.head, BigInt(log.length))
+      deepStrictEqual(head, BigInt(log.length))
     }))
 
   it.effect("what was accepted is written before the store closes", () =>
