@@ -16,6 +16,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as ChildProcess from "node:child_process"
+import NodeProcess from "node:process"
 import { fileURLToPath } from "node:url"
 import * as OtlpReceiver from "./otlpReceiver.ts"
 import { conversation, send, someoneWaits, soon } from "./testServer.ts"
@@ -73,7 +74,7 @@ layer(services, { excludeTestServices: true })("the process", (it) => {
         stdin: "ignore"
       })
       // What is left of it is in its process group.
-      yield* Effect.addFinalizer(() => Effect.sync(() => ChildProcess.spawnSync("kill", ["-KILL", `-${npm.pid}`])))
+      yield* Effect.addFinalizer(() => Effect.ignore(Effect.try(() => NodeProcess.kill(-npm.pid, "SIGKILL"))))
       yield* npm.stdout.pipe(
         Stream.decodeText(),
         Stream.splitLines,
@@ -86,7 +87,7 @@ layer(services, { excludeTestServices: true })("the process", (it) => {
       )
       const live = HttpClient.get(`${yield* Deferred.await(address)}/health/live`)
       assert.strictEqual((yield* live).status, 200)
-      ChildProcess.spawnSync("kill", [String(npm.pid)])
+      NodeProcess.kill(npm.pid, "SIGTERM")
       assert.strictEqual(yield* npm.exitCode, 0)
       assert.isTrue(Exit.isFailure(yield* Effect.exit(live)))
     }), 60_000)
