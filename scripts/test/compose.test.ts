@@ -267,7 +267,8 @@ describe("Dockerfile", () => {
     Effect.gen(function*() {
       const { dockerfile, fs, manifest } = yield* read
       const command = Yaml.parse(instruction(dockerfile, "CMD"))
-      assert.strictEqual(command.join(" "), manifest.scripts["start"])
+      // A container runs it without a shell that would have to be replaced.
+      assert.strictEqual(`exec ${command.join(" ")}`, manifest.scripts["start"])
       assert.isTrue(yield* fs.exists(`${root}/${command.at(-1)}`), command.at(-1))
       assert.notInclude(["", "root", "0"], instruction(dockerfile, "USER"))
     }).pipe(Effect.provide(NodeServices.layer)))
