@@ -36,7 +36,7 @@
  *   retry: { policy: RetryPolicy.realtime, idempotent: true },
  *   attempt: "1 second"
  * })
- * console.log(Policy.format(payments))
+ * const line = Policy.format(payments) // "payments: deadline 3s → bulkhead 20 at once, …"
  * ```
  *
  * @since 0.1.0
@@ -44,6 +44,7 @@
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -292,13 +293,13 @@ const bulkheadConfig = (prefix: string, value: NonNullable<Parts["bulkhead"]>) =
   )
 
 const decodeBreaker = Schema.decodeUnknownEffect(
-  Schema.fromJsonString(Schema.toEncoded(CircuitPolicy.CircuitPolicy).pipe(Schema.annotate({}))),
+  Schema.fromJsonString(Schema.toEncoded(CircuitPolicy.CircuitPolicy)),
   { onExcessProperty: "error" }
 )
 
 const breakerConfig = (name: string, value: Breaker): Config.Config<Breaker> =>
-  Config.withDefault(Config.option(Config.NonEmptyString(name)), undefined).pipe(Config.mapEffect((read) => {
-    if (read === undefined || read._tag === "None") return Effect.succeed(value)
+  Config.option(Config.NonEmptyString(name)).pipe(Config.mapEffect((read) => {
+    if (Option.isNone(read)) return Effect.succeed(value)
     return decodeBreaker(read.value).pipe(
       Effect.flatMap((fields) =>
         Schema.decodeEffect(CircuitPolicy.CircuitPolicy)({ ...encodeBreaker(value.policy), ...fields })

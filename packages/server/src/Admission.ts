@@ -61,7 +61,7 @@ export const sheddingLayer = Layer.unwrap(Effect.gen(function*() {
       PressureSensors.eventLoop,
       PressureSensors.cpu,
       PressureSensors.memory,
-      Pressure.poolWait({ p95: longestWait })
+      Pressure.poolWait({ waited: longestWait })
     ]
   })
 }))

@@ -12,7 +12,7 @@
  * import * as CircuitPolicy from "@strata/resilience/breaker/CircuitPolicy"
  *
  * const payments = CircuitPolicy.make({ minimumCalls: 50, halfOpenCalls: 50, slowCallDuration: "2 seconds" })
- * console.log(CircuitPolicy.format(payments))
+ * const line = CircuitPolicy.format(payments) // "opens at 50 % failures, …"
  * ```
  *
  * @since 0.1.0

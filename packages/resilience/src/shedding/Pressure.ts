@@ -72,18 +72,18 @@ const makeDelay = (
   })
 
 /**
- * How long callers wait for a connection (p95) against how long they may.
+ * How long callers wait for a connection, the longest of them or a high percentile, against how long they may.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const poolWait = (options: {
-  readonly p95: Effect.Effect<Duration.Duration | undefined>
+  readonly waited: Effect.Effect<Duration.Duration | undefined>
   /** Default: 100 milliseconds. */
   readonly target?: Duration.Input | undefined
   /** Default: pool_wait. */
   readonly name?: string | undefined
-}): Sensor => makeDelay(options.name ?? "pool_wait", options.p95, options.target ?? "100 millis")
+}): Sensor => makeDelay(options.name ?? "pool_wait", options.waited, options.target ?? "100 millis")
 
 /**
  * How old the oldest waiting message is against what was promised.

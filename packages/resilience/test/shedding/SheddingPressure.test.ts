@@ -18,11 +18,11 @@ describe("pressure", () => {
   it.effect("is what is measured against what is saturated", () =>
     Effect.gen(function*() {
       const millis = (value: number) => Effect.succeed(Duration.millis(value))
-      assert.strictEqual(yield* read(Pressure.poolWait({ p95: millis(80) })), 0.8)
-      assert.strictEqual(yield* read(Pressure.poolWait({ p95: millis(80), target: "1 second" })), 0.08)
+      assert.strictEqual(yield* read(Pressure.poolWait({ waited: millis(80) })), 0.8)
+      assert.strictEqual(yield* read(Pressure.poolWait({ waited: millis(80), target: "1 second" })), 0.08)
       assert.strictEqual(yield* read(Pressure.queueAge({ oldest: millis(3000), promised: "2 seconds" })), 1.5)
       assert.strictEqual(yield* read(Pressure.disk({ used: Effect.succeed(90), size: 100 })), 0.9)
-      assert.isUndefined(yield* read(Pressure.poolWait({ p95: Effect.succeed(undefined) })))
+      assert.isUndefined(yield* read(Pressure.poolWait({ waited: Effect.succeed(undefined) })))
     }))
 
   it("makes a load of the largest, smoothed over five seconds", () => {
