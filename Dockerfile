@@ -25,4 +25,4 @@ EXPOSE 8080
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}/health/ready`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 
-CMD ["node", "--conditions=strata:source", "packages/server/src/main.ts"]
+CMD ["node", "--min-semi-space-size=64", "--max-semi-space-size=128", "--conditions=strata:source", "packages/server/src/main.ts"]

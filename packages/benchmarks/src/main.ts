@@ -80,7 +80,7 @@ const run = Effect.fnUntraced(function*(suite: Suite, only: Option.Option<Readon
     suite: suite.name,
     machine: yield* Machine.describe,
     versions: open.versions,
-    settings: open.settings,
+    settings: { ...open.settings, node: process.execArgv.join(" ") },
     rows,
     goals: Report.judge(open.goals, rows),
     notes: open.notes,

@@ -254,8 +254,11 @@ type Anything = Policy.Policy<unknown, unknown, unknown, never>
 /** A policy in force, and what belongs to its name. */
 interface Standing {
   readonly policy: Anything
-  /** The time one try has. */
+  /** The time there is for all, and for one try. */
+  readonly deadline: Duration.Duration | undefined
   readonly attempt: Duration.Duration | undefined
+  /** What is asked of the limits when a call names no keys. */
+  readonly charges: ReadonlyArray<RateLimit.Charge>
   readonly bulkhead: Bulkhead.Bulkhead | undefined
   readonly breaker: CircuitBreaker.CircuitBreaker["Service"] | undefined
   readonly budgets: RetryBudget.RetryBudgets["Service"] | undefined
@@ -271,7 +274,9 @@ const open = Effect.fnUntraced(function*(policy: Anything, bulkhead?: Bulkhead.B
   if (bulkhead !== undefined && policy.bulkhead !== undefined) yield* bulkhead.adopt(policy.bulkhead)
   const standing: Standing = {
     policy,
+    deadline: policy.deadline === undefined ? undefined : Duration.fromInputUnsafe(policy.deadline),
     attempt: policy.attempt === undefined ? undefined : Duration.fromInputUnsafe(policy.attempt),
+    charges: (policy.limits ?? []).map((limit) => ({ limit })),
     bulkhead: policy.bulkhead === undefined
       ? undefined
       : bulkhead ?? (yield* Bulkhead.make({ ...policy.bulkhead, name })),
@@ -350,10 +355,10 @@ const compose = <A, E, R>(
   self: Effect.Effect<A, E, R>,
   call: Call
 ): Effect.Effect<A, E | Refusal, R> => {
-  const { attempt, policy } = standing
+  const { attempt, deadline, policy } = standing
   const key = call.key === undefined ? policy.name : `${policy.name}/${call.key}`
   if (standing.breaker !== undefined || standing.budgets !== undefined) remember(standing.keys, key)
-  const guarded = policy.deadline === undefined
+  const guarded = deadline === undefined
     ? admit(
       standing,
       limits,
@@ -361,7 +366,7 @@ const compose = <A, E, R>(
       key,
       call
     )
-    : Deadline.around(policy.deadline, (enforce) =>
+    : Deadline.around(deadline, (enforce) =>
       // A try is cut off at the deadline too, and no wait between two of them outlasts it: one timer does for both.
       admit(standing, limits, tryAgain(standing, enforce(self, attempt), key), key, call))
   return Effect.tapError(guarded, (error) => tell(policy.name, error))
@@ -373,7 +378,7 @@ const tryAgain = <A, E, R>(standing: Standing, once: Effect.Effect<A, E, R>, key
 
 /** What is asked before it is begun, from the innermost part outwards. */
 const admit = <A, E, R>(
-  { breaker, bulkhead, policy }: Standing,
+  { breaker, bulkhead, charges, policy }: Standing,
   limits: RateLimit.RateLimit["Service"],
   self: Effect.Effect<A, E, R>,
   key: string,
@@ -384,9 +389,12 @@ const admit = <A, E, R>(
   if (bulkhead !== undefined) {
     guarded = call.tenant === undefined ? bulkhead.run(guarded) : bulkhead.runFor(call.tenant)(guarded)
   }
-  if (policy.limits !== undefined && policy.limits.length > 0) {
-    const charges = policy.limits.map((limit) => ({ limit, key: call.limitKeys?.[limit.name] }))
-    guarded = Effect.andThen(limits.consume(charges, { priority: call.priority }), guarded)
+  if (charges.length > 0) {
+    const { limitKeys, priority } = call
+    const asked = limitKeys === undefined
+      ? charges
+      : charges.map(({ limit }) => ({ limit, key: limitKeys[limit.name] }))
+    guarded = Effect.andThen(limits.consume(asked, { priority }), guarded)
   }
   return guarded
 }

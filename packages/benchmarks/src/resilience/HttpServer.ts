@@ -53,7 +53,7 @@ export const start = Effect.fnUntraced(
     const program = fileURLToPath(import.meta.resolve("@strata/server/main"))
     const server = yield* spawner.spawn(ChildProcess.make(
       process.execPath,
-      ["--conditions=strata:source", program],
+      [...process.execArgv, program],
       {
         env: {
           ...settings,

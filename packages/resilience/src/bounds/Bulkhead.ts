@@ -160,8 +160,11 @@ export const make = Effect.fnUntraced(function*(options: Options): Effect.fn.Ret
     Effect.suspend(() => {
       const turn = new Turn(slots.groupOf(key))
       // It begins inside what ends it: a fiber may be interrupted between any two steps.
-      const begin = Effect.suspend(() => slots.begin(turn))
-      return Effect.onExitPrimitive(Effect.andThen(begin, effect), () => {
+      const begin = Effect.suspend(() => {
+        const waiting = slots.begin(turn)
+        return waiting === undefined ? effect : Effect.andThen(waiting, effect)
+      })
+      return Effect.onExitPrimitive(begin, () => {
         slots.end(turn)
         return undefined
       })
@@ -262,11 +265,12 @@ class Slots {
     return key === undefined ? this.#everybody : this.#groups.get(key) ?? this.#everybody
   }
 
-  begin(turn: Turn): Effect.Effect<void, BulkheadFull> {
+  /** Takes a slot, or gives what waits for one. */
+  begin(turn: Turn): Effect.Effect<void, BulkheadFull> | undefined {
     const isFirst = turn.group.waiting.size === 0 && (!this.#granting || this.#waiting.size === 0)
     if (isFirst && this.#hasSlot(turn.group)) {
       this.#take(turn)
-      return Effect.void
+      return undefined
     }
     if (this.#waiting.size >= this.#queue) return Effect.fail(this.#full(0n))
     return Effect.callback((go) => {

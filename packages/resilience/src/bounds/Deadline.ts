@@ -38,6 +38,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Option from "effect/Option"
@@ -94,9 +95,19 @@ const exceededOf = ({ allowed }: Deadline): DeadlineExceeded => Stackless.make((
  * @category combinators
  * @since 0.1.0
  */
-export const within =
-  (duration: Duration.Input) => <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | DeadlineExceeded, R> =>
-    around(duration, (enforce) => enforce(effect))
+export const within = (
+  duration: Duration.Input
+): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DeadlineExceeded, R> => {
+  const allowed = Duration.fromInputUnsafe(duration)
+  return <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+    Effect.contextWith((context: Context.Context<R>): Effect.Effect<A, E | DeadlineExceeded, R> => {
+      const now = Context.get(context, Clock.Clock).monotonicTimeNanosUnsafe()
+      const current = Option.getOrUndefined(Context.get(context, Current))
+      const deadline = sooner(current, now, allowed)
+      if (deadline === undefined || deadline === current && deadline.at > now) return effect
+      return cutOff(effect, { context, deadline, now })
+    })
+}
 
 /**
  * Puts a time limit on a part of an effect that has a deadline: the deadline itself, or this long from when the part begins when
@@ -132,16 +143,45 @@ export const around = <A, E, R>(
     return Effect.provideService(whole(makeEnforce(deadline, clock)), Current, Option.some(deadline))
   })
 
-const makeEnforce = (deadline: Deadline, clock: Clock.Clock): Enforce => (part, atMost) =>
-  Effect.suspend(() => {
-    const now = clock.monotonicTimeNanosUnsafe()
-    const first = atMost === undefined ? deadline : sooner(deadline, now, atMost) ?? deadline
-    if (first.at <= now) return Effect.fail(exceededOf(first))
-    return Effect.timeoutOrElse(first === deadline ? part : Effect.provideService(part, Current, Option.some(first)), {
-      duration: Duration.nanos(first.at - now),
-      orElse: () => Effect.fail(exceededOf(first))
+const makeEnforce =
+  (deadline: Deadline, clock: Clock.Clock): Enforce =>
+  <A, E, R>(part: Effect.Effect<A, E, R>, atMost?: Duration.Duration) =>
+    Effect.contextWith((context: Context.Context<R>): Effect.Effect<A, E | DeadlineExceeded> => {
+      const now = clock.monotonicTimeNanosUnsafe()
+      const first = atMost === undefined ? deadline : sooner(deadline, now, atMost) ?? deadline
+      return cutOff(part, { context, deadline: first, now })
     })
+
+/**
+ * Runs a part in a fiber of its own, and interrupts it when its time is up. As `Effect.timeoutOrElse`, but what ends without
+ * waiting for anything pays for no timer, and what has to wait for one fiber less.
+ */
+const cutOff = <A, E, R>(part: Effect.Effect<A, E, R>, { context, deadline, now }: {
+  readonly context: Context.Context<R>
+  readonly deadline: Deadline
+  readonly now: bigint
+}): Effect.Effect<A, E | DeadlineExceeded> => {
+  if (deadline.at <= now) return Effect.fail(exceededOf(deadline))
+  return Effect.callback((resume) => {
+    const run = Effect.runForkWith(Context.add(context, Current, Option.some(deadline)))
+    const running = run(part)
+    const ended = running.pollUnsafe()
+    if (ended !== undefined) return resume(ended)
+    let exceeded = false
+    const timer = run(Effect.andThen(
+      Effect.sleep(Duration.nanos(deadline.at - now)),
+      Effect.sync(() => {
+        exceeded = true
+        running.interruptUnsafe()
+      })
+    ))
+    running.addObserver((exit) => {
+      timer.interruptUnsafe()
+      resume(exceeded ? Effect.fail(exceededOf(deadline)) : exit)
+    })
+    return Fiber.interruptAll([running, timer])
   })
+}
 
 /** Where somebody else keeps the deadline, or there is none: only the part's own limit. */
 const enforceOnly: Enforce = (part, atMost) => atMost === undefined ? part : within(atMost)(part)

@@ -173,12 +173,13 @@ export const apply: {
     options?: { readonly when?: ((error: E) => boolean) | undefined }
   ): Effect.Effect<A | B, E | E2, R | R2> => {
     const when = options?.when ?? isRefusal
+    const answerFor = (error: E): Effect.Effect<B, E | E2, R2> =>
+      when(error) ? answer(fallback, error) : Effect.fail(error)
+    if (fallback._tag !== "LastGood") return Effect.catch(self, answerFor)
     return Effect.matchEffect(self, {
-      onSuccess: (answer): Effect.Effect<A | B> =>
-        fallback._tag === "LastGood"
-          ? Effect.as(fallback.answers.remember(fallback.key, answer), answer)
-          : Effect.succeed(answer),
-      onFailure: (error): Effect.Effect<A | B, E | E2, R2> => when(error) ? answer(fallback, error) : Effect.fail(error)
+      onSuccess: (answer): Effect.Effect<A | B, E | E2, R2> =>
+        Effect.as(fallback.answers.remember(fallback.key, answer), answer),
+      onFailure: answerFor
     })
   }
 )

@@ -64,7 +64,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { dual } from "effect/Function"
+import { cast, dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as EffectBreaker from "effect/persistence/CircuitBreaker"
 import * as PubSub from "effect/PubSub"
@@ -72,6 +72,7 @@ import { UnhandledLogLevel } from "effect/References"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Take from "effect/Take"
+import { hasSucceeded } from "../internal/atOnce.ts"
 import * as Circuit from "./Circuit.ts"
 import { type CircuitBreakerError, refused } from "./CircuitBreakerError.ts"
 import * as CircuitMetrics from "./CircuitMetrics.ts"
@@ -318,69 +319,71 @@ const makeExecute = Effect.fnUntraced(function*(
     { generation, probe }: Admitted,
     duration: number,
     outcome: CircuitOutcome.Outcome
-  ): Effect.Effect<void> => {
+  ): Effect.Effect<void> | undefined => {
     metrics.took(duration)
     const retryAfter = "retryAfter" in outcome && outcome.retryAfter !== undefined
       ? Duration.toMillis(outcome.retryAfter)
       : undefined
-    return Effect.map(
-      circuits.end(key, { generation, probe, outcome: outcome._tag, duration, retryAfter }),
-      (ended) => metrics.called(ended === "Counted" ? counted[outcome._tag] : ended === "Late" ? "late" : "ignored")
-    )
+    const count = (ended: "Counted" | "Ignored" | "Late") =>
+      metrics.called(ended === "Counted" ? counted[outcome._tag] : ended === "Late" ? "late" : "ignored")
+    const ended = circuits.end(key, { generation, probe, outcome: outcome._tag, duration, retryAfter })
+    if (!hasSucceeded(ended)) return Effect.map(ended, count)
+    count(ended.value)
+    return undefined
   }
 
-  /** Runs a call that was admitted. */
-  const run = <A, E, R, R2>(
-    self: Effect.Effect<A, E, R>,
-    admitted: Admitted,
-    { classify, key }: ExecuteOptions<A, E, R2>
-  ): Effect.Effect<A, E, R | R2> => {
-    const startedAt = clock.monotonicTimeNanosUnsafe()
-    return Effect.onExitPrimitive(self, (exit) => {
-      const duration = Number(clock.monotonicTimeNanosUnsafe() - startedAt) / 1e6
-      const say = (outcome: CircuitOutcome.Outcome) => record(key, admitted, duration, outcome)
-      if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) return say(CircuitOutcome.ignored)
-      if (classify === undefined) return say(CircuitOutcome.classify(exit))
-      const classified = Effect.suspend(() => {
-        const outcome = classify(exit)
-        return Effect.isEffect(outcome) ? outcome : Effect.succeed(outcome)
-      })
-      return Effect.matchCauseEffect(classified, {
-        onSuccess: say,
-        onFailure: (cause) => Effect.andThen(say(CircuitOutcome.ignored), Effect.failCause(cause))
-      })
+  /** Writes down what the end of a call says of its circuit. */
+  const recordExit = <A, E, R>(
+    exit: Exit.Exit<A, E>,
+    say: (outcome: CircuitOutcome.Outcome) => Effect.Effect<void> | undefined,
+    classify: CircuitOutcome.Classifier<A, E, R> | undefined
+  ): Effect.Effect<void, never, R> | undefined => {
+    if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) return say(CircuitOutcome.ignored)
+    if (classify === undefined) return say(CircuitOutcome.classify(exit))
+    const classified = Effect.suspend(() => {
+      const outcome = classify(exit)
+      return Effect.isEffect(outcome) ? outcome : Effect.succeed(outcome)
+    })
+    return Effect.matchCauseEffect(classified, {
+      onSuccess: (outcome) => say(outcome) ?? Effect.void,
+      onFailure: (cause) => Effect.andThen(say(CircuitOutcome.ignored) ?? Effect.void, Effect.failCause(cause))
     })
   }
 
   const execute = <A, E, R, R2>(
     self: Effect.Effect<A, E, R>,
-    options: ExecuteOptions<A, E, R2>
+    { classify, key }: ExecuteOptions<A, E, R2>
   ): Effect.Effect<A, E | CircuitBreakerError, R | R2> =>
     Effect.suspend(() => {
-      const { key } = options
       // Belongs to the call from the moment it is given, also when the fiber is interrupted before the call begins.
       let admitted: Admitted | undefined
-      const call = Effect.suspend(() => {
-        const admission = admitted
-        admitted = undefined
-        return admission === undefined ? self : run(self, admission, options)
-      })
-      const asked = Effect.matchEffect(circuits.admit(key), {
-        onFailure: (error): Effect.Effect<A, E | CircuitBreakerError, R> =>
-          onStoreError === "fail" ? Effect.fail(error) : Effect.andThen(unrecorded(metrics, error), self),
-        onSuccess: (decision): Effect.Effect<A, E | CircuitBreakerError, R | R2> => {
-          if (decision._tag === "Admitted") {
-            admitted = decision
-            return call
-          }
-          metrics.called("rejected")
-          return Effect.fail(refused(key, decision))
+      let startedAt = 0n
+      const decided = (decision: CircuitState.Decision): Effect.Effect<A, E | CircuitBreakerError, R> => {
+        if (decision._tag === "Admitted") {
+          admitted = decision
+          startedAt = clock.monotonicTimeNanosUnsafe()
+          return self
         }
+        metrics.called("rejected")
+        return Effect.fail(refused(key, decision))
+      }
+      const begin = Effect.suspend(() => {
+        const asked = circuits.admit(key)
+        if (hasSucceeded(asked)) return decided(asked.value)
+        return Effect.matchEffect(asked, {
+          onFailure: (error): Effect.Effect<A, E | CircuitBreakerError, R> =>
+            onStoreError === "fail" ? Effect.fail(error) : Effect.andThen(unrecorded(metrics, error), self),
+          onSuccess: decided
+        })
       })
-      return Effect.onExitPrimitive(
-        asked,
-        () => admitted === undefined ? undefined : record(key, admitted, 0, CircuitOutcome.ignored)
-      )
+      return Effect.onExitPrimitive(begin, (exit) => {
+        if (admitted === undefined) return undefined
+        const call = admitted
+        // Of a call that was admitted: no refusal is among what it fails with.
+        const own: Exit.Exit<A, E> = cast(exit)
+        const duration = Number(clock.monotonicTimeNanosUnsafe() - startedAt) / 1e6
+        return recordExit(own, (outcome) => record(key, call, duration, outcome), classify)
+      })
     })
 
   return dual(2, execute)

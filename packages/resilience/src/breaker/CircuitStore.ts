@@ -13,6 +13,7 @@ import { Clock } from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FiberMap from "effect/FiberMap"
 import * as Layer from "effect/Layer"
 import type { CircuitBreakerError } from "effect/persistence/CircuitBreaker"
@@ -40,9 +41,9 @@ export interface CircuitNow {
  * @since 0.1.0
  */
 export interface Circuits {
-  /** A call asks to run. */
+  /** A call asks to run. A store that knows at once may decide when it is called, and give an `Exit`. */
   readonly admit: (key: string) => Effect.Effect<CircuitState.Decision, CircuitBreakerError>
-  /** A call ended. Neither fails nor waits for anything outside the process. */
+  /** A call ended. Neither fails nor waits for anything outside the process. Likewise, a store may count it when it is called. */
   readonly end: (key: string, ended: CircuitState.Ended) => Effect.Effect<"Counted" | "Ignored" | "Late">
   /** Somebody decides. */
   readonly command: (key: string, command: CircuitState.Command) => Effect.Effect<void, CircuitBreakerError>
@@ -161,16 +162,17 @@ const openMemory = Effect.fnUntraced(function*(
   const apply = <A>(
     key: string,
     change: (circuit: CircuitState.Circuit, at: number) => CircuitState.Step<A>
-  ): Effect.Effect<A> =>
-    Effect.suspend(() => {
-      const at = now()
-      const entry = entryOf(key, at)
-      const step = change(entry.circuit, at)
-      entry.circuit = step.circuit
-      return step.events.length === 0
-        ? Effect.succeed(step.decision)
-        : Effect.as(tell(key, step.events), step.decision)
-    })
+  ): Effect.Effect<A> => {
+    const at = now()
+    const entry = entryOf(key, at)
+    const step = change(entry.circuit, at)
+    entry.circuit = step.circuit
+    return step.events.length === 0
+      ? Exit.succeed(step.decision)
+      : Effect.as(tell(key, step.events), step.decision)
+  }
+
+  const settle = (key: string) => Effect.suspend(() => apply(key, (circuit, at) => Circuit.settle(rules, circuit, at)))
 
   const watch = (key: string): Effect.Effect<void> =>
     Effect.suspend(() => {
@@ -179,24 +181,28 @@ const openMemory = Effect.fnUntraced(function*(
       return next === undefined
         ? Effect.void
         : Effect.sleep(Duration.millis(Math.max(0, Math.ceil(next - at)))).pipe(
-          Effect.andThen(apply(key, (circuit, at) => Circuit.settle(rules, circuit, at))),
+          Effect.andThen(settle(key)),
           Effect.andThen(watch(key))
         )
     })
 
   const circuits: Circuits = {
     admit: (key) =>
-      Effect.map(apply(key, (circuit, at) => Circuit.admit(rules, circuit, at)), (decision) => {
-        if (decision._tag === "Admitted" && decision.probe !== undefined) fork(key, watch(key))
-        return decision
+      apply(key, (circuit, at) => {
+        const step = Circuit.admit(rules, circuit, at)
+        if (step.decision._tag === "Admitted" && step.decision.probe !== undefined) fork(key, watch(key))
+        return step
       }),
     end: (key, ended) => apply(key, (circuit, at) => Circuit.end(rules, circuit, at, ended)),
-    command: (key, command) => apply(key, (circuit, at) => Circuit.command(rules, circuit, at, command)),
+    command: (key, command) =>
+      Effect.suspend(() => apply(key, (circuit, at) => Circuit.command(rules, circuit, at, command))),
     read: (key) =>
-      apply(key, (circuit, now) => {
-        const step = Circuit.settle(rules, circuit, now)
-        return { ...step, decision: { circuit: step.circuit, now } }
-      })
+      Effect.suspend(() =>
+        apply(key, (circuit, now) => {
+          const step = Circuit.settle(rules, circuit, now)
+          return { ...step, decision: { circuit: step.circuit, now } }
+        })
+      )
   }
   return circuits
 })

@@ -47,10 +47,12 @@ import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
+import { hasSucceeded } from "../internal/atOnce.ts"
 import * as Priority from "../scheduling/Priority.ts"
 import * as Stackless from "../Stackless.ts"
 import * as Gcra from "./Gcra.ts"
@@ -320,64 +322,64 @@ export const layerMemory = (options?: RateLimitStore.MemoryOptions): Layer.Layer
   Layer.provide(layer, RateLimitStore.layerMemory(options))
 
 const makeConsume = (store: RateLimitStore.RateLimitStore["Service"]): RateLimit["Service"]["consume"] => {
-  const prepared = makePrepared()
-  const count = (limits: ReadonlyArray<Limit>, decision: RateLimitMetrics.Decision) =>
-    Effect.contextWith((context: Context.Context<never>) => {
-      for (const limit of limits) prepared(limit).decisions[decision].updateUnsafe(1, context)
-      return Effect.void
-    })
   const health = makeHealth()
 
-  const answer = (charges: ReadonlyArray<Charge>, levels: ReadonlyArray<Gcra.Standing>) => {
-    const standings = levels.flatMap((level, index) => {
-      const limit = charges[index]?.limit
-      return limit === undefined ? [] : [standingOf(limit, prepared(limit).rule, level)]
-    })
+  const count = (
+    limits: ReadonlyArray<Limit>,
+    decision: RateLimitMetrics.Decision,
+    context: Context.Context<never>
+  ) => {
+    for (const limit of limits) prepared(limit).decisions[decision].updateUnsafe(1, context)
+  }
+
+  const answer = (
+    charges: ReadonlyArray<Charge>,
+    levels: ReadonlyArray<Gcra.Standing>,
+    context: Context.Context<never>
+  ): Effect.Effect<Allowed, RateLimitError> => {
+    const limits = charges.map(({ limit }) => limit)
+    const standings = levels.map((level, index) => standingOf(limits[index]!, level))
     const tightest = tightestOf(standings)
     if (Duration.isZero(tightest.retryAfter)) {
-      return Effect.as(count(charges.map(({ limit }) => limit), "allowed"), {
-        _tag: "Allowed" as const,
-        tightest,
-        standings
-      })
+      count(limits, "allowed", context)
+      return Exit.succeed({ _tag: "Allowed", tightest, standings })
     }
-    const refusing = charges.filter((_, index) => levels[index]?.wait !== 0n).map(({ limit }) => limit)
-    return Effect.andThen(
-      count(refusing, "refused"),
-      Effect.fail(
-        Stackless.make(() => new RateLimitError({ reason: new RateLimitExceeded({ tightest, standings }) }))
-      )
+    count(limits.filter((_, index) => levels[index]?.wait !== 0n), "refused", context)
+    return Exit.fail(
+      Stackless.make(() => new RateLimitError({ reason: new RateLimitExceeded({ tightest, standings }) }))
     )
   }
 
-  const withoutAnswer = (charges: ReadonlyArray<Charge>, cause: RateLimitStore.RateLimitStoreError) => {
-    const refusing = charges.map(({ limit }) => limit).filter(({ onStoreError }) => onStoreError === "refuse")
+  const withoutAnswer = (
+    charges: ReadonlyArray<Charge>,
+    cause: RateLimitStore.RateLimitStoreError,
+    context: Context.Context<never>
+  ): Effect.Effect<Unchecked, RateLimitError> => {
+    const limits = charges.map(({ limit }) => limit)
+    const refusing = limits.filter(({ onStoreError }) => onStoreError === "refuse")
     if (refusing.length === 0) {
-      return Effect.as(count(charges.map(({ limit }) => limit), "allowed-unchecked"), {
-        _tag: "Unchecked" as const,
-        cause
-      })
+      count(limits, "allowed-unchecked", context)
+      return Exit.succeed({ _tag: "Unchecked", cause })
     }
-    const limits = refusing.map(({ name }) => name)
-    return Effect.andThen(
-      count(refusing, "refused-unchecked"),
-      Effect.fail(new RateLimitError({ reason: new RateLimitUnavailable({ limits, cause }) }))
-    )
+    count(refusing, "refused-unchecked", context)
+    const names = refusing.map(({ name }) => name)
+    return Exit.fail(new RateLimitError({ reason: new RateLimitUnavailable({ limits: names, cause }) }))
   }
 
   return (charges, { priority, requestId, tokens = 1 } = {}) => {
     const problem = findProblem(charges, tokens, requestId)
     if (problem !== undefined) return Effect.fail(new RateLimitError({ reason: problem }))
     const buckets = charges.map((charge) => ({ key: keyOf(charge), rule: prepared(charge.limit).rule }))
-    return Effect.withFiber((fiber) =>
-      Effect.matchEffect(
-        store.take({ buckets, tokens, priority: priority ?? fiber.getRef(Priority.Current), requestId }),
-        {
-          onSuccess: (levels) => Effect.andThen(health.answered, answer(charges, levels)),
-          onFailure: (cause) => Effect.andThen(health.failed(cause), withoutAnswer(charges, cause))
-        }
-      )
-    )
+    return Effect.withFiber((fiber): Effect.Effect<Allowed | Unchecked, RateLimitError> => {
+      const taken = store.take({ buckets, tokens, priority: priority ?? fiber.getRef(Priority.Current), requestId })
+      if (hasSucceeded(taken) && !health.isDown) {
+        return answer(charges, taken.value, fiber.context)
+      }
+      return Effect.matchEffect(taken, {
+        onSuccess: (levels) => Effect.andThen(health.answered, answer(charges, levels, fiber.context)),
+        onFailure: (cause) => Effect.andThen(health.failed(cause), withoutAnswer(charges, cause, fiber.context))
+      })
+    })
   }
 }
 
@@ -391,6 +393,9 @@ const makeHealth = () => {
       return message
     })
   return {
+    get isDown() {
+      return down
+    },
     answered: say(false, Effect.logInfo("Rate limits are checked again")),
     failed: (cause: RateLimitStore.RateLimitStoreError) =>
       say(true, Effect.logWarning("Rate limits are not checked, each does as its onStoreError says", cause))
@@ -398,15 +403,14 @@ const makeHealth = () => {
 }
 
 /** What is asked of a limit on every call, made once for each value. */
-const makePrepared = () => {
-  const known = new WeakMap<Limit, ReturnType<typeof prepare>>()
-  return (limit: Limit) => {
-    const found = known.get(limit)
-    if (found !== undefined) return found
-    const made = prepare(limit)
-    known.set(limit, made)
-    return made
-  }
+const known = new WeakMap<Limit, ReturnType<typeof prepare>>()
+
+const prepared = (limit: Limit) => {
+  const found = known.get(limit)
+  if (found !== undefined) return found
+  const made = prepare(limit)
+  known.set(limit, made)
+  return made
 }
 
 const prepare = (limit: Limit) => ({ rule: ruleOf(limit), decisions: RateLimitMetrics.of(limit.name) })
@@ -432,7 +436,10 @@ const findProblem = (
       ? `${tokens} tokens are never there at once, only ${limit.burst}: ask for fewer, or raise its burst`
       : !isText(key, 512)
       ? "expected a key of at most 512 characters, none of them NUL or half of a surrogate pair"
-      : charges.some((other, before) => before < index && other.limit.name === limit.name && (other.key ?? "") === key)
+      : index > 0 &&
+          charges.some((other, before) =>
+            before < index && other.limit.name === limit.name && (other.key ?? "") === key
+          )
       ? "it is asked twice for the same key"
       : undefined
     if (problem !== undefined) return new InvalidCharge({ limit: limit.name, problem })
@@ -444,10 +451,10 @@ const findProblem = (
 const isText = (text: string, longest: number): boolean =>
   text.length <= longest && !text.includes("\0") && text.isWellFormed()
 
-const standingOf = (limit: Limit, rule: Gcra.Rule, { owed, wait }: Gcra.Standing): Standing => ({
+const standingOf = (limit: Limit, { owed, wait }: Gcra.Standing): Standing => ({
   limit: limit.name,
   burst: limit.burst,
-  remaining: Gcra.remaining(rule, owed),
+  remaining: Gcra.remaining(prepared(limit).rule, owed),
   resetAfter: Duration.nanos(owed),
-  retryAfter: Duration.nanos(wait)
+  retryAfter: wait === 0n ? Duration.zero : Duration.nanos(wait)
 })

@@ -19,6 +19,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type { Priority } from "../scheduling/Priority.ts"
@@ -68,7 +69,10 @@ export class RateLimitStoreError
  * @since 0.1.0
  */
 export class RateLimitStore extends Context.Service<RateLimitStore, {
-  /** Where each bucket stands afterwards. The tokens were taken when none makes them wait. */
+  /**
+   * Where each bucket stands afterwards. The tokens were taken when none makes them wait. A store that knows at once may take
+   * them when it is called, and give an `Exit`.
+   */
   readonly take: (taking: Taking) => Effect.Effect<ReadonlyArray<Gcra.Standing>, RateLimitStoreError>
 
   /** How many keys are kept. For people: a store may have to count them. */
@@ -109,11 +113,14 @@ export interface MemoryOptions {
  * @since 0.1.0
  */
 export const layerMemory = (options?: MemoryOptions): Layer.Layer<RateLimitStore> =>
-  Layer.sync(RateLimitStore, () => makeMemory(options))
+  Layer.effect(RateLimitStore, Effect.map(Clock.Clock, (clock) => makeMemory(clock, options)))
 
 // --------------------------------------------------------------------------------------------------------- memory
 
-const makeMemory = ({ maxKeys = 1_000_000 }: MemoryOptions = {}): RateLimitStore["Service"] => {
+const makeMemory = (
+  clock: Clock.Clock,
+  { maxKeys = 1_000_000 }: MemoryOptions = {}
+): RateLimitStore["Service"] => {
   const accounts = new Accounts(maxKeys)
   const payments = new Payments(maxKeys)
 
@@ -137,7 +144,7 @@ const makeMemory = ({ maxKeys = 1_000_000 }: MemoryOptions = {}): RateLimitStore
   }
 
   return RateLimitStore.of({
-    take: (taking) => Clock.clockWith((clock) => Effect.succeed(take(clock.monotonicTimeNanosUnsafe(), taking))),
+    take: (taking) => Exit.succeed(take(clock.monotonicTimeNanosUnsafe(), taking)),
     size: Effect.sync(() => accounts.size)
   })
 }
