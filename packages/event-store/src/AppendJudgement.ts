@@ -13,13 +13,16 @@ import {
   type Appended,
   EventIdTaken,
   EventStoreError,
+  type ExpectedVersion,
   IdempotencyKeyUsed,
   type IdempotencyRecord,
   InvalidAppend,
-  StoreUnavailable
+  StoreUnavailable,
+  VersionConflict
 } from "./EventStore.ts"
-import type { Fact, Position } from "./Fact.ts"
-import type { PreparedAppend, PreparedFact } from "./PreparedAppend.ts"
+import type { EventId, Fact, Position } from "./Fact.ts"
+import * as Fields from "./Fields.ts"
+import type { PreparedAppend, PreparedFact, Slice } from "./PreparedAppend.ts"
 
 /**
  * The first result when the append would have led to what is stored: every fact of it, in the same order and with nothing
@@ -30,7 +33,8 @@ import type { PreparedAppend, PreparedFact } from "./PreparedAppend.ts"
  */
 export const judgeEventIds = (
   append: PreparedAppend,
-  stored: ReadonlyArray<Fact>
+  stored: ReadonlyArray<Fact>,
+  firsts: ReadonlyArray<Fact>
 ): Effect.Effect<Appended, EventStoreError> => {
   const byId = new Map(stored.map((fact) => [fact.eventId, fact]))
   const facts: Array<Fact> = []
@@ -38,7 +42,9 @@ export const judgeEventIds = (
     const fact = byId.get(prepared.eventId)
     const previous = facts.at(-1)
     if (fact === undefined) continue
-    if (!leadsTo(append, prepared, fact) || (previous !== undefined && fact.position !== previous.position + 1n)) {
+    if (
+      !leadsTo(append, prepared, fact, firsts) || (previous !== undefined && fact.position !== previous.position + 1n)
+    ) {
       return taken(fact)
     }
     facts.push(fact)
@@ -54,18 +60,74 @@ export const judgeEventIds = (
 }
 
 /** True when this fact of the append would be the stored one, with every default filled in. */
-const leadsTo = (append: PreparedAppend, prepared: PreparedFact, fact: Fact): boolean =>
+const leadsTo = (
+  append: PreparedAppend,
+  prepared: PreparedFact,
+  fact: Fact,
+  firsts: ReadonlyArray<Fact>
+): boolean =>
   fact.revision === 0 &&
   fact.stream === prepared.stream &&
   fact.type === prepared.type &&
   fact.schemaVersion === prepared.schemaVersion &&
-  fact.correlationId === (prepared.correlationId ?? prepared.eventId) &&
+  sameCorrelation(append, prepared, fact, firsts) &&
   fact.causationId === prepared.causationId &&
   fact.actor === append.actor &&
   fact.validFrom === (prepared.validFrom ?? fact.recordedAt) &&
   fact.validTo === (prepared.validTo ?? Timestamp.infinity) &&
   sameJson(prepared.data, fact.data) &&
   sameJson(prepared.metadata ?? "{}", fact.metadata)
+
+/** A correlation that is left out may be that of the append which stored the fact: its first fact, recorded with it. */
+const sameCorrelation = (
+  { facts }: PreparedAppend,
+  { correlationId, eventId }: PreparedFact,
+  fact: Fact,
+  firsts: ReadonlyArray<Fact>
+): boolean =>
+  fact.correlationId === (correlationId ?? eventId) ||
+  (correlationId === null || correlationId === facts[0]?.eventId) &&
+    firsts.some((first) =>
+      first.eventId === fact.correlationId && first.position < fact.position && first.recordedAt === fact.recordedAt
+    )
+
+/**
+ * The event ids that facts name as their correlations, but for their own: those of the first facts of their appends may be
+ * among them.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const correlatedTo = (facts: ReadonlyArray<Fact>): ReadonlyArray<EventId> =>
+  facts.flatMap(({ correlationId, eventId }) =>
+    correlationId !== eventId && Fields.isEventId(correlationId) ? [correlationId] : []
+  )
+
+/**
+ * True when a stream at this version is as expected.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const accepts = (expected: ExpectedVersion, version: number): boolean =>
+  expected === "any" ||
+  (expected === "streamExists" ? version > 0 : version === (expected === "noStream" ? 0 : expected))
+
+/**
+ * The conflict of an append of which some stream is at another version than expected: all of them that are. `versions` are those
+ * of its slices, in their order.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const versionConflict = (slices: ReadonlyArray<Slice>, versions: ReadonlyArray<number>): VersionConflict => {
+  const conflicts = slices.flatMap(({ expected, stream }, index) => {
+    const actual = versions[index] ?? 0
+    return accepts(expected, actual) ? [] : [{ stream, expected, actual }]
+  })
+  const [first = { stream: "", expected: "any" as const, actual: 0 }, ...others] = conflicts
+  return new VersionConflict(others.length === 0 ? first : { ...first, others })
+}
 
 /**
  * The id belongs to another fact, which is this one.

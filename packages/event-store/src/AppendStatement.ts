@@ -12,6 +12,7 @@ import * as Exit from "effect/Exit"
 import { cast } from "effect/Function"
 import * as Predicate from "effect/Predicate"
 import type { SqlError } from "effect/sql/SqlError"
+import * as AppendJudgement from "./AppendJudgement.ts"
 import {
   type Appended,
   ConditionFailed,
@@ -228,12 +229,8 @@ const answers = (appends: ReadonlyArray<PreparedAppend>, row: BatchRow): Readonl
         return { _tag: "Written", appended: { facts, position, recordedAt: row.at, duplicate: false } }
       }
       case 1: {
-        const slice = append.slices[row.conflicts[index]! - 1 - bases]!
-        const actual = row.actuals[index]!
-        return {
-          _tag: "Refused",
-          reason: new VersionConflict({ stream: slice.stream, expected: slice.expected, actual })
-        }
+        const at = append.slices.length === 1 ? [row.actuals[index]!] : row.bases.slice(bases, firstSlice)
+        return { _tag: "Refused", reason: AppendJudgement.versionConflict(append.slices, at) }
       }
       case 2:
         return { _tag: "EventIdsSeen" }

@@ -168,6 +168,14 @@ export interface LogPage {
 
 // --------------------------------------------------------------------------------------------------------- errors
 
+/** A stream that is at another version than expected. */
+const Conflict = Schema.Struct({
+  stream: Schema.String,
+  expected: Schema.Union([Schema.Literals(["any", "noStream", "streamExists"]), Schema.Int]),
+  /** 0 when there is no such stream. */
+  actual: Schema.Int
+})
+
 /**
  * The stream is not at the version the append was made for. Nothing was written.
  *
@@ -175,13 +183,14 @@ export interface LogPage {
  * @since 0.1.0
  */
 export class VersionConflict extends Schema.TaggedError<VersionConflict>()("VersionConflict", {
-  stream: Schema.String,
-  expected: Schema.Union([Schema.Literals(["any", "noStream", "streamExists"]), Schema.Int]),
-  /** 0 when there is no such stream. */
-  actual: Schema.Int
+  ...Conflict.fields,
+  /** The other streams of the append that were at another version too. */
+  others: Schema.optionalKey(Schema.Array(Conflict))
 }) {
-  override get message() {
-    return `Stream ${this.stream} is at version ${this.actual}, expected ${this.expected}`
+  override get message(): string {
+    return [this, ...(this.others ?? [])]
+      .map(({ actual, expected, stream }) => `Stream ${stream} is at version ${actual}, expected ${expected}`)
+      .join("; ")
   }
 }
 
@@ -210,8 +219,8 @@ export class ConditionFailed extends Schema.TaggedError<ConditionFailed>()("Cond
  * the first result. It has to agree in every field, where one that is left out stands for its default:
  *
  * - An append: all of its facts, one after the other, in stream, type, `schemaVersion`, data, metadata (`{}`), correlation
- *   (the event id of the append's first fact), causation (none), actor (none), `validFrom` (when it was recorded) and
- *   `validTo` (no end).
+ *   (the event id of the append's first fact, this one's or the one's that stored it: so a part of an append may be sent
+ *   again), causation (none), actor (none), `validFrom` (when it was recorded) and `validTo` (no end).
  * - A revision: that it corrects or retracts, the chain and the place in it, reason and actor; and all that it may change,
  *   where what is left out is as it was in the revision before.
  * - What is said of a stream: the stream, its state or metadata, reason and actor.

@@ -10,7 +10,14 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { judgeEventIds, judgeKey, refuseOutsideTransaction } from "./AppendJudgement.ts"
+import {
+  accepts,
+  correlatedTo,
+  judgeEventIds,
+  judgeKey,
+  refuseOutsideTransaction,
+  versionConflict
+} from "./AppendJudgement.ts"
 import * as Belief from "./Belief.ts"
 import * as CheckedStore from "./CheckedStore.ts"
 import { CurrentTenant } from "./CurrentTenant.ts"
@@ -23,10 +30,8 @@ import {
   ConditionFailed,
   EventStore,
   EventStoreError,
-  type ExpectedVersion,
   type IdempotencyRecord,
-  type Snapshot,
-  VersionConflict
+  type Snapshot
 } from "./EventStore.ts"
 import { EventStorePolicies } from "./EventStorePolicies.ts"
 import { beginning, type Fact, Position, type StreamId } from "./Fact.ts"
@@ -161,7 +166,10 @@ export const make = Effect.fnUntraced(function*(
     return yield* Effect.flatMap(
       Effect.suspend(() => {
         const seen = prepared.facts.flatMap((fact) => byId.get(keyOf(prepared.tenant, fact.eventId)) ?? [])
-        if (seen.length > 0) return judgeEventIds(prepared, seen)
+        if (seen.length > 0) {
+          const firsts = correlatedTo(seen).flatMap((id) => byId.get(keyOf(prepared.tenant, id)) ?? [])
+          return judgeEventIds(prepared, seen, firsts)
+        }
         const key = prepared.idempotency === null
           ? undefined
           : keys.get(keyOf(prepared.tenant, prepared.idempotency.key))
@@ -178,11 +186,9 @@ export const make = Effect.fnUntraced(function*(
         const closed = prepared.slices.find((slice) =>
           slice.count > 0 && catalog.closedAs(tenant, slice.stream) !== undefined
         )
-        const conflict = prepared.slices.find((slice) => !accepts(slice.expected, versionOf(tenant, slice.stream)))
-        if (conflict !== undefined) {
-          const { expected, stream } = conflict
-          const reason = new VersionConflict({ stream, expected, actual: versionOf(tenant, stream) })
-          return Exit.fail(new EventStoreError({ reason }))
+        const versions = prepared.slices.map(({ stream }) => versionOf(tenant, stream))
+        if (!prepared.slices.every(({ expected }, index) => accepts(expected, versions[index]!))) {
+          return Exit.fail(new EventStoreError({ reason: versionConflict(prepared.slices, versions) }))
         }
         if (closed !== undefined) return refuseClosed(tenant, closed.stream)
         const recordedAt = recordAt(now)
@@ -357,19 +363,6 @@ export const make = Effect.fnUntraced(function*(
  */
 export const layer = (options?: { readonly name?: string | undefined }): Layer.Layer<EventStore> =>
   Layer.effect(EventStore, make(options)).pipe(Layer.provide(EventIds.layerRandom))
-
-const accepts = (expected: ExpectedVersion, actual: number): boolean => {
-  switch (expected) {
-    case "any":
-      return true
-    case "noStream":
-      return actual === 0
-    case "streamExists":
-      return actual > 0
-    default:
-      return actual === expected
-  }
-}
 
 const refuse = (reason: EventStoreError["reason"]) => Effect.fail(new EventStoreError({ reason }))
 

@@ -20,7 +20,13 @@ import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
-import { judgeEventIds, judgeKey, refuseInTransaction, refuseOutsideTransaction } from "./AppendJudgement.ts"
+import {
+  correlatedTo,
+  judgeEventIds,
+  judgeKey,
+  refuseInTransaction,
+  refuseOutsideTransaction
+} from "./AppendJudgement.ts"
 import * as AppendStatement from "./AppendStatement.ts"
 import * as CheckedStore from "./CheckedStore.ts"
 import { CurrentTenant } from "./CurrentTenant.ts"
@@ -261,7 +267,7 @@ export const make = Effect.fnUntraced(function*(
       case "EventIdsSeen":
         return Effect.flatMap(
           factsById(prepared.facts.map((fact) => fact.eventId)),
-          (facts) => judgeEventIds(prepared, facts)
+          (facts) => Effect.flatMap(factsById(correlatedTo(facts)), (firsts) => judgeEventIds(prepared, facts, firsts))
         )
       case "StreamClosed":
         return Effect.flatMap(

@@ -4,11 +4,11 @@
  * @since 0.1.0
  */
 import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as Traceparent from "@strata/postgres/Traceparent"
 import * as Context from "effect/Context"
 import type * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import * as Tracer from "effect/Tracer"
 import { typePattern } from "./Belief.ts"
 import { CurrentTenant } from "./CurrentTenant.ts"
 import {
@@ -108,7 +108,7 @@ export const prepare = (
     const tenant = Context.get(fiber.context, CurrentTenant)
     const problem = Fields.isLabel(tenant) ? findProblem(append) : invalid("tenant", Fields.labelExpected)
     if (problem !== undefined) return Effect.fail(new EventStoreError({ reason: problem }))
-    const traceparent = traceparentOf(Context.getOrUndefined(fiber.context, Tracer.ParentSpan))
+    const traceparent = Traceparent.inContext(fiber.context)
     return Effect.flatMap(
       newEventIds(append, random),
       (eventIds) => Effect.fromResult(Result.mapError(fill(append, eventIds, tenant, traceparent), refusal))
@@ -210,19 +210,6 @@ export const currentTenant: Effect.Effect<string, EventStoreError> = Effect.susp
     () => refusal({ path: "tenant", message: Fields.labelExpected })
   )
 )
-
-/**
- * The ambient span as W3C trace context, null when there is none.
- *
- * @category getters
- * @since 0.1.0
- */
-export const currentTraceparent: Effect.Effect<string | null> = Effect.withFiberSucceed((fiber) =>
-  traceparentOf(Context.getOrUndefined(fiber.context, Tracer.ParentSpan))
-)
-
-const traceparentOf = (span: Tracer.AnySpan | undefined): string | null =>
-  span === undefined ? null : `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
 
 /** A filter as append_facts reads it. */
 const toFilterRow = (filter: FactFilter) => ({

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as Traceparent from "@strata/postgres/Traceparent"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
@@ -111,7 +112,7 @@ export const prepare = Effect.fnUntraced(function*(
     tenant: yield* PreparedAppend.currentTenant,
     correlationId: correlationId ?? null,
     causationId: causationId ?? null,
-    traceparent: yield* PreparedAppend.currentTraceparent,
+    traceparent: yield* Traceparent.current,
     expectedRevision: expectedRevision ?? null
   }
 })

@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import * as Traceparent from "@strata/postgres/Traceparent"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -53,7 +54,7 @@ export const prepare = Effect.fnUntraced(function*(stream: StreamId, change: Cha
     reason,
     actor,
     tenant: yield* PreparedAppend.currentTenant,
-    traceparent: yield* PreparedAppend.currentTraceparent
+    traceparent: yield* Traceparent.current
   }
 })
 

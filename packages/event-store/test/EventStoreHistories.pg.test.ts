@@ -202,7 +202,10 @@ const observe = Effect.fnUntraced(function*(store: EventStore["Service"], histor
   for (const [number, step] of history.entries()) {
     const result = yield* Effect.result(run(store, step, number, log))
     answers.push(Result.isSuccess(result) ? result.success : { ...result.failure.reason })
-    if (step._tag !== "Read") log.push(...(yield* store.readLog({ after: log.at(-1)?.position ?? Fact.beginning })))
+    // What a refused step may have written all the same comes with the next one that was not, or shows in the end.
+    if (step._tag !== "Read" && Result.isSuccess(result)) {
+      log.push(...(yield* store.readLog({ after: log.at(-1)?.position ?? Fact.beginning })))
+    }
   }
   // What was read once is still there as it was.
   deepStrictEqual((yield* store.readLog({ after: Fact.beginning })).map(shown), log.map(shown))

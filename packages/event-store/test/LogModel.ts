@@ -97,14 +97,17 @@ const reasonsAgainst = (log: Log, asked: Asked): ReadonlyArray<Reason> => {
   return asked._tag === "Append" ? reasonsAgainstAppend(log, asked) : reasonsAgainstRevision(log, asked)
 }
 
-const reasonsAgainstAppend = (log: Log, { expect, free }: AskedAppend): ReadonlyArray<Reason> => {
+const reasonsAgainstAppend = (log: Log, { expect, facts, free }: AskedAppend): ReadonlyArray<Reason> => {
   const reasons: Array<Reason> = []
-  for (const [stream, expected] of Object.entries(expect)) {
+  const streams = new Set([...facts.map(({ stream }): string => stream), ...Object.keys(expect)])
+  const [first, ...others] = [...streams].flatMap((stream) => {
+    const expected = expect[stream] ?? "any"
     const actual = log.filter((fact) => fact.stream === stream).length
     const fits = expected === "any" ||
       (expected === "streamExists" ? actual > 0 : actual === (expected === "noStream" ? 0 : expected))
-    if (!fits) reasons.push(new VersionConflict({ stream, expected, actual }))
-  }
+    return fits ? [] : [{ stream, expected, actual }]
+  })
+  if (first !== undefined) reasons.push(new VersionConflict(others.length === 0 ? first : { ...first, others }))
   const taken = free === null ?
     undefined :
     log.find((fact) =>

@@ -5,7 +5,7 @@ import { assert } from "@effect/vitest"
 import type * as Vitest from "@effect/vitest"
 import { assertNone, deepStrictEqual } from "@effect/vitest/utils"
 import { CurrentTenant } from "@strata/event-store/CurrentTenant"
-import { type EventStore, type EventStoreError } from "@strata/event-store/EventStore"
+import { type EventStore, type EventStoreError, VersionConflict } from "@strata/event-store/EventStore"
 import * as Fact from "@strata/event-store/Fact"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Array from "effect/Array"
@@ -137,6 +137,31 @@ export const eventStoreContract = <R>(
       deepStrictEqual(checked._tag, "VersionConflict")
       yield* store.append({ ...both, expect: { [a]: 1, [b]: "noStream" } })
       deepStrictEqual([yield* store.streamVersion(a), yield* store.streamVersion(b)], [2, 1])
+    }))
+
+  it.effect("an append over several streams is told all of them that are at another version", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const c = Fact.streamId("account", "c")
+      yield* store.append({ facts: [deposited(a, 1), deposited(a, 2), deposited(b, 3)] })
+      const { message, reason } = yield* Effect.flip(store.append({
+        facts: [deposited(a, 4), deposited(b, 5), deposited(c, 6)],
+        expect: { [a]: 1, [b]: 1, [c]: "streamExists" }
+      }))
+      deepStrictEqual(
+        reason,
+        new VersionConflict({
+          stream: a,
+          expected: 1,
+          actual: 2,
+          others: [{ stream: c, expected: "streamExists", actual: 0 }]
+        })
+      )
+      deepStrictEqual(
+        message,
+        `Stream ${a} is at version 2, expected 1; Stream ${c} is at version 0, expected streamExists`
+      )
+      deepStrictEqual(yield* store.head, 3n)
     }))
 
   it.effect("an append repeated with the same event ids is answered with the first result", () =>

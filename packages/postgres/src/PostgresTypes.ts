@@ -245,12 +245,36 @@ export const timestamptzArray = array<Timestamp>(oid.timestamptzArray)
 export const bigintArray = array<bigint>(oid.int8Array)
 
 /**
+ * No `bigint[]` at all: null.
+ *
+ * @category parameters
+ * @since 0.1.0
+ */
+export const noBigints = parameter<ReadonlyArray<bigint>>(oid.int8Array)(null)
+
+/**
  * An `integer[]`.
  *
  * @category parameters
  * @since 0.1.0
  */
 export const intArray = array<number>(oid.int4Array)
+
+/**
+ * A `double precision[]`.
+ *
+ * @category parameters
+ * @since 0.1.0
+ */
+export const doubleArray = array<number>(oid.float8Array)
+
+/**
+ * A `boolean[]`.
+ *
+ * @category parameters
+ * @since 0.1.0
+ */
+export const booleanArray = array<boolean>(oid.boolArray)
 
 /**
  * A `text[]`. For JSON that was written already, cast it: `${Pg.textArray(json)}::jsonb[]`.
