@@ -18,12 +18,13 @@ import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as EventStoreSuite from "./event-store/EventStoreSuite.ts"
 import * as Machine from "./Machine.ts"
+import * as QueuesSuite from "./queues/QueuesSuite.ts"
 import * as Report from "./Report.ts"
 import * as ResilienceSuite from "./resilience/ResilienceSuite.ts"
 import * as Rounds from "./Rounds.ts"
 import { BenchmarkError, type Suite } from "./Suite.ts"
 
-const suites: ReadonlyArray<Suite> = [EventStoreSuite.suite, ResilienceSuite.suite]
+const suites: ReadonlyArray<Suite> = [EventStoreSuite.suite, QueuesSuite.suite, ResilienceSuite.suite]
 
 const bench = Command.make("bench", {
   name: Argument.String("suite").pipe(Argument.withDescription(`One of: ${suites.map(({ name }) => name).join(", ")}`)),

@@ -20,7 +20,7 @@ import {
   type ExpectedVersion,
   InvalidAppend,
   StoreUnavailable,
-  VersionConflict
+  type VersionConflict
 } from "./EventStore.ts"
 import { beginning, Position, type StreamId } from "./Fact.ts"
 import { conditionOfTheFuture, endsBeforeRecording, type PreparedAppend, type PreparedFact } from "./PreparedAppend.ts"

@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import type { Lane, Work } from "../Suite.ts"
 import * as CockatielParts from "./CockatielParts.ts"
+import * as EffectParts from "./EffectParts.ts"
 import * as Loop from "./Loop.ts"
 import * as OpossumParts from "./OpossumParts.ts"
 import * as Parts from "./Parts.ts"
@@ -24,6 +25,7 @@ export const work: Work = {
     const done = () => calls
     const promised = () => Promise.resolve(++calls)
     const strata = yield* StrataParts.make(Effect.sync(() => ++calls))
+    const effect = yield* EffectParts.make(Effect.sync(() => ++calls))
     const cockatiel = CockatielParts.make(promised)
     const opossum = yield* OpossumParts.make(promised)
 
@@ -32,8 +34,10 @@ export const work: Work = {
         Loop.lane({ system, work: Parts.workOf(part), call, done })
       const peer = (system: string, call: (() => Promise<unknown>) | undefined) =>
         call === undefined ? [] : [lane(system, Loop.promise(call))]
+      const ofEffect = effect[part]
       return [
         lane("Strata", Loop.effect(strata[part])),
+        ...ofEffect === undefined ? [] : [lane("effect", Loop.effect(ofEffect))],
         lane("Strata, a fiber for each call", Loop.effectFromOutside(strata[part])),
         ...peer(part === "bare" ? "a promise" : "cockatiel", cockatiel[part]),
         ...peer("opossum", opossum[part])

@@ -35,6 +35,7 @@ export const suite: Suite = {
         "call and decisions: one caller, who calls again when the last call is done; what is called succeeds at once, and is counted.",
         "Strata calls in one running fiber, the peers in a loop of promises; “a fiber for each call” is a caller outside of Effect, " +
         "with Effect.runPromise around every call. Each call is put together anew. Circuits and limits are kept in memory.",
+        "effect: its own retry, breaker, semaphore, time-out and catch. That is what a part costs at least in a fiber.",
         "opossum's time-out, capacity and fallback are options of its breaker: its rows have the breaker in them.",
         "full stack: Strata has a deadline, a limit, a bulkhead, a breaker, a retry, a time-out of each try and a fallback, " +
         "cockatiel the same without a limit, which it does not have, opossum a breaker with time-out, capacity and fallback.",

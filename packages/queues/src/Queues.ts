@@ -1,0 +1,186 @@
+/**
+ * The queues of a database: makes them, sends to them, and looks at them.
+ *
+ * **When to use**
+ *
+ * `declare` a queue where the program starts, `send` wherever something is to be done later, `QueueWorker` to do it.
+ *
+ * **Details**
+ *
+ * Inside a transaction of `Postgres.transact` a message is sent with it: it is there when the transaction commits, and is not
+ * when it does not. Outside, messages that are sent at the same time are written together.
+ *
+ * **Gotchas**
+ *
+ * Who is told that the outcome is not known, since the connection broke, may have sent: repeat under a unique key.
+ *
+ * @since 0.1.0
+ */
+import { Postgres } from "@strata/postgres/Postgres"
+import * as Traceparent from "@strata/postgres/Traceparent"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import type * as Stream from "effect/Stream"
+import type { MessageId, NewMessage, Sent } from "./Message.ts"
+import type { Queue } from "./Queue.ts"
+import * as QueueCatalog from "./QueueCatalog.ts"
+import type { Stats, StoredQueue } from "./QueueCatalog.ts"
+import { InvalidMessage, QueueError, QueueFull, unavailable } from "./QueueError.ts"
+import { QueuePolicies } from "./QueuePolicies.ts"
+import type * as QueueSettings from "./QueueSettings.ts"
+import * as GroupSend from "./sending/GroupSend.ts"
+import * as Payload from "./sending/Payload.ts"
+import * as PreparedMessage from "./sending/PreparedMessage.ts"
+import * as SendStatement from "./sending/SendStatement.ts"
+import * as Upkeep from "./Upkeep.ts"
+import type { Waiting } from "./Waitings.ts"
+import * as Waitings from "./Waitings.ts"
+
+// -------------------------------------------------------------------------------------------------------- service
+
+/**
+ * The queues of a database.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Queues extends Context.Service<Queues, {
+  /** Makes a queue where there is none of its name, with the settings it has. One that is there keeps its own. */
+  readonly declare: (
+    queue: { readonly name: string; readonly settings: QueueSettings.QueueSettings }
+  ) => Effect.Effect<StoredQueue, QueueError>
+  /** Puts other settings in force. */
+  readonly configure: (
+    queue: { readonly name: string },
+    settings: QueueSettings.QueueSettings
+  ) => Effect.Effect<StoredQueue, QueueError>
+  /** A queue as it is stored now. */
+  readonly find: (queue: { readonly name: string }) => Effect.Effect<StoredQueue, QueueError>
+  readonly all: Effect.Effect<ReadonlyArray<StoredQueue>, QueueError>
+  /** Nothing of it is claimed until it is resumed. */
+  readonly pause: (queue: { readonly name: string }) => Effect.Effect<void, QueueError>
+  readonly resume: (queue: { readonly name: string }) => Effect.Effect<void, QueueError>
+  /** Sends messages, all of them or none. Answers in their order. */
+  readonly send: <A>(
+    queue: Queue<A>,
+    messages: ReadonlyArray<NewMessage<A>>
+  ) => Effect.Effect<ReadonlyArray<Sent>, QueueError>
+  readonly stats: (queue: { readonly name: string }) => Effect.Effect<Stats, QueueError>
+  /** Takes back a message that has not begun. False when there is none, or somebody is just claiming it. */
+  readonly withdraw: (queue: { readonly name: string }, id: MessageId) => Effect.Effect<boolean, QueueError>
+  /** Messages that may be claimed, in the order in which they will be, at most `limit` (100). Takes nothing. */
+  readonly browse: (
+    queue: { readonly name: string },
+    page?: { readonly after?: Waiting | undefined; readonly limit?: number | undefined }
+  ) => Effect.Effect<ReadonlyArray<Waiting>, QueueError>
+  /**
+   * Messages that come, as far as they are still there when it looks: several times a second. Takes nothing.
+   */
+  readonly tail: (queue: { readonly name: string }) => Stream.Stream<Waiting, QueueError>
+  /** Takes away all messages that wait, and tells how many. What runs goes on. */
+  readonly purge: (queue: { readonly name: string }) => Effect.Effect<number, QueueError>
+}>()("@strata/queues/Queues") {}
+
+/**
+ * The queues of the database in the context. Needs the tables of `QueuesMigrations`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<Queues, never, Postgres> = Layer.effect(
+  Queues,
+  Effect.gen(function*() {
+    const postgres = yield* Postgres
+    const policies = yield* QueuePolicies
+    const catalog = QueueCatalog.make(postgres, policies.refresh)
+    const statement = SendStatement.make(postgres)
+    const write = (calls: ReadonlyArray<GroupSend.Call>) => statement(calls, catalog.isBounded)
+    yield* Effect.forkScoped(Upkeep.run(postgres, policies))
+    const group = yield* GroupSend.make({ write, retry: policies.resend, full: (call) => write([call]) })
+
+    const wake = (queue: number) => postgres.wake(channelOf(queue))
+    // Workers would find nothing before the commit. Whoever rolls back has nobody to wake.
+    const wakeAtCommit = (queue: number) =>
+      Effect.flatMap(
+        postgres.atCommit(Effect.void),
+        (committed) => Effect.forkDetach(Effect.ignore(Effect.andThen(committed, wake(queue))))
+      )
+
+    const send: Queues["Service"]["send"] = Effect.fnUntraced(function*(queue, messages) {
+      if (messages.length === 0) return []
+      const { id } = yield* catalog.known(queue)
+      const traceparent = yield* Traceparent.current
+      const prepared = yield* Effect.fromResult(
+        prepareAll(queue, messages, { queue: id, queueName: queue.name, traceparent })
+      )
+      const isInside = yield* postgres.inTransaction
+      const written = isInside ? write([prepared]) : group(prepared)
+      const outcomes = yield* Effect.mapError(written, unavailable("send"))
+      yield* isInside ? wakeAtCommit(id) : wake(id)
+      return yield* sentOf(queue.name, outcomes)
+    })
+
+    return Queues.of({
+      declare: (queue) => catalog.declare(queue),
+      configure: catalog.configure,
+      find: catalog.find,
+      all: catalog.all,
+      pause: (queue) => catalog.setPaused(queue, true),
+      resume: (queue) => catalog.setPaused(queue, false),
+      send,
+      stats: catalog.stats,
+      ...Waitings.make(postgres, catalog.known, policies)
+    })
+  })
+)
+
+// ------------------------------------------------------------------------------------------------- implementation
+
+/** The path of a problem names the message where there are several. */
+const prepareAll = <A>(
+  queue: Queue<A>,
+  messages: ReadonlyArray<NewMessage<A>>,
+  surroundings: PreparedMessage.Surroundings
+): Result.Result<ReadonlyArray<PreparedMessage.PreparedMessage>, QueueError> => {
+  const prepared: Array<PreparedMessage.PreparedMessage> = []
+  for (const message of messages) {
+    const made = Result.flatMap(
+      Payload.encode(queue, message.payload),
+      (payload) => PreparedMessage.prepare(message, payload, surroundings)
+    )
+    if (Result.isFailure(made)) {
+      const { path, problem } = made.failure
+      const place = messages.length === 1 ? path : `messages[${prepared.length}].${path}`
+      return Result.fail(new QueueError({ reason: new InvalidMessage({ queue: queue.name, path: place, problem }) }))
+    }
+    prepared.push(made.success)
+  }
+  return Result.succeed(prepared)
+}
+
+/** A queue that is full refuses all of a call. */
+const sentOf = (queue: string, outcomes: ReadonlyArray<SendStatement.Outcome>) =>
+  Effect.forEach(outcomes, (outcome): Effect.Effect<Sent, QueueError> =>
+    outcome.outcome === "full"
+      ? Effect.fail(
+        new QueueError({
+          reason: new QueueFull({
+            queue,
+            depth: outcome.depth,
+            maxDepth: outcome.maxDepth,
+            retryAfter: Duration.seconds(outcome.retryAfter)
+          })
+        })
+      )
+      : Effect.succeed(outcome))
+
+/**
+ * The channel on which it is told that messages were sent to a queue.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const channelOf = (queue: number): string => `strata_queue_${queue}`

@@ -1,0 +1,171 @@
+/**
+ * A message made ready to be written: checked, with its defaults filled in and its payload as JSON text or bytes.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
+import type { NewMessage, State, Unique } from "../Message.ts"
+
+/**
+ * A message as it is written.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PreparedMessage {
+  readonly queue: number
+  readonly priority: number
+  readonly tenant: string
+  readonly type: string
+  readonly key: string | null
+  readonly correlationId: string | null
+  readonly causationId: string | null
+  readonly traceparent: string | null
+  /** JSON. */
+  readonly headers: string | null
+  /** JSON. */
+  readonly data: string | null
+  readonly bytes: Uint8Array | null
+  readonly storedAt: string | null
+  /** Seconds; 0 for at once. */
+  readonly delay: number
+  readonly unique: PreparedUnique | null
+}
+
+/**
+ * A unique key as it is judged.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PreparedUnique {
+  readonly key: string
+  readonly states: ReadonlyArray<State>
+  /** Seconds. */
+  readonly window: number | null
+  readonly replaces: boolean
+}
+
+/**
+ * The field at `path`, and what is wrong with it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Problem {
+  readonly path: string
+  readonly problem: string
+}
+
+/** What the caller does not say in the message. */
+export interface Surroundings {
+  readonly queue: number
+  readonly queueName: string
+  readonly traceparent: string | null
+}
+
+/** What the payload became. */
+export type PreparedPayload = Pick<PreparedMessage, "data" | "bytes" | "storedAt">
+
+/**
+ * Checks a message, and fills in what it does not say.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const prepare = (
+  message: Omit<NewMessage<unknown>, "payload">,
+  payload: PreparedPayload,
+  { queue, queueName, traceparent }: Surroundings
+): Result.Result<PreparedMessage, Problem> => {
+  const { causationId, correlationId, delay, headers, key, priority = 5, tenant = "default", unique } = message
+  const seconds = delay === undefined ? 0 : secondsOf(delay)
+  const problem = findProblem(message, priority, seconds)
+  if (problem !== undefined) return Result.fail(problem)
+  return Result.succeed({
+    queue,
+    priority,
+    tenant,
+    type: message.type ?? queueName,
+    key: key ?? null,
+    correlationId: correlationId ?? null,
+    causationId: causationId ?? null,
+    traceparent,
+    headers: headers === undefined ? null : JSON.stringify(headers),
+    ...payload,
+    delay: seconds ?? 0,
+    unique: unique === undefined ? null : prepareUnique(unique)
+  })
+}
+
+const prepareUnique = (
+  { during = ["waiting", "later", "running"], key, onConflict, window }: Unique
+): PreparedUnique => ({
+  key,
+  states: during,
+  window: window === undefined ? null : Duration.toSeconds(Duration.fromInputUnsafe(window)),
+  replaces: onConflict === "replace"
+})
+
+// --------------------------------------------------------------------------------------------------------- checks
+
+/** No message waits longer. */
+const longestDelay = 10 * 365 * 86_400
+
+const findProblem = (
+  { causationId, correlationId, headers, key, tenant, type, unique }: Omit<NewMessage<unknown>, "payload">,
+  priority: number,
+  delay: number | undefined
+): Problem | undefined => {
+  if (!Number.isInteger(priority) || priority < 0 || priority > 10) {
+    return { path: "priority", problem: "expected a whole number from 0 to 10" }
+  }
+  if (delay === undefined || delay < 0 || delay > longestDelay) {
+    return { path: "delay", problem: "expected a time of at most ten years" }
+  }
+  const labels = { type, tenant, key, correlationId, causationId, "unique.key": unique?.key }
+  for (const [path, label] of Object.entries(labels)) {
+    if (label !== undefined && !isLabel(label)) return { path, problem: labelExpected }
+  }
+  return (headers === undefined ? undefined : findHeaderProblem(headers)) ??
+    (unique === undefined ? undefined : findUniqueProblem(unique))
+}
+
+const findHeaderProblem = (headers: object): Problem | undefined => {
+  const entries = Object.entries(headers)
+  if (entries.length > mostHeaders) return { path: "headers", problem: `expected at most ${mostHeaders}` }
+  for (const [name, value] of entries) {
+    if (!isLabel(name)) return { path: "headers", problem: `of a name, ${labelExpected}` }
+    if (Predicate.isString(value) ? !isText(value, 4096) : !Predicate.isBoolean(value) && !Number.isFinite(value)) {
+      return { path: `headers.${name}`, problem: "expected a text of at most 4,096 characters, a number or a boolean" }
+    }
+  }
+  return undefined
+}
+
+const findUniqueProblem = ({ during, window }: Unique): Problem | undefined => {
+  const seconds = window === undefined ? undefined : secondsOf(window)
+  if (window !== undefined && (seconds === undefined || seconds <= 0 || seconds > longestDelay)) {
+    return { path: "unique.window", problem: "expected a time above zero, of at most ten years" }
+  }
+  if (during?.length === 0) return { path: "unique.during", problem: "expected at least one state" }
+  return during?.includes("done") === true && window === undefined
+    ? { path: "unique.window", problem: "expected with the state done, or the key would be taken for ever" }
+    : undefined
+}
+
+const mostHeaders = 64
+
+const secondsOf = (input: Duration.Input): number | undefined => {
+  const duration = Duration.fromInput(input)
+  return duration._tag === "Some" && Duration.isFinite(duration.value) ? Duration.toSeconds(duration.value) : undefined
+}
+
+const labelExpected = "expected 1 to 512 characters, none of them NUL or half of a surrogate pair"
+
+const isLabel = (text: string): boolean => text !== "" && isText(text, 512)
+
+const isText = (text: string, longest: number): boolean =>
+  text.length <= longest && !text.includes("\0") && text.isWellFormed()
