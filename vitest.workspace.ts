@@ -1,6 +1,7 @@
-import { readdirSync } from "node:fs"
+import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { defineConfig } from "vitest/config"
+import { BaseSequencer, type TestSpecification } from "vitest/node"
 
 const root = import.meta.dirname
 
@@ -10,12 +11,29 @@ const resolve = { conditions: ["strata:source"] }
 /** Rooms that have tests: every package, the scripts and the examples. */
 const rooms = [...readdirSync(join(root, "packages")).map((name) => `packages/${name}`), "scripts", "examples"]
 
+/** Files whose tests are given the most time begin first, so that none of them is left over with a core idle. */
+class LongestFirst extends BaseSequencer {
+  override sort(files: Array<TestSpecification>): Promise<Array<TestSpecification>> {
+    const given = new Map(files.map((file) => [file, timeGiven(file.moduleId)]))
+    return Promise.resolve(files.toSorted((one, other) => given.get(other)! - given.get(one)!))
+  }
+}
+
+/** The time-outs that a file sets, together, in milliseconds. */
+const timeGiven = (file: string): number =>
+  Array.from(
+    readFileSync(file, "utf8").matchAll(/\b([1-9]\d{1,2}_000)\b/g),
+    ([, millis]) => Number(millis!.replace("_", ""))
+  )
+    .reduce((sum, millis) => sum + millis, 0)
+
 export default defineConfig({
   resolve,
   ssr: { resolve },
   test: {
     // Half of the time a test waits for the database or for a process, so one worker leaves a core idle.
     maxWorkers: 2,
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         resolve,
