@@ -186,11 +186,11 @@ export const make = Effect.fnUntraced(function*(
         const closed = prepared.slices.find((slice) =>
           slice.count > 0 && catalog.closedAs(tenant, slice.stream) !== undefined
         )
+        if (closed !== undefined) return refuseClosed(tenant, closed.stream)
         const versions = prepared.slices.map(({ stream }) => versionOf(tenant, stream))
         if (!prepared.slices.every(({ expected }, index) => accepts(expected, versions[index]!))) {
           return Exit.fail(new EventStoreError({ reason: versionConflict(prepared.slices, versions) }))
         }
-        if (closed !== undefined) return refuseClosed(tenant, closed.stream)
         const recordedAt = recordAt(now)
         if (prepared.facts.some(({ validFrom, validTo }) => validTo !== null && validTo <= (validFrom ?? recordedAt))) {
           return refuse(PreparedAppend.endsBeforeRecording)

@@ -33,6 +33,7 @@ import { CurrentTenant } from "./CurrentTenant.ts"
 import * as EventIds from "./EventIds.ts"
 import {
   type Append,
+  type AppendCondition,
   type Appended,
   EventStore,
   EventStoreError,
@@ -282,13 +283,43 @@ export const make = Effect.fnUntraced(function*(
     }
   }
 
+  /**
+   * Of a condition, all that was recorded long ago is looked at here, by the indexes of reads, and without the lock that everybody
+   * waits for. What is left to the append is what was recorded since.
+   */
+  const narrow = Effect.fnUntraced(function*(
+    { after, noneOf }: AppendCondition,
+    prepared: PreparedAppend.PreparedAppend
+  ): Effect.fn.Return<PreparedAppend.PreparedAppend, EventStoreError> {
+    if (logHead.knows(after) && !logHead.knows(after + recent)) return prepared
+    const now = yield* head
+    if (prepared.condition === null || now - after <= recent) return prepared
+    for (const filter of noneOf) {
+      const { facts } = yield* read({
+        ...filter,
+        knownAt: { position: now },
+        revisions: "all",
+        direction: "backwards",
+        limit: 1
+      })
+      if (facts.some(({ position }) => position > after)) return prepared
+    }
+    return { ...prepared, condition: { ...prepared.condition, after: now } }
+  })
+
+  const prepare = (append: Append) =>
+    Effect.flatMap(
+      PreparedAppend.prepare(append, random),
+      (prepared) => append.condition === undefined ? Effect.succeed(prepared) : narrow(append.condition, prepared)
+    )
+
   const append = (append: Append) =>
     Spans.traced(
       Effect.flatMap(postgres.inTransaction, (inTransaction) =>
         inTransaction
           ? refuseInTransaction("appendInTransaction")
           : Effect.flatMap(
-            PreparedAppend.prepare(append, random),
+            prepare(append),
             (prepared) => Effect.flatMap(group.append(prepared), (outcome) => judge(prepared, outcome))
           )),
       "EventStore.append",
@@ -334,7 +365,7 @@ export const make = Effect.fnUntraced(function*(
 
   const appendInTransaction = Effect.fn("EventStore.appendInTransaction")(function*(append: Append) {
     if (!(yield* postgres.inTransaction)) return yield* refuseOutsideTransaction("append")
-    const prepared = yield* PreparedAppend.prepare(append, random)
+    const prepared = yield* prepare(append)
     return yield* atCommit(Effect.flatMap(group.write(prepared), (outcome) => judge(prepared, outcome)))
   })
 
@@ -456,3 +487,6 @@ const openStore = Effect.fnUntraced(function*(sql: Postgres["Service"]["sql"], n
   yield* sql`insert into store (name) values (${name}) on conflict (name) do nothing`
   return (yield* find)[0]!.id
 })
+
+/** Facts that an append with a condition looks at itself. */
+const recent = 1000n

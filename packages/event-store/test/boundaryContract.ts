@@ -9,6 +9,7 @@ import * as Fact from "@strata/event-store/Fact"
 import type { FactFilter } from "@strata/event-store/FactQuery"
 import * as Array from "effect/Array"
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { price, reason } from "./priceList.ts"
@@ -157,6 +158,24 @@ export const boundaryContract = <R>(
       yield* store.append({ facts: [tagged("match")] })
       deepStrictEqual(yield* blocker(store, match, 3n), 4)
       deepStrictEqual(yield* blocker(store, match, 4n), null)
+    }))
+
+  it.effect("a condition that goes far back is judged like one that does not", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const plain = Array.range(1, 2500).map((n) => tagged("Counted", { n }))
+      yield* store.append({ facts: [tagged("Opened", { room: "a" }), ...plain, tagged("Closed", { room: "a" })] })
+      deepStrictEqual(yield* blocker(store, [{ types: ["Opened"] }]), 1)
+      deepStrictEqual(yield* blocker(store, [{ metadata: { room: "a" } }], 1n), 2502)
+      deepStrictEqual(yield* blocker(store, [{ types: ["Moved"] }, { metadata: { n: 2000 } }]), 2001)
+      deepStrictEqual(yield* blocker(store, [{ types: ["Moved"] }, { metadata: { room: "b" } }]), null)
+      deepStrictEqual(yield* blocker(store, [{ types: ["*"] }], 2502n), null)
+      deepStrictEqual(yield* blocker(store, [{ types: ["Moved"] }], 0n, "other"), null)
+      const first = { facts: [tagged("Moved")], condition: { after: Fact.beginning, noneOf: [{ types: ["Moved"] }] } }
+      const answers = yield* Effect.forEach(Array.range(1, 8), () => Effect.result(store.append(first)), {
+        concurrency: "unbounded"
+      })
+      deepStrictEqual(answers.filter(Result.isSuccess).length, 1)
     }))
 
   it.effect("plain appends and revisions count for a condition like any fact, those of other tenants do not", () =>

@@ -53,7 +53,7 @@ export const defaults: Policies = {
   upkeep: Duration.millis(500),
   flush: Duration.millis(50),
   stop: Duration.seconds(30),
-  tableSize: 16_777_216
+  tableSize: 4_194_304
 }
 
 /**
