@@ -1,5 +1,5 @@
 /**
- * What holds for a queue: how often its messages are tried, how many of them run, how many may wait, and what is kept.
+ * What holds for a queue: how often its messages are tried, how many of them run, how many may wait, and for how long.
  *
  * **When to use**
  *
@@ -79,8 +79,6 @@ export type Overflow = typeof Overflow.Type
  * - `rate`, `ratePerKey` (no limit): how often messages may begin.
  * - `maxDepth` (no limit), `overflow` (`refuse`): how many may wait, and what becomes of those above it.
  * - `maxAge` (none): a message that waited longer is given up instead of begun.
- * - `history` (none): how long it is kept that a message was done.
- * - `deadLetterRetention` (none): after which dead letters are forgotten.
  *
  * @category schemas
  * @since 0.1.0
@@ -96,9 +94,7 @@ export const QueueSettings = Schema.Struct({
   ratePerKey: Schema.optionalKey(Rate),
   maxDepth: Schema.optionalKey(Count),
   overflow: Overflow.pipe(Schema.withDecodingDefaultTypeKey(Effect.succeed<Overflow>("refuse"))),
-  maxAge: Schema.optionalKey(Age),
-  history: Schema.optionalKey(Age),
-  deadLetterRetention: Schema.optionalKey(Age)
+  maxAge: Schema.optionalKey(Age)
 })
 export type QueueSettings = typeof QueueSettings.Type
 
