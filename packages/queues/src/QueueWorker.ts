@@ -314,12 +314,11 @@ const start = Effect.fnUntraced(function*<A, E, R>(
   // ------------------------------------------------------------------------------------------------------ settling
 
   const forget = (lease: Lease) => {
-    if (lease.open === 0) holdings.leases.delete(lease.token)
+    if (lease.open === 0 || lease.isLost) holdings.leases.delete(lease.token)
   }
 
   const oneAtATime = Semaphore.makeUnsafe(1)
 
-  /** Goes to its end, also when the worker stops meanwhile. */
   const settle = (leases: ReadonlyArray<Lease>): Effect.Effect<void> =>
     oneAtATime.withPermit(Effect.gen(function*() {
       const plain = leases.filter(({ isPart, isPlain, open }) => isPlain && open === 0 && !isPart)
@@ -337,7 +336,7 @@ const start = Effect.fnUntraced(function*<A, E, R>(
         hinted.set()
       }
       for (const lease of leases) forget(lease)
-    })).pipe(Effect.uninterruptible)
+    }))
 
   /** What the database refuses for good is given up: the leases run out, and others get what they held. */
   const again = <A>(statement: Effect.Effect<A, SqlError>) =>
@@ -365,7 +364,9 @@ const start = Effect.fnUntraced(function*<A, E, R>(
         : Effect.map(patiently(claims.extend(tokens, stored.settings.lease)), (kept) => {
           for (const token of tokens) {
             const lease = holdings.leases.get(token)
-            if (lease !== undefined && !kept.has(token)) lease.isLost = true
+            if (lease === undefined || kept.has(token)) continue
+            lease.isLost = true
+            forget(lease)
           }
         })
     }).pipe((extend) => Effect.suspend(() => Pace.after(Duration.times(stored.settings.lease, 1 / 3))(extend)))
@@ -403,7 +404,9 @@ const start = Effect.fnUntraced(function*<A, E, R>(
       dispatch()
       yield* Effect.option(Deadline.within(policies.stop)(Fiber.awaitAll(runners)))
       yield* Fiber.interruptAll(runners)
-      yield* settle([...holdings.leases.values()])
+      // After what is just being told, and not for ever where the database is not there: then the leases run out.
+      const rest = Effect.suspend(() => settle([...new Set([...news.splice(0), ...holdings.leases.values()])]))
+      yield* Effect.option(Deadline.within(policies.stop)(rest))
     })
   )
 })
