@@ -571,16 +571,6 @@ begin
 end
 $$;
 
--- What has to be done now and then, by one at a time; whoever finds another at it does nothing.
-create function look_after_queues(_leases integer, _bytes bigint) returns void language plpgsql as $$
-begin
-  if pg_try_advisory_xact_lock(hashtext(current_schema() || '.queues')) then
-    perform expire_leases(_leases);
-    perform fold_queue_counts();
-    perform rotate_messages(_bytes);
-  end if;
-end
-$$;
 
 -- Seconds until the next message that is for later may be claimed; null when there is none. Found by message_later_due.
 create function next_due(_queue integer) returns double precision language sql stable

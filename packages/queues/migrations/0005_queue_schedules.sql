@@ -25,3 +25,21 @@ create table queue_reply (
   error json
 );
 create index queue_reply_at on queue_reply (at);
+
+-- What has to be done now and then, by one at a time; whoever finds another at it does nothing. What is forgotten is found by
+-- inbox_at and queue_reply_at.
+create function look_after_queues(_leases integer, _bytes bigint, _remember double precision) returns void language plpgsql as $$
+begin
+  if pg_try_advisory_xact_lock(hashtext(current_schema() || '.queues')) then
+    perform expire_leases(_leases);
+    perform fold_queue_counts();
+    perform rotate_messages(_bytes);
+    delete from inbox i where i.ctid = any(array(
+      select o.ctid from inbox o where o.at < clock_timestamp() - _remember * interval '1 second' order by o.at limit 1000
+    ));
+    delete from queue_reply r where r.ctid = any(array(
+      select o.ctid from queue_reply o where o.at < clock_timestamp() - interval '1 hour' order by o.at limit 1000
+    ));
+  end if;
+end
+$$;

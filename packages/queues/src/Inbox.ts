@@ -8,6 +8,8 @@
  *
  * **Gotchas**
  *
+ * It is known for thirty days (`QueuePolicies.remember`) that a message was handled. One that comes again later is handled again.
+ *
  * Only what is written in the transaction happens once. What is done elsewhere, like a mail that is sent, needs a key there.
  *
  * **Example** (A counter that counts each message once)
@@ -29,7 +31,6 @@
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
 import type { TransactionError } from "@strata/postgres/TransactionError"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type { SqlError } from "effect/sql/SqlError"
@@ -58,23 +59,4 @@ export const once = (consumer: string, message: { readonly id: MessageId }) =>
       ),
       // Running twice is what the record is for.
       { idempotent: true }
-    ))
-
-/**
- * Forgets what was handled longer ago than this. A message that comes after that is handled again. Tells how many records there
- * were, at most 10,000 at a time. Found by inbox_at.
- *
- * @category maintenance
- * @since 0.1.0
- */
-export const forget = (age: Duration.Input): Effect.Effect<number, SqlError, Postgres> =>
-  Effect.flatMap(Postgres, ({ rows }) =>
-    Effect.map(
-      rows(
-        `delete from inbox where ctid = any(array(
-          select ctid from inbox where at < clock_timestamp() - $1 * interval '1 second' order by at limit 10000
-        )) returning 1`,
-        [Pg.double(Duration.toSeconds(Duration.fromInputUnsafe(age)))]
-      ),
-      (gone) => gone.length
     ))

@@ -31,6 +31,8 @@ export interface Policies {
   readonly flush: Duration.Duration
   /** How long a worker that stops waits for what it runs. */
   readonly stop: Duration.Duration
+  /** For how long it is known that a consumer has handled a message: see `Inbox`. */
+  readonly remember: Duration.Duration
   /** How large a table of messages grows before another one is written to, in bytes. */
   readonly tableSize: number
 }
@@ -53,6 +55,7 @@ export const defaults: Policies = {
   upkeep: Duration.millis(500),
   flush: Duration.millis(50),
   stop: Duration.seconds(30),
+  remember: Duration.days(30),
   tableSize: 4_194_304
 }
 

@@ -6,6 +6,7 @@
 import type { Postgres } from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
 import * as Pace from "@strata/resilience/retry/Pace"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Policies } from "./QueuePolicies.ts"
 
@@ -18,8 +19,12 @@ const mostLeases = 100
  * @category constructors
  * @since 0.1.0
  */
-export const run = ({ rows }: Postgres["Service"], { tableSize, upkeep }: Policies): Effect.Effect<never> =>
-  rows("select look_after_queues($1, $2)", [Pg.int(mostLeases), Pg.bigint(BigInt(tableSize))]).pipe(
+export const run = ({ rows }: Postgres["Service"], { remember, tableSize, upkeep }: Policies): Effect.Effect<never> =>
+  rows("select look_after_queues($1, $2, $3)", [
+    Pg.int(mostLeases),
+    Pg.bigint(BigInt(tableSize)),
+    Pg.double(Duration.toSeconds(remember))
+  ]).pipe(
     Effect.catchCause((cause) => Effect.logDebug("The queues could not be looked after", cause)),
     Pace.every(upkeep),
     Effect.withTracerEnabled(false)

@@ -93,4 +93,18 @@ layer(Layer.merge(Database, SecureRandom.layerWebCrypto), { excludeTestServices:
       strictEqual(results.filter(Option.isSome).length, 1)
       deepStrictEqual(yield* sql`select value from counter`, [{ value: 1 }])
     }))
+
+  it.effect("what was handled long ago, and answers that nobody took, are forgotten", () =>
+    Effect.gen(function*() {
+      const { sql } = yield* Postgres
+      yield* sql`
+        insert into inbox (consumer, message_id, at)
+        select 'old', n, clock_timestamp() - n * interval '1 day' from generate_series(1, 60) n`
+      yield* sql`insert into queue_reply (id, at) values (gen_random_uuid(), clock_timestamp() - interval '2 hours')`
+      // The layer looks after the queues by itself.
+      yield* Effect.repeat(sql<{ n: number }>`select count(*)::int as n from inbox where consumer = 'old'`, {
+        until: ([row]) => row?.n === 29
+      })
+      deepStrictEqual(yield* sql`select count(*)::int as n from queue_reply`, [{ n: 0 }])
+    }))
 })
