@@ -33,7 +33,6 @@ import { CurrentTenant } from "./CurrentTenant.ts"
 import * as EventIds from "./EventIds.ts"
 import {
   type Append,
-  type AppendCondition,
   type Appended,
   EventStore,
   EventStoreError,
@@ -52,6 +51,7 @@ import * as FactRevisions from "./FactRevisions.ts"
 import * as GroupAppend from "./GroupAppend.ts"
 import * as LogHead from "./LogHead.ts"
 import * as LogPages from "./LogPages.ts"
+import * as PastConditions from "./PastConditions.ts"
 import * as PreparedAppend from "./PreparedAppend.ts"
 import * as PreparedRevision from "./PreparedRevision.ts"
 import type { Revision } from "./Revision.ts"
@@ -283,30 +283,7 @@ export const make = Effect.fnUntraced(function*(
     }
   }
 
-  /**
-   * Of a condition, all that was recorded long ago is looked at here, by the indexes of reads, and without the lock that everybody
-   * waits for. What is left to the append is what was recorded since.
-   */
-  const narrow = Effect.fnUntraced(function*(
-    { after, noneOf }: AppendCondition,
-    prepared: PreparedAppend.PreparedAppend
-  ): Effect.fn.Return<PreparedAppend.PreparedAppend, EventStoreError> {
-    if (logHead.knows(after) && !logHead.knows(after + recent)) return prepared
-    const now = yield* head
-    if (prepared.condition === null || now - after <= recent) return prepared
-    for (const filter of noneOf) {
-      const { facts } = yield* read({
-        ...filter,
-        knownAt: { position: now },
-        revisions: "all",
-        direction: "backwards",
-        limit: 1
-      })
-      if (facts.some(({ position }) => position > after)) return prepared
-    }
-    return { ...prepared, condition: { ...prepared.condition, after: now } }
-  })
-
+  const narrow = PastConditions.make({ head, logHead, read })
   const prepare = (append: Append) =>
     Effect.flatMap(
       PreparedAppend.prepare(append, random),
@@ -487,6 +464,3 @@ const openStore = Effect.fnUntraced(function*(sql: Postgres["Service"]["sql"], n
   yield* sql`insert into store (name) values (${name}) on conflict (name) do nothing`
   return (yield* find)[0]!.id
 })
-
-/** Facts that an append with a condition looks at itself. */
-const recent = 1000n
