@@ -5,6 +5,9 @@ import { BaseSequencer, type TestSpecification } from "vitest/node"
 
 const root = import.meta.dirname
 
+/** Programs that tests start find their modules compiled by whoever started before them. */
+process.env["NODE_COMPILE_CACHE"] ??= join(root, "node_modules/.cache/node-compile-cache")
+
 /** Workspace packages are resolved to their sources, so no build is needed to run a test. */
 const resolve = { conditions: ["strata:source"] }
 

@@ -60,19 +60,22 @@ const temporaryFile = (name: string) =>
     return `${yield* fs.makeTempDirectoryScoped()}/${name}`
   })
 
+const countFacts = (connection: PgConnection.PgConnection) =>
+  Effect.map(
+    connection.query("select coalesce(max(head), 0)::int as facts from strata.store", []),
+    ({ rows }) => Number(rows[0]?.["facts"])
+  )
+
 /** How many facts the database holds now. */
-const factsStored = (url: Redacted.Redacted) =>
-  Effect.gen(function*() {
-    const connection = yield* PgConnection.make({ url })
-    const { rows } = yield* connection.query("select count(*)::int as facts from strata.fact", [])
-    return Number(rows[0]?.["facts"])
-  }).pipe(Effect.scoped)
+const factsStored = (url: Redacted.Redacted) => Effect.scoped(Effect.flatMap(PgConnection.make({ url }), countFacts))
 
 const untilStored = (url: Redacted.Redacted, facts: number) =>
-  factsStored(url).pipe(
-    Effect.orElseSucceed(() => 0),
-    Effect.repeat({ until: (stored) => stored >= facts, schedule: Schedule.spaced("5 millis") })
-  )
+  Effect.flatMap(PgConnection.make({ url }), (connection) =>
+    countFacts(connection).pipe(
+      // There are no tables yet.
+      Effect.orElseSucceed(() => 0),
+      Effect.repeat({ until: (stored) => stored >= facts, schedule: Schedule.spaced("5 millis") })
+    )).pipe(Effect.scoped)
 
 /** Topics with a message a minute, by three people in turn. */
 const generated = Effect.gen(function*() {
@@ -85,7 +88,7 @@ const generated = Effect.gen(function*() {
       timestamp: 1_700_000_000 + n * 100_000 + i * 60
     }))
   yield* packFiles(
-    Array.from({ length: 120 }, (_, n) => [`zulip_json/1-s/t${n}.json`, json(topic(n))] as const),
+    Array.from({ length: 40 }, (_, n) => [`zulip_json/1-s/t${n}.json`, json(topic(n))] as const),
     file
   )
   return file
