@@ -5,6 +5,7 @@ import { migrations } from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import * as Fact from "@strata/event-store/Fact"
 import * as FactChunks from "@strata/event-store/FactChunks"
+import * as FactSummaries from "@strata/event-store/FactSummaries"
 import { Postgres } from "@strata/postgres/Postgres"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Array from "effect/Array"
@@ -97,5 +98,45 @@ layer(Database, { excludeTestServices: true })("the summaries of a log", (it) =>
         (rows) => [rows[0]!] as const
       )
       deepStrictEqual(facts, "7168")
+    }), { timeout: 120_000 })
+
+  it.effect("are compared with the log: what was tampered with is told, and made anew", () =>
+    Effect.gen(function*() {
+      const { sql } = yield* Postgres
+      const store = yield* EventStorePostgres.make({ name: "drift", summarize: false })
+      const id = yield* idOf("drift")
+      yield* write(store, 0, 3000)
+      deepStrictEqual(yield* FactSummaries.verify({ store: "drift" }), { upTo: 0n, chunks: [], counts: [] })
+      const upTo = yield* FactSummaries.rebuild({ store: "drift" })
+      assert.isAbove(Number(upTo), 2500)
+      deepStrictEqual(yield* FactSummaries.verify({ store: "drift" }), { upTo, chunks: [], counts: [] })
+      const known = [yield* store.head]
+      const plain = [yield* answers(store, known), yield* counts(store)]
+
+      yield* sql`update fact_chunk set labels = labels[2:] where store = ${id} and number = 1`
+      yield* sql`update fact_chunk set labels = labels || 1::bigint where store = ${id} and number = 2`
+      yield* sql`update fact_chunk set last_from = '-infinity' where store = ${id} and number = 4`
+      yield* sql`delete from fact_chunk where store = ${id} and number = 5`
+      const [first] = yield* sql<{ readonly tenant: string; readonly category: string; readonly type: string }>`
+        update fact_count set facts = facts + 1 where store = ${id} and ctid = (
+          select ctid from fact_count where store = ${id} order by category, type limit 1
+        )
+        returning tenant, category, type`
+      const drift = yield* FactSummaries.verify({ store: "drift" })
+      deepStrictEqual(drift.chunks, [
+        { number: 1n, what: "labels" },
+        { number: 2n, what: "labels" },
+        { number: 4n, what: "validity" },
+        { number: 5n, what: "missing" }
+      ])
+      deepStrictEqual(drift.counts.map(({ found, summarized, ...kind }) => [kind, summarized.facts - found.facts]), [
+        [first, 1n]
+      ])
+
+      deepStrictEqual(yield* FactSummaries.rebuild({ store: "drift" }), upTo)
+      deepStrictEqual(yield* FactSummaries.verify({ store: "drift" }), { upTo, chunks: [], counts: [] })
+      deepStrictEqual([yield* answers(store, known), yield* counts(store)], plain)
+      deepStrictEqual((yield* Effect.flip(FactSummaries.verify({ store: "none" })))._tag, "UnknownStore")
+      deepStrictEqual((yield* Effect.flip(FactSummaries.rebuild({ store: "none" })))._tag, "UnknownStore")
     }), { timeout: 120_000 })
 })
