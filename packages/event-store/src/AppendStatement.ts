@@ -175,7 +175,7 @@ const parameters = (appends: ReadonlyArray<PreparedAppend>) => {
     traceparent: Pg.textArray(unlessNull(facts.map(({ append }) => append.traceparent))),
     validFrom: Pg.timestamptzArray(unlessNull(facts.map(({ fact }) => fact.validFrom))),
     validTo: Pg.timestamptzArray(unlessNull(facts.map(({ fact }) => fact.validTo))),
-    conditionAfter: Pg.bigint(condition?.after ?? null),
+    conditionAfter: Pg.bigint(condition?.looked ?? null),
     conditionFilters: Pg.jsonText(condition?.filters ?? null)
   }
 }

@@ -5,6 +5,7 @@
  */
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Equal from "effect/Equal"
+import * as DataConditions from "./DataConditions.ts"
 import { categoryOf, type Fact, type Position } from "./Fact.ts"
 import type { FactQuery } from "./FactQuery.ts"
 
@@ -75,6 +76,7 @@ type Place = Pick<Fact, "position" | "validFrom">
  */
 export const matches = (query: FactQuery) => {
   const types = query.types === undefined ? undefined : new RegExp(typePattern(query.types), "u")
+  const fits = query.data === undefined ? undefined : DataConditions.fits(query.data)
   return (fact: Fact): boolean =>
     (query.validAt === undefined || isValidAt(fact, query.validAt)) &&
     (query.validDuring === undefined ||
@@ -86,6 +88,7 @@ export const matches = (query: FactQuery) => {
     (query.causationId === undefined || fact.causationId === query.causationId) &&
     (query.metadata === undefined ||
       Object.entries(query.metadata).every(([key, value]) => Equal.equals(fact.metadata[key], value))) &&
+    (fits === undefined || fits(fact.data)) &&
     (query.versions?.from === undefined || fact.version >= query.versions.from) &&
     (query.versions?.to === undefined || fact.version <= query.versions.to)
 }

@@ -8,7 +8,14 @@
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { CurrentTenant } from "./CurrentTenant.ts"
-import { type EventStore, EventStoreError, InvalidAppend, type Snapshot } from "./EventStore.ts"
+import {
+  type EventStore,
+  EventStoreError,
+  type HistorySlice,
+  InvalidAppend,
+  type Snapshot,
+  type StreamSlice
+} from "./EventStore.ts"
 import type { EventId, StreamId } from "./Fact.ts"
 import { InvalidQuery } from "./FactQuery.ts"
 import * as Fields from "./Fields.ts"
@@ -23,10 +30,12 @@ type Store = EventStore["Service"]
  */
 export const make = (store: Store): Store => ({
   ...store,
-  history: (eventId) => unless(ofEvent(eventId), () => store.history(eventId)),
+  history: (eventId, options) => unless(ofHistory(eventId, options), () => store.history(eventId, options)),
+  historyPage: (eventId, options) => unless(ofHistory(eventId, options), () => store.historyPage(eventId, options)),
   get: (eventId) => unless(ofEvent(eventId), () => store.get(eventId)),
   positionAt: (knownAt) => unless(Fields.findMomentProblem(knownAt), () => store.positionAt(knownAt)),
   readStream: (stream, options) => unless(ofStream(stream, options), () => store.readStream(stream, options)),
+  readStreamPage: (stream, options) => unless(ofStream(stream, options), () => store.readStreamPage(stream, options)),
   streamVersion: (stream) => unless(ofStream(stream), () => store.streamVersion(stream)),
   readLog: (options) => unless(ofLog(options), () => store.readLog(options)),
   readLogPage: (options) => unless(ofLog(options), () => store.readLogPage(options)),
@@ -75,7 +84,15 @@ const invalidTenant: Fields.Problem = { path: "tenant", message: Fields.labelExp
 const ofEvent = (eventId: EventId): Fields.Problem | undefined =>
   Fields.isEventId(eventId) ? undefined : { path: "eventId", message: Fields.eventIdExpected }
 
-const ofStream = (stream: StreamId, options?: Parameters<Store["readStream"]>[1]): Fields.Problem | undefined => {
+const ofHistory = (eventId: EventId, options?: HistorySlice): Fields.Problem | undefined => {
+  const { fromRevision } = options ?? {}
+  return ofEvent(eventId) ??
+    (fromRevision === undefined || fromRevision === 0 || Fields.isVersion(fromRevision)
+      ? ofLimit(options?.limit)
+      : { path: "fromRevision", message: "expected a whole number from 0" })
+}
+
+const ofStream = (stream: StreamId, options?: StreamSlice): Fields.Problem | undefined => {
   if (!Fields.isStreamId(stream)) return { path: "stream", message: Fields.streamExpected }
   if (options?.fromVersion !== undefined && !Fields.isVersion(options.fromVersion)) {
     return { path: "fromVersion", message: Fields.versionExpected }

@@ -157,16 +157,16 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
   const turns = yield* RcMap.make({ lookup: (_key: Key) => Semaphore.make(1) })
 
   const newFacts = (id: string, version: number) =>
-    store.readStream(streamId(decider.category, id), { fromVersion: version + 1, limit: pageSize })
+    store.readStreamPage(streamId(decider.category, id), { fromVersion: version + 1 })
 
   const catchUp = Effect.fnUntraced(function*(id: string, from: Aggregate<State>) {
     let aggregate = from
     while (true) {
-      const facts = yield* newFacts(id, aggregate.version)
+      const { facts, next } = yield* newFacts(id, aggregate.version)
       // A revision changes what was folded already.
       if (facts.some((fact) => fact.revision > 0)) return yield* foldBelief(id)
       aggregate = yield* Effect.fromResult(fold(decider, aggregate, facts))
-      if (facts.length < pageSize) return aggregate
+      if (next === null) return aggregate
     }
   })
 
@@ -175,8 +175,8 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
     const facts: Array<Fact> = []
     while (true) {
       const page = yield* newFacts(id, facts.at(-1)?.version ?? 0)
-      facts.push(...page)
-      if (page.length < pageSize) break
+      facts.push(...page.facts)
+      if (page.next === null) break
     }
     const { state } = yield* Effect.fromResult(fold(decider, nothing(decider), Belief.resolve(facts)))
     const last = facts.at(-1)
@@ -303,8 +303,6 @@ const isConflictOrTaken = (error: unknown): boolean =>
 const isStoreError = Schema.is(EventStoreError)
 
 // -------------------------------------------------------------------------------------------------------- folding
-
-const pageSize = 1000
 
 const nothing = <State, Command, Event extends { readonly _tag: string }, Error>(
   decider: Decider<State, Command, Event, Error>

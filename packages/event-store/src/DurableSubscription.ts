@@ -83,7 +83,7 @@ import * as Partition from "./DurableSubscriptionPartition.ts"
 import { EventStore, EventStoreError } from "./EventStore.ts"
 import { EventStorePolicies, type SubscriptionPolicies } from "./EventStorePolicies.ts"
 import { beginning, type Fact, Position } from "./Fact.ts"
-import { findFilterProblem } from "./Fields.ts"
+import { findFilterProblem, findMomentProblem } from "./Fields.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
 
@@ -330,21 +330,27 @@ const findOrCreate = Effect.fnUntraced(function*(
   const find = known("open", Checkpoints.find(postgres.sql, store.name, name))
   const found = yield* find
   if (found !== undefined) return found
-  const position = yield* placeOf(store, startFrom)
+  const position = yield* placeOf(store, startFrom, "startFrom")
   yield* known("create", Checkpoints.create(postgres, { store: store.name, name, partitions, position }))
   return (yield* find) ?? (yield* refuse(new UnknownSubscription({ subscription: name })))
 })
 
 /** The last position that is left out. */
-const placeOf = (store: EventStore["Service"], from: StartFrom): Effect.Effect<Position, SubscriptionError> => {
+const placeOf = (
+  store: EventStore["Service"],
+  from: StartFrom,
+  path: string
+): Effect.Effect<Position, SubscriptionError> => {
   if (from === "beginning") return Effect.succeed(beginning)
   if (from === "end") return known("head", store.head)
+  const problem = findMomentProblem(from, path)
+  if (problem !== undefined) return refuse(new InvalidSubscription(problem))
   // Up to the microsecond before, so that what was recorded at the time itself is among the facts.
   return known(
     "positionAt",
     "time" in from
       ? store.positionAt({ time: Timestamp.fromMicros(from.time - 1n) })
-      : store.positionAt({ position: Position.make(from.position) })
+      : store.positionAt(from)
   )
 }
 
@@ -402,7 +408,7 @@ const control = (
           new InvalidSubscription({ path: "partition", message: `expected 0 to ${row.partitions - 1}` })
         )
       }
-      yield* reset({ position: yield* placeOf(store, to), partition, failed: false })
+      yield* reset({ position: yield* placeOf(store, to, "to"), partition, failed: false })
       yield* hint
     })
   }

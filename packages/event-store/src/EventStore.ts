@@ -156,6 +156,53 @@ export interface LogRange {
 }
 
 /**
+ * A part of a stream, or of a fact's revisions.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Slice {
+  /** Default: `forwards`. */
+  readonly direction?: "forwards" | "backwards" | undefined
+  /** Default: 1,000. */
+  readonly limit?: number | undefined
+}
+
+/**
+ * A part of a stream.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StreamSlice extends Slice {
+  /** First version to read: from 1 forwards, from the last one backwards. */
+  readonly fromVersion?: number | undefined
+}
+
+/**
+ * A part of the revisions of a fact.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface HistorySlice extends Slice {
+  /** First revision to read: from 0 forwards, from the last one backwards. */
+  readonly fromRevision?: number | undefined
+}
+
+/**
+ * Facts of a stream in the order of their versions, or of a fact in the order of its revisions. `next` is the version or the
+ * revision to go on from, null when there is nothing left.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SlicePage {
+  readonly facts: ReadonlyArray<Fact>
+  readonly next: number | null
+}
+
+/**
  * Facts of the log. No other fact that was asked for stands before or at `end`.
  *
  * @category models
@@ -364,20 +411,22 @@ export class EventStore extends Context.Service<EventStore, {
   ) => Effect.Effect<Effect.Effect<Revised, NotCommitted>, EventStoreError>
   /** The facts that were known at a moment to hold at another, page by page. */
   readonly read: (query: FactQuery) => Effect.Effect<FactPage, EventStoreError>
-  /** Every revision of a fact, the first one first, by the id of any of them; none when there is no such fact. */
-  readonly history: (eventId: EventId) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
+  /** The revisions of a fact, the first one first, by the id of any of them, as `historyPage` gives them. */
+  readonly history: (eventId: EventId, options?: HistorySlice) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
+  /**
+   * The same, and whether there are more. None when there is no such fact. At most `limit`, and fewer where there are large
+   * ones: it ends after 8 MiB of those.
+   */
+  readonly historyPage: (eventId: EventId, options?: HistorySlice) => Effect.Effect<SlicePage, EventStoreError>
   /** The position a moment stands for: the last one recorded at or before it. A moment after now is refused. */
   readonly positionAt: (knownAt: KnownAt) => Effect.Effect<Position, EventStoreError>
-  /** Facts of one stream in version order, revisions among them; none when there is no such stream. Default: forwards, from 1, at most 1,000. */
-  readonly readStream: (
-    stream: StreamId,
-    options?: {
-      readonly direction?: "forwards" | "backwards" | undefined
-      /** First version to read: from 1 forwards, from the last one backwards. */
-      readonly fromVersion?: number | undefined
-      readonly limit?: number | undefined
-    }
-  ) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
+  /** The facts of one stream in version order, revisions among them, as `readStreamPage` gives them. */
+  readonly readStream: (stream: StreamId, options?: StreamSlice) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
+  /**
+   * The same, and whether there are more. None when there is no such stream. At most `limit`, and fewer where there are large
+   * ones: it ends after 8 MiB of those.
+   */
+  readonly readStreamPage: (stream: StreamId, options?: StreamSlice) => Effect.Effect<SlicePage, EventStoreError>
   /**
    * Facts of all tenants after a position, in log order, those that fit the filter if one is given. At most `limit`, by
    * default 1,000, and fewer where there are large ones: it ends after 8 MiB of those. Only no facts at all say that there are no more.

@@ -38,13 +38,13 @@ import { beginning, type Fact, Position, type StreamId } from "./Fact.ts"
 import * as FactPaging from "./FactPaging.ts"
 import type { FactQuery, KnownAt } from "./FactQuery.ts"
 import * as LogHead from "./LogHead.ts"
-import * as LogPages from "./LogPages.ts"
 import * as PreparedAppend from "./PreparedAppend.ts"
 import * as PreparedRevision from "./PreparedRevision.ts"
 import { FactRetracted, type Revised, type Revision, RevisionConflict, UnknownFact } from "./Revision.ts"
 import { aboutStream, StreamClosed } from "./StreamCatalog.ts"
 import * as StreamsMemory from "./StreamsMemory.ts"
 import * as Subscription from "./Subscription.ts"
+import * as WeighedPages from "./WeighedPages.ts"
 
 /**
  * An empty store.
@@ -219,7 +219,9 @@ export const make = Effect.fnUntraced(function*(
     const { eventId, expectedRevision, retract, revises, tenant } = revision
     const named = byId.get(keyOf(tenant, revises))
     const seen = byId.get(keyOf(tenant, eventId))
-    if (seen !== undefined) return PreparedRevision.judge(revision, seen, chainOf(seen))
+    if (seen !== undefined) {
+      return PreparedRevision.judge(revision, seen, chainOf(seen)[seen.revision - 1], named)
+    }
     if (named === undefined) return refuse(new UnknownFact({ eventId: revises }))
     if (named.stream.startsWith("$")) return PreparedRevision.ofTheSystem
     const last = chainOf(named).at(-1) ?? named
@@ -288,7 +290,9 @@ export const make = Effect.fnUntraced(function*(
     const facts = query.revisions === "all"
       ? own.filter((fact) => fact.position <= known)
       : Belief.knownAt(own, known)
-    return FactPaging.cut(FactPaging.select(facts.filter(Belief.matches(query)), page), page, known)
+    const found = FactPaging.select(facts.filter(Belief.matches(query)), page)
+    const { facts: held, whole } = WeighedPages.cut(found, page.limit)
+    return FactPaging.close(held, whole, page, known)
   })
 
   const readLogPage: EventStore["Service"]["readLogPage"] = (range) =>
@@ -297,24 +301,46 @@ export const make = Effect.fnUntraced(function*(
       if (upTo > log.length) return FactPaging.pastTheHead
       const facts = log.slice(Number(after), Number(upTo))
       const fitting = filter === undefined ? facts : facts.filter(DurableSubscriptionFilter.matches(filter))
-      const found = fitting.slice(0, limit)
-      const page = found.slice(0, LogPages.countOf(found))
-      const end = page.length < found.length ? page.at(-1)?.position : upTo
-      return LogPages.make({ facts: page, large: [] }, { ...range, upTo: end })
+      const { facts: held, whole } = WeighedPages.cut(fitting, limit)
+      const last = held.at(-1)?.position ?? after
+      const isEnd = whole && held.length < limit && filter !== undefined && upTo > last
+      return Effect.succeed({ facts: held, end: isEnd ? upTo : last })
     })
 
   const readLog: EventStore["Service"]["readLog"] = (range) => Effect.map(readLogPage(range), ({ facts }) => facts)
 
-  const readStream: EventStore["Service"]["readStream"] = (
+  const readStreamPage: EventStore["Service"]["readStreamPage"] = (
     stream,
     { direction = "forwards", fromVersion, limit = 1000 } = {}
   ) =>
     Effect.map(CurrentTenant, (tenant) => {
       const facts = streams.get(keyOf(tenant, stream)) ?? []
-      return direction === "forwards"
-        ? facts.slice((fromVersion ?? 1) - 1).slice(0, limit)
-        : facts.slice(0, fromVersion ?? facts.length).toReversed().slice(0, limit)
+      const from = direction === "forwards"
+        ? facts.slice((fromVersion ?? 1) - 1)
+        : facts.slice(0, fromVersion ?? facts.length).toReversed()
+      const { facts: held, whole } = WeighedPages.cut(from, limit)
+      return WeighedPages.slice(held, !whole, direction, ({ version }) => version)
     })
+
+  const readStream: EventStore["Service"]["readStream"] = (stream, options) =>
+    Effect.map(readStreamPage(stream, options), ({ facts }) => facts)
+
+  const historyPage: EventStore["Service"]["historyPage"] = (
+    eventId,
+    { direction = "forwards", fromRevision, limit = 1000 } = {}
+  ) =>
+    Effect.map(CurrentTenant, (tenant) => {
+      const fact = byId.get(keyOf(tenant, eventId))
+      const chain = fact === undefined ? [] : chainOf(fact)
+      const from = direction === "forwards"
+        ? chain.slice(fromRevision ?? 0)
+        : chain.slice(0, (fromRevision ?? chain.length) + 1).toReversed()
+      const { facts: held, whole } = WeighedPages.cut(from, limit)
+      return WeighedPages.slice(held, !whole, direction, ({ revision }) => revision)
+    })
+
+  const history: EventStore["Service"]["history"] = (eventId, options) =>
+    Effect.map(historyPage(eventId, options), ({ facts }) => facts)
 
   return CheckedStore.make({
     name,
@@ -323,13 +349,11 @@ export const make = Effect.fnUntraced(function*(
     revise,
     reviseInTransaction: () => refuseOutsideTransaction("revise"),
     read,
-    history: (eventId) =>
-      Effect.map(CurrentTenant, (tenant) => {
-        const fact = byId.get(keyOf(tenant, eventId))
-        return fact === undefined ? [] : chainOf(fact)
-      }),
+    history,
+    historyPage,
     positionAt,
     readStream,
+    readStreamPage,
     readLog,
     readLogPage,
     get: (eventId) => Effect.map(CurrentTenant, (tenant) => Option.fromUndefinedOr(byId.get(keyOf(tenant, eventId)))),

@@ -50,7 +50,6 @@ import * as FactReads from "./FactReads.ts"
 import * as FactRevisions from "./FactRevisions.ts"
 import * as GroupAppend from "./GroupAppend.ts"
 import * as LogHead from "./LogHead.ts"
-import * as LogPages from "./LogPages.ts"
 import * as PastConditions from "./PastConditions.ts"
 import * as PreparedAppend from "./PreparedAppend.ts"
 import * as PreparedRevision from "./PreparedRevision.ts"
@@ -59,6 +58,7 @@ import * as Spans from "./Spans.ts"
 import { StreamClosed } from "./StreamCatalog.ts"
 import * as Streams from "./StreamsPostgres.ts"
 import * as Subscription from "./Subscription.ts"
+import * as WeighedPages from "./WeighedPages.ts"
 
 /**
  * Options of a store on PostgreSQL.
@@ -128,12 +128,33 @@ export const make = Effect.fnUntraced(function*(
       ? Effect.succeed(position >= 0n)
       : Effect.map(head, (last) => position <= last)
 
-  const contents = LogPages.contents(sql, storeId)
+  const contents = WeighedPages.contents(sql, storeId)
 
-  const logPage = (range: LogRange, found: LogPages.Found) =>
+  /** What was found, up to where a page is full. */
+  const filled = (
+    operation: string,
+    found: WeighedPages.Found
+  ): Effect.Effect<WeighedPages.Filled, EventStoreError> =>
     found.large.length === 0
-      ? LogPages.make(found, range)
-      : Effect.flatMap(answer("readLog", contents(found.large)), (contents) => LogPages.make(found, range, contents))
+      ? Effect.succeed({ facts: found.facts, whole: true })
+      : Effect.flatMap(answer(operation, contents(found.large)), (contents) => WeighedPages.fill(found, contents))
+
+  /** A page out of up to one fact more than it may hold: the one too many tells that there are more. */
+  const pageOf = (operation: string, found: WeighedPages.Found, limit: number) => {
+    const page = WeighedPages.within(found, limit)
+    return Effect.map(
+      filled(operation, page),
+      ({ facts, whole }) => ({ facts, whole: whole && page.facts.length === found.facts.length })
+    )
+  }
+
+  /** Facts and how far they go, of a part of the log of which the last position is known. */
+  const logPage = ({ after, filter, limit = 1000, upTo }: LogRange, found: WeighedPages.Found) =>
+    Effect.map(filled("readLog", found), ({ facts, whole }) => {
+      const last = facts.at(-1)?.position ?? after
+      const isEnd = whole && facts.length < limit && filter !== undefined && upTo !== undefined && upTo > last
+      return { facts, end: isEnd ? upTo : last }
+    })
 
   const readLogPage: EventStore["Service"]["readLogPage"] = (range) => {
     const { after, filter, limit = 1000, upTo } = range
@@ -151,16 +172,29 @@ export const make = Effect.fnUntraced(function*(
 
   const readLog: EventStore["Service"]["readLog"] = (range) => Effect.map(readLogPage(range), ({ facts }) => facts)
 
-  const readStream: EventStore["Service"]["readStream"] = Effect.fn("EventStore.readStream")(
+  const readStreamPage: EventStore["Service"]["readStreamPage"] = Effect.fn("EventStore.readStream")(
     (stream, { direction = "forwards", fromVersion, limit = 1000 } = {}) =>
-      forTenant("readStream", (tenant) => reads.stream(tenant, stream, direction, fromVersion, limit))
+      forTenant("readStream", (tenant) => reads.stream(tenant, stream, direction, fromVersion, limit + 1)).pipe(
+        Effect.flatMap((found) => pageOf("readStream", found, limit)),
+        Effect.map(({ facts, whole }) => WeighedPages.slice(facts, !whole, direction, ({ version }) => version))
+      )
   )
+
+  const readStream: EventStore["Service"]["readStream"] = (stream, options) =>
+    Effect.map(readStreamPage(stream, options), ({ facts }) => facts)
 
   const factsById = (eventIds: ReadonlyArray<EventId>) => forTenant("get", (tenant) => reads.byId(tenant, eventIds))
 
-  const history = Effect.fn("EventStore.history")((eventId: EventId) =>
-    forTenant("history", (tenant) => reads.history(tenant, eventId))
+  const historyPage: EventStore["Service"]["historyPage"] = Effect.fn("EventStore.history")(
+    (eventId, { direction = "forwards", fromRevision, limit = 1000 } = {}) =>
+      forTenant("history", (tenant) => reads.history(tenant, eventId, direction, fromRevision, limit + 1)).pipe(
+        Effect.flatMap((found) => pageOf("history", found, limit)),
+        Effect.map(({ facts, whole }) => WeighedPages.slice(facts, !whole, direction, ({ revision }) => revision))
+      )
   )
+
+  const history: EventStore["Service"]["history"] = (eventId, options) =>
+    Effect.map(historyPage(eventId, options), ({ facts }) => facts)
 
   // The position of a moment that has passed never changes, so it is worth keeping.
   const passed = yield* Cache.makeWith(
@@ -214,7 +248,8 @@ export const make = Effect.fnUntraced(function*(
       ? yield* head
       : yield* positionAt(query.knownAt)
     const found = yield* answer("read", reads.query(tenant, query, page, known))
-    return FactPaging.cut(found, page, known)
+    const { facts, whole } = yield* pageOf("read", found, page.limit)
+    return FactPaging.close(facts, whole, page, known)
   })
 
   const streamVersion: EventStore["Service"]["streamVersion"] = (stream) =>
@@ -251,6 +286,8 @@ export const make = Effect.fnUntraced(function*(
       (found) => Option.isSome(found) && found.value.state === "tombstoned" ? "tombstoned" : "archived"
     )
 
+  const lookups: FactRevisions.Lookups = { factsById, history, stateOf }
+
   // ----------------------------------------------------------------------------------------------------- appends
 
   const committed = (position: Position) =>
@@ -283,7 +320,11 @@ export const make = Effect.fnUntraced(function*(
     }
   }
 
-  const narrow = PastConditions.make({ head, logHead, read })
+  const narrow = PastConditions.make({
+    head,
+    logHead,
+    firstAfter: (...asked) => answer("read", reads.firstAfter(...asked))
+  })
   const prepare = (append: Append) =>
     Effect.flatMap(
       PreparedAppend.prepare(append, random),
@@ -310,7 +351,7 @@ export const make = Effect.fnUntraced(function*(
     if (yield* postgres.inTransaction) return yield* refuseInTransaction("reviseInTransaction")
     const prepared = yield* prepareRevision(revision)
     const row = yield* answer("revise", FactRevisions.write(sql, storeId, prepared))
-    const revised = yield* FactRevisions.answer(prepared, row, history, stateOf)
+    const revised = yield* FactRevisions.answer(prepared, row, lookups)
     yield* committed(revised.position)
     return revised
   })
@@ -336,7 +377,7 @@ export const make = Effect.fnUntraced(function*(
     const prepared = yield* prepareRevision(revision)
     return yield* atCommit(Effect.flatMap(
       answer("revise", FactRevisions.write(sql, storeId, prepared)),
-      (row) => FactRevisions.answer(prepared, row, history, stateOf)
+      (row) => FactRevisions.answer(prepared, row, lookups)
     ))
   })
 
@@ -410,17 +451,17 @@ export const make = Effect.fnUntraced(function*(
     Stream.catchCause((cause) => Stream.fromEffectDrain(Effect.logDebug("A wake-up could not be followed up", cause))),
     Stream.runDrain,
     Retrying.outermost,
-    Effect.forkScoped
+    inBackground
   )
   yield* forgetKeys.pipe(
     Effect.repeat({ while: (removed) => removed === 1000 }),
     Effect.ignore({ log: "Warn", message: "Old idempotency keys were not removed" }),
     Effect.repeat(policies.forgetKeys),
     Retrying.outermost,
-    Effect.forkScoped
+    inBackground
   )
 
-  if (options.summarize ?? true) yield* Effect.forkScoped(FactChunks.run(sql, storeId, logHead))
+  if (options.summarize ?? true) yield* inBackground(FactChunks.run(sql, storeId, logHead))
 
   const log = { readLog, changed: logHead.changed }
   return CheckedStore.make({
@@ -431,8 +472,10 @@ export const make = Effect.fnUntraced(function*(
     reviseInTransaction,
     read,
     history,
+    historyPage,
     positionAt,
     readStream,
+    readStreamPage,
     readLog,
     readLogPage,
     get: (eventId) => Effect.map(factsById([eventId]), Arr.head),
@@ -455,6 +498,13 @@ export const make = Effect.fnUntraced(function*(
  */
 export const layer = (options?: Options): Layer.Layer<EventStore, EventStoreError, Postgres> =>
   Layer.effect(EventStore, make(options)).pipe(Layer.provide(EventIds.layerRandom))
+
+// Told to stop when the scope ends, and not waited for: what it asks a database that does not answer takes its time to be
+// let go of.
+const inBackground = Effect.fnUntraced(function*<R>(work: Effect.Effect<unknown, never, R>) {
+  const fiber = yield* Effect.forkDetach(work)
+  yield* Effect.addFinalizer(() => Effect.sync(() => fiber.interruptUnsafe()))
+})
 
 // Found by its unique name; made when it is not there.
 const openStore = Effect.fnUntraced(function*(sql: Postgres["Service"]["sql"], name: string) {

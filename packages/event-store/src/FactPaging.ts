@@ -9,6 +9,7 @@ import * as Base64Url from "effect/encoding/Base64Url"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Belief from "./Belief.ts"
+import * as DataConditions from "./DataConditions.ts"
 import { EventStoreError } from "./EventStore.ts"
 import { type Fact, Position } from "./Fact.ts"
 import { type FactPage, type FactQuery, InvalidQuery } from "./FactQuery.ts"
@@ -78,7 +79,8 @@ export const make = Effect.fnUntraced(function*(query: FactQuery, of: Asked): Ef
       return yield* invalid(path, `expected ${choices.join(" or ")}`)
     }
   }
-  const problem = findTimeProblem(query) ?? Fields.findFilterProblem(query)
+  const problem = findTimeProblem(query) ?? Fields.findFilterProblem(query) ??
+    (query.data === undefined ? undefined : DataConditions.findProblem(query.data))
   if (problem !== undefined) return yield* new EventStoreError({ reason: new InvalidQuery(problem) })
   if (versions !== undefined && !Fields.isObject(versions)) return yield* invalid("versions", "expected from and to")
   for (const end of [versions?.from, versions?.to]) {
@@ -137,7 +139,7 @@ const fingerprint = (query: FactQuery, { store, tenant }: Asked): string => {
       direction,
       orderBy
     ],
-    ...[revisions, validDuring?.from, validDuring?.to, versions?.from, versions?.to]
+    ...[revisions, validDuring?.from, validDuring?.to, versions?.from, versions?.to, query.data]
   ])
 }
 
@@ -154,17 +156,21 @@ export const momentOf = (
   Effect.catchIf(positionAt({ position: known }), ({ reason }) => reason._tag === "InvalidQuery", () => notOfThisStore)
 
 /**
- * A page out of up to one fact more than it may hold: the one too many tells that there is another page.
+ * A page, with a cursor when it is not the last one.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const cut = (found: ReadonlyArray<Fact>, { after, limit, of, query }: Page, known: Position): FactPage => {
-  const facts = found.slice(0, limit)
+export const close = (
+  facts: ReadonlyArray<Fact>,
+  isLast: boolean,
+  { after, of, query }: Page,
+  known: Position
+): FactPage => {
   const last = facts.at(-1)
   return {
     facts,
-    next: last === undefined || found.length <= limit
+    next: last === undefined || isLast
       ? null
       : Base64Url.encode(
         encode({

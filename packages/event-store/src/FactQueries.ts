@@ -13,18 +13,19 @@
  */
 import type { Postgres } from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
-import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Statement from "effect/sql/Statement"
 import { typePattern } from "./Belief.ts"
+import * as DataConditions from "./DataConditions.ts"
 import type { Fact, Position, StreamId } from "./Fact.ts"
 import * as FactBlocks from "./FactBlocks.ts"
 import type { Page } from "./FactPaging.ts"
-import type { FactQuery, LogFilter } from "./FactQuery.ts"
+import type { FactFilter, FactQuery, LogFilter } from "./FactQuery.ts"
 import * as FactRows from "./FactRows.ts"
-import type { Found } from "./LogPages.ts"
+import type { Found } from "./WeighedPages.ts"
 
 type Sql = Postgres["Service"]["sql"]
 
@@ -40,6 +41,13 @@ export interface FactQueries {
     tenant: string,
     query: FactQuery,
     page: Page,
+    known: Position
+  ) => Effect.Effect<Found, SqlError>
+  /** The first fact of the log that fits, revision or not, after one position and up to another. */
+  readonly firstAfter: (
+    tenant: string,
+    filter: FactFilter,
+    after: Position,
     known: Position
   ) => Effect.Effect<ReadonlyArray<Fact>, SqlError>
   /** The first facts of the log that fit, after one position and up to another, whoever's they are. */
@@ -60,13 +68,18 @@ export interface FactQueries {
 export const make = (sql: Sql, storeId: number): FactQueries => {
   const columns = sql.literal(FactRows.columns)
   const columnsOfAny = sql.literal(FactRows.columnsOfAny)
-  const columnsOfSmall = sql.literal(FactRows.columnsOfSmall)
-  const columnsOfLog = sql.literal(FactRows.columnsOfLog)
 
   // Within a stream the versions follow the positions: served by fact_version. By validity, all of it is sorted. Its facts
   // are of its tenant; to ask that again could lead the planner to all of the tenant's.
-  const ofStream = (tenant: string, stream: StreamId, query: FactQuery, page: Page, known: Position) =>
-    FactRows.factsOf(
+  const ofStream = (
+    tenant: string,
+    stream: StreamId,
+    query: FactQuery,
+    page: Page,
+    known: Position,
+    rest = after(sql, storeId, query, page)
+  ) =>
+    FactRows.foundOf(
       tenant,
       stream,
       sql`
@@ -76,9 +89,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
               select number from stream where store = ${storeId} and tenant = scope.tenant and id = ${stream}
             )
             and position + 0 <= ${Pg.bigint(known)}
-            and ${
-        sql.and([...filters(sql, query), ...believed(sql, query, known), ...after(sql, storeId, query, page)])
-      }
+            and ${sql.and([...filters(sql, query), ...believed(sql, query, known), ...rest])}
           order by ${order(sql, query, page)}
           limit ${page.limit + 1}
         ) as f`.values
@@ -86,7 +97,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
 
   // The streams of a category by stream_id, each one's facts by fact_version; all of them are sorted.
   const ofFewFacts = (tenant: string, category: string, query: FactQuery, page: Page, known: Position) =>
-    FactRows.facts(sql`
+    FactRows.found(sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
         select of_stream.* from stream s, lateral (
           select ${columns}, tenant, s.id as stream_id, valid_from from fact
@@ -145,7 +156,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     const spans = page.direction === "forwards"
       ? FactBlocks.spans((page.after?.position ?? 0n) + 1n, known, "forwards")
       : FactBlocks.spans(1n, page.after === undefined ? known : page.after.position - 1n, "backwards")
-    return FactRows.facts(sql`
+    return FactRows.found(sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
         select found.* from ${blocks(askedBy(query), spans, page.direction, periodOf(query))}, lateral (
           select ${columnsOfAny} from fact
@@ -160,7 +171,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
 
   // By the primary key of fact; what begins to hold within a bound is sorted.
   const between = (tenant: string, query: FactQuery, page: Page, known: Position, period: Period) =>
-    FactRows.facts(sql`
+    FactRows.found(sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
         select found.* from ${blocks(askedBy(query), FactBlocks.segments(1n, known), page.direction, period)}, lateral (
           select ${columnsOfAny}, valid_from from fact
@@ -203,7 +214,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
         ? { ...period, beginsBy: earlier(period.beginsBy, bound) }
         : { ...period, beginsFrom: bound }
       const found = yield* between(tenant, query, page, known, within)
-      if (found.length > page.limit) return found
+      if (found.facts.length > page.limit) return found
     }
     return yield* between(tenant, query, page, known, period)
   })
@@ -211,7 +222,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
   // By the primary key of fact: what is between is looked at, and sorted when it is wanted by validity.
   const throughout = (tenant: string, query: FactQuery, page: Page, known: Position) => {
     const [low, high] = reach(page, known)
-    return FactRows.facts(sql`
+    return FactRows.found(sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
         select ${columnsOfAny} from fact
         where store = ${storeId} and position between ${Pg.bigint(low)} and ${Pg.bigint(high)} and tenant = scope.tenant
@@ -234,6 +245,25 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     return yield* (page.orderBy === "position" ? byPosition : byValidity)(tenant, query, page, known)
   })
 
+  // The position need not be one of the stream that is asked for: version_at finds where to begin.
+  const firstAfter: FactQueries["firstAfter"] = (tenant, filter, after, known) => {
+    const asked: FactQuery = { ...filter, revisions: "all" }
+    const of = { store: "", tenant }
+    const page: Page = { query: asked, of, orderBy: "position", direction: "forwards", limit: 0, after: undefined }
+    const { stream } = filter
+    const begun = { known, position: after, validFrom: Timestamp.negativeInfinity, asked: "" }
+    return Effect.map(
+      stream === undefined
+        ? query(tenant, asked, { ...page, after: begun }, known)
+        : ofStream(tenant, stream, asked, page, known, [sql`
+            version > (
+              select version_at(number, ${Pg.bigint(after)}) from stream
+              where store = ${storeId} and tenant = scope.tenant and id = ${stream}
+            )`]),
+      ({ facts }) => facts
+    )
+  }
+
   const allTenants = sql`
     select set_config('strata.tenant', '', true), set_config('strata.all_tenants', 'on', true)`
 
@@ -246,10 +276,10 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
       filter
     )
     const spans = FactBlocks.spans(after + 1n, upTo, "forwards")
-    return FactRows.factsOfLog(sql`
+    return FactRows.found(sql`
       select f.* from (${allTenants}) as scope(tenant, every), lateral (
         select found.* from ${blocks(asked, spans, "forwards", periodOf({}))}, lateral (
-          select ${columnsOfLog} from fact
+          select ${columnsOfAny} from fact
           where store = ${storeId} and position between block.low and block.high and scope.every is not null
             and ${ofTenant(sql, filter, "fact")} and ${sql.and(filters(sql, filter))}
           order by position
@@ -262,11 +292,11 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
   // The streams of that name by stream_id, each one's facts by fact_version: positions follow the versions, so version_at
   // finds where to begin.
   const streamsOfLog = (stream: StreamId, filter: LogFilter, after: Position, upTo: Position, limit: number) =>
-    FactRows.factsOfLog(
+    FactRows.found(
       sql`
         select f.* from (${allTenants}) as scope(tenant, every), lateral (
           select of_stream.* from stream s, lateral (
-            select ${columnsOfSmall}, tenant, s.id as stream_id from fact
+            select ${columns}, tenant, s.id as stream_id from fact
             where stream = s.number and version > version_at(s.number, ${Pg.bigint(after)})
               and position + 0 <= ${Pg.bigint(upTo)} and ${
         sql.and(filters(sql, { types: filter.types, category: filter.category }))
@@ -285,7 +315,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
       ? filteredLog(filter, after, upTo, limit)
       : streamsOfLog(filter.stream, filter, after, upTo, limit)
 
-  return { query, filtered }
+  return { query, firstAfter, filtered }
 }
 
 /** Positions that are sooner looked at than asked about. */
@@ -326,7 +356,7 @@ const ofTenant = (sql: Sql, { tenant }: LogFilter, table: string): Statement.Fra
   tenant === undefined ? sql`true` : sql`${sql.literal(table)}.tenant = ${tenant}`
 
 const filters = (sql: Sql, query: FactQuery): Array<Statement.Fragment> => {
-  const { category, causationId, correlationId, metadata, types, validAt, validDuring, versions } = query
+  const { category, causationId, correlationId, data, metadata, types, validAt, validDuring, versions } = query
   const found: Array<Statement.Fragment | false> = [
     validAt !== undefined && sql`valid_from <= ${Pg.timestamptz(validAt)} and valid_to > ${Pg.timestamptz(validAt)}`,
     validDuring !== undefined &&
@@ -344,6 +374,12 @@ const filters = (sql: Sql, query: FactQuery): Array<Statement.Fragment> => {
   ]
   for (const [key, value] of Object.entries(metadata ?? {})) {
     found.push(sql`metadata::jsonb -> ${key}::text = ${Pg.jsonText(toJson(value))}::jsonb`)
+  }
+  for (const condition of data ?? []) {
+    const value = Pg.jsonText(toJson(condition.value))
+    found.push(
+      sql`fact_data_fits(data, ${Pg.textArray(DataConditions.stepsOf(condition))}, ${condition.is}, ${value}::jsonb)`
+    )
   }
   return found.filter((fragment) => fragment !== false)
 }

@@ -66,6 +66,11 @@ export interface FactQuery extends FactFilter {
    */
   readonly knownAt?: KnownAt | undefined
   readonly validAt?: Timestamp.Timestamp | undefined
+  /**
+   * What must stand in the data, all of it. Each fact that fits otherwise is looked into, so ask for types or a stream as well.
+   * Data with NUL or half of a surrogate pair in it fits nothing.
+   */
+  readonly data?: ReadonlyArray<DataCondition> | undefined
   /** Periods that overlap `[from, to)`. Not together with `validAt`. */
   readonly validDuring?: { readonly from: Timestamp.Timestamp; readonly to: Timestamp.Timestamp } | undefined
   /** Versions in the stream, both ends included. */
@@ -80,6 +85,34 @@ export interface FactQuery extends FactFilter {
   readonly limit?: number | undefined
   /** Where the page before ended: its `next`. The same tenant must ask the same question of the same store. */
   readonly cursor?: string | undefined
+}
+
+/**
+ * What must stand at one place of a fact's data.
+ *
+ * **Example** (Orders of gold customers, from a hundred euros on)
+ *
+ * ```ts
+ * import type { FactQuery } from "@strata/event-store/FactQuery"
+ *
+ * const query: FactQuery = {
+ *   types: ["order.placed"],
+ *   data: [
+ *     { path: "/customer/tier", is: "equal", value: "gold" },
+ *     { path: "/cents", is: "atLeast", value: 10_000 }
+ *   ]
+ * }
+ * ```
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface DataCondition {
+  /** A JSON Pointer (RFC 6901): `/lines/0/sku`, and an empty text for the whole. */
+  readonly path: string
+  /** `equal` compares any values. The others compare numbers with numbers and texts with texts, these by their UTF-8 bytes. */
+  readonly is: "equal" | "above" | "atLeast" | "below" | "atMost"
+  readonly value: Schema.Json
 }
 
 /**

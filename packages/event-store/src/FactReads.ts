@@ -26,7 +26,7 @@ import * as FactRows from "./FactRows.ts"
  */
 export const make = ({ rows, sql }: Postgres["Service"], storeId: number) => {
   const columnsOfAny = sql.literal(FactRows.columnsOfAny)
-  const columnsOfLog = sql.literal(FactRows.columnsOfLog)
+  const columnsOfWhole = sql.literal(FactRows.columnsOfWhole)
 
   // One row, by primary key.
   const head: Effect.Effect<Position, SqlError> = Effect.map(
@@ -36,11 +36,11 @@ export const make = ({ rows, sql }: Postgres["Service"], storeId: number) => {
 
   // Served by the primary key of fact; at most `limit` rows, each with one look at its stream.
   const log = (after: Position, limit: number, upTo: Position | undefined) =>
-    FactRows.factsOfLog(sql`
+    FactRows.found(sql`
       select f.* from (
         select set_config('strata.tenant', '', true), set_config('strata.all_tenants', 'on', true)
       ) as scope(tenant, every), lateral (
-        select ${columnsOfLog} from fact
+        select ${columnsOfAny} from fact
         where store = ${storeId} and position > ${Pg.bigint(after)} and position <= ${Pg.bigint(upTo ?? lastPosition)}
           and scope.every is not null
         order by position
@@ -66,7 +66,7 @@ export const make = ({ rows, sql }: Postgres["Service"], storeId: number) => {
     from: number | undefined,
     limit: number
   ) =>
-    FactRows.factsOf(
+    FactRows.foundOf(
       tenant,
       id,
       direction === "forwards"
@@ -78,29 +78,49 @@ export const make = ({ rows, sql }: Postgres["Service"], storeId: number) => {
   const byId = (tenant: string, eventIds: ReadonlyArray<EventId>) =>
     FactRows.facts(sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
-        select ${columnsOfAny} from fact
+        select ${columnsOfWhole} from fact
         where event_id = any(${Pg.uuidArray(eventIds)}) and store + 0 = ${storeId} and tenant = scope.tenant
         order by position
         limit ${eventIds.length}
       ) as f`)
 
-  // The chain of any member: its first fact by the primary key, its revisions by fact_chain.
-  const history = (tenant: string, eventId: EventId) =>
-    FactRows.facts(sql`
+  // The chain of any member: its first fact by the primary key, its revisions by fact_chain, in either direction.
+  const history = (
+    tenant: string,
+    eventId: EventId,
+    direction: "forwards" | "backwards",
+    from: number | undefined,
+    limit: number
+  ) => {
+    const backwards = direction === "backwards"
+    const start = from ?? (backwards ? 2_147_483_647 : 0)
+    const order = sql.literal(backwards ? "revision desc" : "revision")
+    const beyond = sql.literal(backwards ? "<=" : ">=")
+    return FactRows.found(sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
         select coalesce(origin, position) as origin from fact
         where event_id = ${Pg.uuid(eventId)} and store + 0 = ${storeId} and tenant = scope.tenant
         limit 1
       ) as chain, lateral (
         select * from (
-          select ${columnsOfAny} from fact where store = ${storeId} and position = chain.origin
+          (
+            select ${columnsOfAny}, revision from fact
+            where store = ${storeId} and position = chain.origin and 0 ${beyond} ${Pg.int(start)}
+          )
           union all
-          select ${columnsOfAny} from fact
-          where origin = chain.origin and store + 0 = ${storeId} and revision > 0
+          (
+            select ${columnsOfAny}, revision from fact
+            where origin = chain.origin and store + 0 = ${storeId} and revision > 0 and revision ${beyond} ${
+      Pg.int(start)
+    }
+            order by ${order}
+            limit ${limit}
+          )
         ) as members
-        order by position
-        limit all
+        order by ${order}
+        limit ${limit}
       ) as f`)
+  }
 
   // May lock the store's row, and only until the statement ends; see migrations/0002_revisions.sql. Asked by a client of which
   // the caller is in no transaction.

@@ -8,7 +8,7 @@ import * as Pg from "@strata/postgres/PostgresTypes"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import { EventStoreError } from "./EventStore.ts"
+import { type EventStore, EventStoreError } from "./EventStore.ts"
 import type { EventId, Fact, Position, StreamId } from "./Fact.ts"
 import * as PreparedRevision from "./PreparedRevision.ts"
 import { FactRetracted, type Revised, RevisionConflict, UnknownFact } from "./Revision.ts"
@@ -65,7 +65,19 @@ export const write = (
   )
 
 /**
- * What became of a revision. `history` reads the chain of an id that was there before or is named, `stateOf` how a stream is closed.
+ * What the answer to a revision may have to look up: facts by their ids, the revisions of a fact, and how a stream is closed.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Lookups {
+  readonly factsById: (eventIds: ReadonlyArray<EventId>) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
+  readonly history: EventStore["Service"]["history"]
+  readonly stateOf: (stream: StreamId) => Effect.Effect<StreamClosed["state"], EventStoreError>
+}
+
+/**
+ * What became of a revision.
  *
  * @category combinators
  * @since 0.1.0
@@ -73,18 +85,9 @@ export const write = (
 export const answer = (
   revision: PreparedRevision.PreparedRevision,
   row: ReviseRow,
-  history: (eventId: EventId) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>,
-  stateOf: (stream: StreamId) => Effect.Effect<StreamClosed["state"], EventStoreError>
+  { factsById, history, stateOf }: Lookups
 ): Effect.Effect<Revised, EventStoreError> => {
   const { eventId, revises } = revision
-  const member = <A>(
-    id: EventId,
-    then: (fact: Fact, chain: ReadonlyArray<Fact>) => Effect.Effect<A, EventStoreError>
-  ) =>
-    Effect.flatMap(history(id), (chain) => {
-      const fact = chain.find((fact) => fact.eventId === id)
-      return fact === undefined ? refuse(new UnknownFact({ eventId: id })) : then(fact, chain)
-    })
   switch (row.outcome) {
     case "written":
       return Effect.succeed({
@@ -99,7 +102,15 @@ export const answer = (
         duplicate: false
       })
     case "seen":
-      return member(eventId, (stored, chain) => PreparedRevision.judge(revision, stored, chain))
+      return Effect.gen(function*() {
+        const facts = yield* factsById([eventId, revises])
+        const stored = facts.find((fact) => fact.eventId === eventId)
+        if (stored === undefined) return yield* refuse(new UnknownFact({ eventId }))
+        const [before] = stored.revision === 0
+          ? []
+          : yield* history(eventId, { direction: "backwards", fromRevision: stored.revision - 1, limit: 1 })
+        return yield* PreparedRevision.judge(revision, stored, before, facts.find((fact) => fact.eventId === revises))
+      })
     case "unknown":
       return refuse(new UnknownFact({ eventId: revises }))
     case "system":
@@ -111,7 +122,15 @@ export const answer = (
         new RevisionConflict({ eventId: revises, expected: revision.expectedRevision ?? 0, actual: row.lastRevision })
       )
     case "superseded":
-      return member(revises, (named) => refuse(PreparedRevision.superseded(named, row.lastRevision)))
+      return Effect.flatMap(
+        factsById([revises]),
+        ([named]) =>
+          refuse(
+            named === undefined
+              ? new UnknownFact({ eventId: revises })
+              : PreparedRevision.superseded(named, row.lastRevision)
+          )
+      )
     case "validity":
       return PreparedRevision.endsTooEarly
     case "closed":

@@ -10,7 +10,7 @@ import type * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Statement from "effect/sql/Statement"
 import { type EventId, type Fact, Position, type StreamId } from "./Fact.ts"
-import type { Found } from "./LogPages.ts"
+import type { Found } from "./WeighedPages.ts"
 
 const columnsWith = (contents: string): string => `
   position, version, event_id, schema_version, recorded_at, nullif(valid_from, recorded_at) as begins,
@@ -19,17 +19,23 @@ const columnsWith = (contents: string): string => `
 
 const place = "tenant, (select s.id from stream s where s.number = fact.stream) as stream_id"
 
-const isSmall = `pg_column_size(data) + pg_column_size(metadata) < case
-  when pg_column_compression(data) is null and pg_column_compression(metadata) is null then 8192 else 2048 end`
+const isSmall = `(pg_column_size(data) + pg_column_size(metadata) < 2048 or (
+  pg_column_size(data) + pg_column_size(metadata) < 8192
+  and pg_column_compression(data) is null and pg_column_compression(metadata) is null
+))`
 
 /**
  * The columns of a fact of a known stream, in the order of `FactRow`. What most facts have alike is null: a beginning when
  * they were recorded, an open end, and all that only a revision has, which comes as one column. So a row is made of few values.
+ * What a fact holds is left out where that is large: 8 KiB as it is stored, or 2 KiB compressed. That costs a look at the
+ * sizes, for which nothing is unpacked. See `WeighedPages`.
  *
  * @category constants
  * @since 0.1.0
  */
-export const columns = columnsWith("data, metadata")
+export const columns = columnsWith(
+  `case when ${isSmall} then data end as data, case when ${isSmall} then metadata end as metadata`
+)
 
 /**
  * Those of a fact of any stream: a scalar subquery stays a lookup by primary key, whatever the planner believes of the tables.
@@ -40,23 +46,12 @@ export const columns = columnsWith("data, metadata")
 export const columnsOfAny = `${columns}, ${place}`
 
 /**
- * `columns`, without what a fact holds where that is large: 8 KiB as it is stored, or 2 KiB compressed. It costs a look at
- * the sizes, for which nothing is unpacked. See `LogPages`.
+ * Those with all that a fact holds, however large it is.
  *
  * @category constants
  * @since 0.1.0
  */
-export const columnsOfSmall = columnsWith(
-  `case when ${isSmall} then data end as data, case when ${isSmall} then metadata end as metadata`
-)
-
-/**
- * Those of a fact of any stream.
- *
- * @category constants
- * @since 0.1.0
- */
-export const columnsOfLog = `${columnsOfSmall}, ${place}`
+export const columnsOfWhole = `${columnsWith("data, metadata")}, ${place}`
 
 /** What the codecs of `PostgresTypes` make of those columns. */
 type FactRow = readonly [
@@ -82,50 +77,43 @@ type FactRow = readonly [
 type Place = readonly [tenant: string, stream: StreamId]
 
 /**
- * What a statement finds of any stream. Rows come as arrays, which the driver makes in half the time it takes to make objects
- * of so many columns.
+ * What a statement finds of any stream by `columnsOfWhole`.
  *
  * @category combinators
  * @since 0.1.0
  */
 export const facts = (statement: Statement.Statement<unknown>): Effect.Effect<ReadonlyArray<Fact>, SqlError> =>
-  Effect.map(statement.values, (rows) => {
-    const typed: ReadonlyArray<FactRow> = cast(rows)
-    return typed.map((row) => toFact(row, row[15], row[16]))
-  })
+  Effect.map(found(statement), ({ facts }) => facts)
 
 /**
- * What a statement finds of any stream by `columnsOfSmall`.
+ * What a statement finds of any stream by `columnsOfAny`. Rows come as arrays, which the driver makes in half the time it takes
+ * to make objects of so many columns.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const factsOfLog = (
-  statement: Statement.Statement<unknown>
-): Effect.Effect<Found, SqlError> =>
-  Effect.map(statement.values, (rows) => {
-    const typed: ReadonlyArray<FactRow> = cast(rows)
-    return {
-      facts: typed.map((row) => toFact(row, row[15], row[16])),
-      large: typed.filter((row) => row[9] === null).map((row) => row[0])
-    }
-  })
+export const found = (statement: Statement.Statement<unknown>): Effect.Effect<Found, SqlError> =>
+  Effect.map(statement.values, (rows) => foundIn(cast(rows), (row) => toFact(row, row[15], row[16])))
 
 /**
- * What a statement finds of one stream, each without saying so.
+ * What a statement finds of one stream by `columns`, each without saying so.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const factsOf = (
+export const foundOf = (
   tenant: string,
   stream: StreamId,
   rows: Effect.Effect<ReadonlyArray<ReadonlyArray<unknown>>, SqlError>
-): Effect.Effect<ReadonlyArray<Fact>, SqlError> =>
-  Effect.map(rows, (rows) => {
-    const typed: ReadonlyArray<FactRow> = cast(rows)
-    return typed.map((row) => toFact(row, tenant, stream))
-  })
+): Effect.Effect<Found, SqlError> =>
+  Effect.map(rows, (rows) => foundIn(cast(rows), (row) => toFact(row, tenant, stream)))
+
+const foundIn = (rows: ReadonlyArray<FactRow>, toFact: (row: FactRow) => Fact): Found => ({
+  facts: rows.map(toFact),
+  large: rows.filter(isLarge).map((row) => row[0])
+})
+
+const isLarge = (row: FactRow) => row[9] === null
 
 const toFact = (row: FactRow, tenant: string, stream: StreamId): Fact => {
   const revised = row[14]

@@ -192,12 +192,21 @@ export const findFilterProblem = (
   for (const [field, text] of Object.entries({ category, correlationId, causationId, tenant })) {
     if (text !== undefined && !isLabel(text)) return { path: `${within}${field}`, message: labelExpected }
   }
+  if (category?.includes("-") === true) return { path: `${within}category`, message: categoryExpected }
   if (metadata === undefined) return undefined
   const json = toJsonb(metadata, `${within}metadata`)
   if (Result.isFailure(json)) return json.failure
   // What JSON leaves out would be asked for otherwise than it is meant.
   return isJson(metadata) ? undefined : { path: `${within}metadata`, message: "holds what is not JSON" }
 }
+
+/**
+ * What is said of a category that is none.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const categoryExpected = "expected a category, which ends before the first - of a stream's id"
 
 const isJson = Schema.is(Schema.Json)
 
@@ -277,10 +286,18 @@ export const toJsonb = (value: unknown, path: string): Result.Result<string, Pro
       (text) => !isLonger(text, maxJsonb),
       () => ({ path, message: `longer than ${maxJsonb} bytes as JSON` })
     ),
-    (text) => !text.includes("\\u") || !notInJsonb.test(text),
+    isJsonbText,
     () => ({ path, message: "holds NUL or half of a surrogate pair" })
   )
 }
+
+/**
+ * True of JSON text that `jsonb` can hold.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isJsonbText = (text: string): boolean => !text.includes("\\u") || !notInJsonb.test(text)
 
 /** What `jsonb` cannot hold and `JSON.stringify` writes as an escape: NUL and lone surrogates. */
 const notInJsonb = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f][0-9a-f]{2})/

@@ -11,11 +11,27 @@
  */
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import * as Belief from "./Belief.ts"
-import { EventStore, type EventStoreError } from "./EventStore.ts"
+import { EventStore, EventStoreError } from "./EventStore.ts"
 import { beginning, type Fact, type Position } from "./Fact.ts"
-import type { Difference, FactQuery, Point } from "./FactQuery.ts"
-import { readAll } from "./PlaneState.ts"
+import { type Difference, type FactQuery, InvalidQuery, type Point } from "./FactQuery.ts"
+import * as PlaneState from "./PlaneState.ts"
+import * as WeighedPages from "./WeighedPages.ts"
+
+/**
+ * Options of a comparison.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * Bytes of facts, as JSON text, that both points may show together; it fails with `InvalidQuery` when there are more. All of
+   * them are held in memory. Default: no limit.
+   */
+  readonly maxBytes?: number | undefined
+}
 
 /**
  * The differences from `a` to `b` among the facts of a stream, a category or whatever else the query selects, in the order
@@ -28,7 +44,8 @@ import { readAll } from "./PlaneState.ts"
 export const diff = Effect.fn("PlaneDiff.diff")(function*(
   among: Pick<FactQuery, "stream" | "category" | "types">,
   a: Point,
-  b: Point
+  b: Point,
+  options: Options = {}
 ): Effect.fn.Return<ReadonlyArray<Difference>, EventStoreError, EventStore> {
   const now = yield* Timestamp.now
   const fromTime = a.validAt ?? now
@@ -38,8 +55,9 @@ export const diff = Effect.fn("PlaneDiff.diff")(function*(
   const knownTo = b.knownAt && (yield* store.positionAt(b.knownAt))
   // Looked up last, so that now is no earlier than the moment of the other point.
   const head = knownFrom === undefined || knownTo === undefined ? yield* store.head : beginning
-  const before = yield* beliefAt(among, knownFrom ?? head)
-  const after = yield* beliefAt(among, knownTo ?? head)
+  const held = { bytes: 0, limit: options.maxBytes ?? Infinity }
+  const before = yield* beliefAt(among, knownFrom ?? head, held)
+  const after = yield* beliefAt(among, knownTo ?? head, held, before)
   const differences: Array<Difference> = []
   for (const origin of [...new Set([...before.keys(), ...after.keys()])].toSorted((x, y) => x < y ? -1 : 1)) {
     const known = before.get(origin)
@@ -60,11 +78,41 @@ export const diff = Effect.fn("PlaneDiff.diff")(function*(
   return differences
 })
 
-const beliefAt = (
+interface Held {
+  readonly limit: number
+  bytes: number
+}
+
+/** What is believed in the same way as in another belief is held once. */
+const beliefAt = Effect.fnUntraced(function*(
   among: Pick<FactQuery, "stream" | "category" | "types">,
-  position: Position
-): Effect.Effect<ReadonlyMap<Position, Fact>, EventStoreError, EventStore> =>
-  Effect.map(readAll({ ...among, knownAt: { position } }), (facts) => new Map(facts.map((fact) => [fact.origin, fact])))
+  position: Position,
+  held: Held,
+  other: ReadonlyMap<Position, Fact> = new Map()
+): Effect.fn.Return<ReadonlyMap<Position, Fact>, EventStoreError, EventStore> {
+  const belief = new Map<Position, Fact>()
+  yield* Stream.runForEachArray(
+    PlaneState.pages({ ...among, knownAt: { position } }),
+    Effect.fnUntraced(function*(facts) {
+      for (const fact of facts) {
+        const same = other.get(fact.origin)
+        if (same?.eventId === fact.eventId) {
+          belief.set(fact.origin, same)
+        } else {
+          belief.set(fact.origin, fact)
+          if (held.limit !== Infinity) held.bytes += WeighedPages.bytesOf(fact)
+        }
+      }
+      if (held.bytes > held.limit) return yield* tooMuch(held.limit)
+    })
+  )
+  return belief
+})
+
+const tooMuch = (limit: number) =>
+  new EventStoreError({
+    reason: new InvalidQuery({ path: "maxBytes", message: `there are more than ${limit} bytes to compare` })
+  })
 
 const seen = (fact: Fact | undefined, time: Timestamp.Timestamp): Fact | undefined =>
   fact !== undefined && Belief.isValidAt(fact, time) ? fact : undefined

@@ -16,6 +16,8 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import * as Belief from "./Belief.ts"
 import type { Decider } from "./Decider.ts"
 import type { EventDecodeError } from "./EventDefinition.ts"
@@ -34,29 +36,29 @@ export const at = Effect.fn("PlaneState.at")(function*<State, Command, Event ext
   id: string,
   { knownAt, validAt }: Point
 ): Effect.fn.Return<State, EventStoreError | EventDecodeError, EventStore> {
-  const facts = yield* readAll({ stream: streamId(decider.category, id), knownAt, validAt })
-  const ordered = facts.toSorted(validAt === undefined ? Belief.byOrigin : Belief.byValidity)
+  const stream = streamId(decider.category, id)
   let state = decider.initial
-  for (const fact of ordered) state = decider.evolve(state, yield* Effect.fromResult(decider.events.decode(fact)))
+  const fold = Effect.fnUntraced(function*(facts: ReadonlyArray<Fact>) {
+    for (const fact of facts) state = decider.evolve(state, yield* Effect.fromResult(decider.events.decode(fact)))
+  })
+  if (validAt === undefined) yield* fold((yield* readAll({ stream, knownAt })).toSorted(Belief.byOrigin))
+  else yield* Stream.runForEachArray(pages({ stream, knownAt, validAt, orderBy: "validity" }), fold)
   return state
 })
 
 /**
- * Every page of an answer.
+ * All facts of an answer, read a page at a time.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const readAll = Effect.fnUntraced(function*(
-  query: FactQuery
-): Effect.fn.Return<ReadonlyArray<Fact>, EventStoreError, EventStore> {
-  const store = yield* EventStore
-  const facts: Array<Fact> = []
-  let cursor: string | undefined
-  do {
-    const page = yield* store.read({ ...query, limit: 1000, cursor })
-    facts.push(...page.facts)
-    cursor = page.next ?? undefined
-  } while (cursor !== undefined)
-  return facts
-})
+export const pages = (query: FactQuery): Stream.Stream<Fact, EventStoreError, EventStore> =>
+  Stream.paginate(undefined, (cursor: string | undefined) =>
+    Effect.map(
+      Effect.flatMap(EventStore, (store) => store.read({ ...query, limit: 1000, cursor })),
+      ({ facts, next }) => [facts, next === null ? Option.none() : Option.some(next)] as const
+    ))
+
+/** All of them at once. */
+const readAll = (query: FactQuery): Effect.Effect<ReadonlyArray<Fact>, EventStoreError, EventStore> =>
+  Stream.runCollect(pages(query))

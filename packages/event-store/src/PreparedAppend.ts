@@ -88,7 +88,12 @@ export interface PreparedAppend {
   readonly tenant: string
   readonly actor: string | null
   readonly traceparent: string | null
-  readonly condition: { readonly after: Position; readonly filters: string } | null
+  readonly condition: {
+    readonly after: Position
+    readonly filters: string
+    /** Nothing matches after that position and up to this one. */
+    readonly looked: Position
+  } | null
   readonly idempotency: (Omit<IdempotencyRecord, "answer"> & { readonly answer: string }) | null
   /** Characters of JSON it holds. */
   readonly size: number
@@ -191,7 +196,7 @@ const fill = (
     traceparent,
     condition: condition === undefined || filters === undefined
       ? null
-      : { after: condition.after, filters: filters.success },
+      : { after: condition.after, filters: filters.success, looked: condition.after },
     idempotency: idempotency === undefined || answer === undefined ? null : { ...idempotency, answer: answer.success },
     size
   })

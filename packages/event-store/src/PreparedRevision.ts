@@ -150,7 +150,7 @@ export const superseded = ({ eventId, revision }: Fact, actual: number): Revisio
 
 /**
  * The first result when the revision would have led to the fact that has its id, otherwise `EventIdTaken`, whose description
- * has the rule. `chain` is that fact's, the first one first.
+ * has the rule. `before` is the revision before that one, `named` the fact that is to be revised.
  *
  * @category combinators
  * @since 0.1.0
@@ -158,20 +158,18 @@ export const superseded = ({ eventId, revision }: Fact, actual: number): Revisio
 export const judge = (
   revision: PreparedRevision,
   stored: Fact,
-  chain: ReadonlyArray<Fact>
-): Effect.Effect<Revised, EventStoreError> => {
-  const earlier = chain.filter((fact) => fact.revision < stored.revision)
-  const before = earlier.at(-1)
-  const named = earlier.find((fact) => fact.eventId === revision.revises)
-  return before !== undefined && named !== undefined && leadsTo(revision, named, before, stored)
+  before: Fact | undefined,
+  named: Fact | undefined
+): Effect.Effect<Revised, EventStoreError> =>
+  before !== undefined && named !== undefined && named.origin === stored.origin && named.revision < stored.revision &&
+    leadsTo(revision, named, before, stored)
     ? Effect.succeed(revisedOf(stored, true))
     : taken(stored)
-}
 
 /** True when the revision of `named`, made where the chain ended with `before`, would be the stored one. */
 const leadsTo = (revision: PreparedRevision, named: Fact, before: Fact, stored: Fact): boolean => {
   const restores = revision.retract && named.retracted
-  return (restores ? named === before : !before.retracted) &&
+  return (restores ? named.eventId === before.eventId : !before.retracted) &&
     stored.retracted === (revision.retract && !restores) &&
     stored.reason === revision.reason &&
     stored.actor === revision.actor &&

@@ -534,6 +534,14 @@ layer(Services, { excludeTestServices: true })("DurableSubscription", (it) => {
       deepStrictEqual(yield* reasonOf({ batchSize: 0 }), "InvalidSubscription")
       deepStrictEqual(yield* reasonOf({ filter: { types: [] } }), "InvalidSubscription")
       deepStrictEqual(yield* reasonOf({ filter: { category: "a\0b" } }), "InvalidSubscription")
+      const nonsense = [{ position: -1n }, { position: 1.5 }, {}, { time: 5n, position: 5n }, { time: "noon" }, 7, null]
+      for (const startFrom of nonsense) {
+        const refused = yield* reasonOf({ startFrom: startFrom as DurableSubscription.StartFrom }, "nonsense")
+        deepStrictEqual(refused, "InvalidSubscription")
+      }
+      const { seek } = yield* DurableSubscription.open("fixed")
+      const { reason } = yield* Effect.flip(seek({ position: -1n as Fact.Position }))
+      deepStrictEqual(reason._tag === "InvalidSubscription" && reason.path, "to")
       deepStrictEqual(
         yield* reasonOf({ startFrom: { position: Fact.Position.make(1_000_000n) } }, "future"),
         "EventStoreError"

@@ -6,6 +6,7 @@ import { describe } from "vitest"
 import { bitemporalContract } from "./bitemporalContract.ts"
 import { boundaryContract } from "./boundaryContract.ts"
 import { eventStoreContract } from "./eventStoreContract.ts"
+import { questionsContract } from "./questionsContract.ts"
 import { refusalsContract } from "./refusalsContract.ts"
 import { repetitionContract } from "./repetitionContract.ts"
 import { reportsContract } from "./reportsContract.ts"
@@ -22,6 +23,7 @@ describe("EventStoreMemory", () => {
   streamsContract(it, open)
   boundaryContract(it, open)
   reportsContract(it, open)
+  questionsContract(it, open)
   repetitionContract(it, open)
   refusalsContract(it, open)
 })

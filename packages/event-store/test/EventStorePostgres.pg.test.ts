@@ -23,6 +23,7 @@ import * as Stream from "effect/Stream"
 import { bitemporalContract } from "./bitemporalContract.ts"
 import { boundaryContract } from "./boundaryContract.ts"
 import { eventStoreContract } from "./eventStoreContract.ts"
+import { questionsContract } from "./questionsContract.ts"
 import { refusalsContract } from "./refusalsContract.ts"
 import { repetitionContract } from "./repetitionContract.ts"
 import { reportsContract } from "./reportsContract.ts"
@@ -45,6 +46,7 @@ layer(Database, { excludeTestServices: true })("EventStorePostgres", (it) => {
   streamsContract(it, open)
   boundaryContract(it, open)
   reportsContract(it, open)
+  questionsContract(it, open)
   repetitionContract(it, open)
   refusalsContract(it, open)
 

@@ -200,7 +200,11 @@ layer(Services, { excludeTestServices: true })("event store, several processes",
           }).pipe(Effect.flip, Effect.forkChild({ startImmediately: true }))
           yield* Effect.timeout(Scope.close(scope, Exit.void), "18 seconds")
           deepStrictEqual((yield* Fiber.join(waiting)).reason._tag, "StoreUnavailable")
-        }).pipe(Effect.provide(Postgres.layer({ url: proxy.through(url) })))
+        }).pipe(
+          Effect.provide(
+            Postgres.layer({ url: proxy.through(url), statementTimeout: "11 seconds", socketTimeout: "12 seconds" })
+          )
+        )
       }),
     60_000
   )

@@ -21,6 +21,7 @@ import * as Stream from "effect/Stream"
 import { bitemporalContract } from "./bitemporalContract.ts"
 import { boundaryContract } from "./boundaryContract.ts"
 import { eventStoreContract } from "./eventStoreContract.ts"
+import { questionsContract } from "./questionsContract.ts"
 import { reportsContract } from "./reportsContract.ts"
 import { streamsContract } from "./streamsContract.ts"
 
@@ -54,6 +55,7 @@ layer(database(10), { excludeTestServices: true })("an event store in the role o
   streamsContract(it, open)
   boundaryContract(it, open)
   reportsContract(it, open)
+  questionsContract(it, open)
 
   it.effect("keeps what two tenants say under the same names apart, whatever is asked", () =>
     Effect.gen(function*() {

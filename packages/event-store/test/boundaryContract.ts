@@ -168,8 +168,20 @@ export const boundaryContract = <R>(
       deepStrictEqual(yield* blocker(store, [{ types: ["Opened"] }]), 1)
       deepStrictEqual(yield* blocker(store, [{ metadata: { room: "a" } }], 1n), 2502)
       deepStrictEqual(yield* blocker(store, [{ types: ["Moved"] }, { metadata: { n: 2000 } }]), 2001)
+      deepStrictEqual(yield* blocker(store, [{ metadata: { n: 2000 } }, { metadata: { n: 1000 } }], 5n), 1001)
+      const course = Fact.streamId("course", "1")
+      yield* store.append({ facts: [{ ...tagged("Opened"), stream: Fact.streamId("course", "2") }] })
+      deepStrictEqual(yield* blocker(store, [{ stream: course, types: ["Closed", "Counted"] }], 3n), 4)
+      deepStrictEqual(yield* blocker(store, [{ stream: Fact.streamId("course", "2") }], 3n), 2503)
+      deepStrictEqual(yield* blocker(store, [{ stream: course, types: ["Opened"] }], 3n), null)
+      deepStrictEqual(yield* blocker(store, [{ category: "course", types: ["Opened"] }], 3n), 2503)
+      const told = yield* reason(store.append({
+        facts: [tagged("Moved")],
+        condition: { after: Fact.Position.make(5n), noneOf: [{ types: ["Counted"] }] }
+      }))
+      deepStrictEqual(told._tag === "ConditionFailed" && [BigInt(told.after), BigInt(told.position)], [5n, 6n])
       deepStrictEqual(yield* blocker(store, [{ types: ["Moved"] }, { metadata: { room: "b" } }]), null)
-      deepStrictEqual(yield* blocker(store, [{ types: ["*"] }], 2502n), null)
+      deepStrictEqual(yield* blocker(store, [{ types: ["*"] }], 2503n), null)
       deepStrictEqual(yield* blocker(store, [{ types: ["Moved"] }], 0n, "other"), null)
       const first = { facts: [tagged("Moved")], condition: { after: Fact.beginning, noneOf: [{ types: ["Moved"] }] } }
       const answers = yield* Effect.forEach(Array.range(1, 8), () => Effect.result(store.append(first)), {

@@ -138,7 +138,8 @@ export const refusalsContract = <R>(
       deepStrictEqual(yield* read({ types: [] }), "InvalidQuery types")
       deepStrictEqual(yield* readLog({ types: [] }), "InvalidQuery filter.types")
       deepStrictEqual(yield* list({ states: [stateOf("shut")] }), "InvalidQuery states")
-      deepStrictEqual(yield* read({ metadata: {}, stream: account, category: "a-b" }), "answered")
+      deepStrictEqual(yield* read({ metadata: {}, stream: account, category: "a" }), "answered")
+      deepStrictEqual(yield* read({ metadata: {}, stream: account, category: "a-b" }), "InvalidQuery category")
       deepStrictEqual(yield* store.head, 1n)
     }))
 

@@ -156,6 +156,29 @@ export const Metadata = Text.check(Schema.isMaxLength(8_192)).pipe(
 )
 
 /**
+ * What must stand in an event's data, as a JSON array.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const DataConditions = Text.check(Schema.isMaxLength(8_192)).pipe(
+  Schema.decodeTo(
+    Schema.fromJsonString(Schema.Array(Schema.Struct({
+      path: Schema.String,
+      is: Schema.Literals(["equal", "above", "atLeast", "below", "atMost"]),
+      value: Schema.Json
+    })))
+  ),
+  Schema.annotateEncoded({
+    identifier: "DataConditions",
+    description:
+      "What must stand in the data, 1 to 16 conditions, as a JSON array: `path` is a JSON Pointer, `is` one of "
+      + "equal, above, atLeast, below, atMost, of which all but the first compare numbers with numbers and texts with texts",
+    examples: ["[{\"path\":\"/customer/tier\",\"is\":\"equal\",\"value\":\"gold\"}]"]
+  })
+)
+
+/**
  * Query parameters that say which events, whatever the time axes say. `streamId` and `aggregateId` are the same.
  *
  * @category schemas
@@ -179,6 +202,7 @@ export const filter = {
  */
 export const query = {
   ...filter,
+  data: Schema.optionalKey(DataConditions),
   knownAt: Schema.optionalKey(KnownAt),
   validAt: Schema.optionalKey(Timestamp.Timestamp),
   fromTime: Schema.optionalKey(Timestamp.Timestamp.annotate({ description: "Valid at some moment from this one on" })),

@@ -5,6 +5,7 @@
  */
 import * as Fact from "@strata/event-store/Fact"
 import * as Timestamp from "@strata/postgres/Timestamp"
+import * as Arr from "effect/Array"
 import * as Schema from "effect/Schema"
 import * as Alias from "./Alias.ts"
 import * as Consistency from "./Consistency.ts"
@@ -128,7 +129,9 @@ export const maxBatch = 1_000
  * @since 0.1.0
  */
 export const AppendBatch = Schema.Struct({
-  events: Schema.NonEmptyArray(BatchEvent).check(Schema.isMaxLength(maxBatch)),
+  events: Schema.Array(BatchEvent).check(Schema.isMinLength(1), Schema.isMaxLength(maxBatch)).pipe(
+    Schema.refine(Arr.isReadonlyArrayNonEmpty)
+  ),
   expectedVersions: Schema.optionalKey(
     Schema.Record(Schema.String, ExpectedVersion).check(Schema.isMaxProperties(maxBatch)).annotate({
       description: "Versions of streams before the first of the events, by stream id. A stream need not be written to"

@@ -45,8 +45,12 @@ export interface PageQuery {
   readonly cursor?: string | undefined
 }
 
-/** Rows of a stream that two points of it may be compared over: both beliefs are held at once. */
+/** Rows of a stream that two points of it may be compared over, and bytes of them: both beliefs are held at once. */
 const maxCompared = 10_000
+const maxComparedBytes = 32 * 1024 * 1024
+
+/** Revisions of one look back into a chain. */
+const lookBack = 100
 
 /** Facts that one read of the store gives at most. */
 const maxRead = 1_000
@@ -89,11 +93,10 @@ export const make = Effect.gen(function*() {
 
   const versions = Effect.fnUntraced(function*(id: Fact.EventId, { cursor, limit = defaultLimit }: PageQuery) {
     const from = cursor === undefined ? 0 : yield* readCursor(cursor)
-    const chain = yield* own.chain(id)
-    const next = from + limit < chain.length ? String(from + limit) : null
+    const { facts, next } = yield* own.chain(id, { fromRevision: from, limit })
     return StoredEvents.listed(
-      chain.slice(from, from + limit),
-      next,
+      facts,
+      next === null ? null : String(next),
       yield* own.moment(yield* StoredEvents.answered(store.head))
     )
   })
@@ -106,10 +109,15 @@ export const make = Effect.gen(function*() {
     const parameter = query.transactionTime === undefined && moment !== undefined ? "knownAt" : "transactionTime"
     if (moment === undefined) return yield* Refusals.mistake("query.transactionTime", "Expected a moment")
     const position = yield* StoredEvents.asked(store.positionAt(moment), () => parameter)
-    const chain = yield* own.chain(id)
-    const believed = chain.findLast((fact) => fact.position <= position)
-    if (believed === undefined) return yield* notYetKnown(id, chain)
-    return believed.retracted ? yield* retracted(id, believed) : StoredEvents.shown(believed)
+    for (let fromRevision: number | undefined;;) {
+      const { facts, next } = yield* own.chain(id, { direction: "backwards", fromRevision, limit: lookBack })
+      const believed = facts.find((fact) => fact.position <= position)
+      if (believed !== undefined) {
+        return believed.retracted ? yield* retracted(id, believed) : StoredEvents.shown(believed)
+      }
+      if (next === null) return yield* notYetKnown(id, facts.at(-1))
+      fromRevision = next
+    }
   })
 
   const stream = Effect.fnUntraced(function*(
@@ -120,12 +128,11 @@ export const make = Effect.gen(function*() {
     const fromVersion = query.cursor === undefined ? undefined : yield* readCursor(query.cursor)
     // What is recorded between the two reads is later than the moment answered for.
     const head = yield* StoredEvents.answered(store.head)
-    const read = yield* StoredEvents.answered(store.readStream(id, { direction, fromVersion, limit: limit + 1 }))
-    const known = read.filter((fact) => fact.position <= head)
-    if (known.length === 0) return yield* noStream(id)
-    const facts = known.slice(0, limit)
-    const last = facts.at(-1)
-    const next = known.length > limit && last !== undefined ? last.version + (direction === "forwards" ? 1 : -1) : null
+    const page = yield* StoredEvents.answered(store.readStreamPage(id, { direction, fromVersion, limit }))
+    const facts = page.facts.filter((fact) => fact.position <= head)
+    // All of it may have been recorded between the two reads.
+    if (facts.length === 0) return yield* (page.facts.length === 0 ? noStream(id) : stream(id, query))
+    const next = direction === "forwards" && facts.length < page.facts.length ? null : page.next
     return StoredEvents.listed(facts, next === null ? null : String(next), yield* own.moment(head))
   })
 
@@ -150,8 +157,13 @@ export const make = Effect.gen(function*() {
     })
     const a = yield* settle("a")
     const b = yield* settle("b")
-    const differences = yield* StoredEvents.answered(
-      Effect.provideService(PlaneDiff.diff({ stream: id }, a.point, b.point), EventStore, store)
+    const differences = yield* PlaneDiff.diff({ stream: id }, a.point, b.point, { maxBytes: maxComparedBytes }).pipe(
+      Effect.provideService(EventStore, store),
+      Effect.catch((error) =>
+        error.reason._tag === "InvalidQuery" && error.reason.path === "maxBytes"
+          ? Effect.fail(new RuleViolated({ rule: "StreamTooLong", detail: `${id}: ${error.reason.message}` }))
+          : Effect.die(error)
+      )
     )
     const answer: EventDiff = {
       streamId: id,
@@ -201,6 +213,7 @@ const questionOf = Effect.fnUntraced(function*(
   const to = query.toTime ?? query.to
   return {
     ...filterOf(query),
+    data: query.data,
     knownAt: query.knownAt,
     validAt: query.validAt,
     validDuring: from === undefined && to === undefined
@@ -238,11 +251,11 @@ const readCursor = (cursor: string): Effect.Effect<number, BadRequest> =>
 
 const noStream = (id: Fact.StreamId) => new NotFound({ detail: `There are no events in ${id} there` })
 
-const notYetKnown = (id: Fact.EventId, chain: ReadonlyArray<Fact.Fact>) =>
+const notYetKnown = (id: Fact.EventId, first: Fact.Fact | undefined) =>
   new NotFound({
     reason: "notYetKnown",
     detail: `Event ${id} was not known yet: it was recorded at ${
-      Timestamp.format(chain[0]?.recordedAt ?? Timestamp.infinity)
+      Timestamp.format(first?.recordedAt ?? Timestamp.infinity)
     }`
   })
 

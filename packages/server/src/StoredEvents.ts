@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import { ConversationEvents } from "@strata/conversations/domain/ConversationEvent"
-import { EventStore, type EventStoreError } from "@strata/event-store/EventStore"
+import { EventStore, type EventStoreError, type HistorySlice } from "@strata/event-store/EventStore"
 import * as Fact from "@strata/event-store/Fact"
 import type { KnownAt } from "@strata/event-store/FactQuery"
 import type { EventList, StoredEvent } from "@strata/http-api/EventStoreApi"
@@ -166,10 +166,10 @@ export const make = Effect.gen(function*() {
     return yield* Effect.fromOption(yield* answered(store.get(id))).pipe(Effect.mapError(() => unknown(id)))
   })
 
-  /** The chain that an id belongs to. */
-  const chain = Effect.fnUntraced(function*(id: Fact.EventId) {
-    const facts = yield* answered(store.history(id))
-    return facts.length > 0 ? facts : yield* unknown(id)
+  /** A part of the chain that an id belongs to. */
+  const chain = Effect.fnUntraced(function*(id: Fact.EventId, slice: HistorySlice) {
+    const page = yield* answered(store.historyPage(id, slice))
+    return page.facts.length > 0 ? page : yield* unknown(id)
   })
 
   /** The last `count` facts up to a position: those of one append stand next to each other. */

@@ -219,6 +219,8 @@ layer(layerServer(), { excludeTestServices: true })("appends over HTTP", (it) =>
         assert.deepStrictEqual([one.status, one.json.errors?.[0].path], [400, "body.eventType"], eventType)
         assert.deepStrictEqual([many.status, many.json.errors?.[0].path], [400, "body.events[0].eventType"], eventType)
       }
+      const none = yield* post("/events/batch", { events: [] })
+      assert.deepStrictEqual([none.status, none.json.errors.map(({ path }: Any) => path)], [400, ["body.events"]])
       for (const eventType of ["*a", "order.**", "a*.b"]) {
         assert.strictEqual((yield* post("/events", event("star-1", 1, { eventType }))).status, 201, eventType)
       }

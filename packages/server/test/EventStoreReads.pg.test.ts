@@ -139,6 +139,51 @@ layer(layerServer(), { excludeTestServices: true })("questions on two time axes 
       assert.deepStrictEqual(yield* by({ region: "eu" }, "&revisions=all"), [1, 3])
     }))
 
+  it.effect("what must stand in the data is asked by path, and what cannot be is refused by its place", () =>
+    Effect.gen(function*() {
+      yield* append("shop-1", 1, { validFrom: day(1), validTo: day(5) })
+      yield* append("shop-1", 2, { validFrom: day(3) })
+      yield* append("shop-2", 30)
+      const by = (conditions: unknown, more = "") =>
+        `category=shop&data=${encodeURIComponent(JSON.stringify(conditions))}${more}`
+      const price = (is: string, value: unknown) => ({ path: "/price", is, value })
+      assert.deepStrictEqual(yield* ask(by([price("equal", 2)])), [2])
+      assert.deepStrictEqual(yield* ask(by([price("atLeast", 2)])), [2, 30])
+      assert.deepStrictEqual(yield* ask(by([price("above", 1), price("below", 30)])), [2])
+      assert.deepStrictEqual(yield* ask(by([price("atMost", 2)], `&validAt=${day(4)}`)), [1, 2])
+      assert.deepStrictEqual(yield* ask(by([price("atMost", 2)], `&validAt=${day(6)}`)), [2])
+      for (
+        const [conditions, path] of [
+          [[], "data"],
+          [{}, "data"],
+          [[price("near", 1)], "data"],
+          [[price("above", true)], "data[0].value"],
+          [[price("equal", 1), { path: "price", is: "equal", value: 1 }], "data[1].path"]
+        ] as const
+      ) {
+        const { json, status, text } = yield* get(`/events?${by(conditions)}`)
+        const paths = json?.errors?.map((error: Any) => error.path).join()
+        assert.strictEqual(status, 400, text)
+        assert.include(paths, `query.${path}`)
+      }
+    }))
+
+  it.effect("an answer ends by what large events weigh, and the cursor goes on", () =>
+    Effect.gen(function*() {
+      const prices = Array.from({ length: 11 }, (_, n) => n)
+      for (const n of prices) yield* append("large-1", n, { eventData: { price: n, text: "y".repeat(950_000) } })
+      for (const path of ["/events?streamId=large-1&limit=500", "/streams/large-1?limit=500"]) {
+        const first = yield* get(path)
+        assert.deepStrictEqual([first.json.eventCount, first.json.hasMore], [9, true], path)
+        const second = yield* get(`${path}&cursor=${first.json.nextCursor}`)
+        assert.deepStrictEqual([second.json.eventCount, second.json.hasMore], [2, false], path)
+        assert.deepStrictEqual(
+          [...first.json.events, ...second.json.events].map((event: Any) => event.eventData.price),
+          prices
+        )
+      }
+    }))
+
   it.effect("valid at a moment and valid during a period: a period ends before its end", () =>
     Effect.gen(function*() {
       yield* append("valid-1", 1, { validFrom: day(5), validTo: day(10) })

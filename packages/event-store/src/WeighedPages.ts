@@ -1,5 +1,5 @@
 /**
- * Pages of the log, which end by what they weigh as well as by how many facts they hold.
+ * Pages of facts, which end by what they weigh as well as by how many facts they hold.
  *
  * **Details**
  *
@@ -14,7 +14,7 @@ import * as Pg from "@strata/postgres/PostgresTypes"
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
-import { EventStoreError, FactUnreadable, type LogPage, type LogRange } from "./EventStore.ts"
+import { EventStoreError, FactUnreadable, type SlicePage } from "./EventStore.ts"
 import type { Fact, Position } from "./Fact.ts"
 
 /**
@@ -91,30 +91,37 @@ export const contents = (sql: Postgres["Service"]["sql"], storeId: number) =>
     order by place`
 
 /**
- * The page of a range whose end is known. It ends before a large fact of which is not known what it holds; it fails when
- * that is the first one, since then it cannot be read.
+ * A page with all it holds. `whole` says that nothing was left out of what was found.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Filled {
+  readonly facts: ReadonlyArray<Fact>
+  readonly whole: boolean
+}
+
+/**
+ * Puts what large facts hold into the page. It ends before the first one of which that is not known; it fails when that is
+ * the first of all, since then it cannot be read.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (
+export const fill = (
   { facts, large }: Found,
-  { after, filter, limit = 1000, upTo }: LogRange,
-  contents: ReadonlyArray<Contents> = []
-): Effect.Effect<LogPage, EventStoreError> => {
+  contents: ReadonlyArray<Contents>
+): Effect.Effect<Filled, EventStoreError> => {
   const known = new Map(contents.map((each) => [each.position, each]))
   const left = large.find((position) => (known.get(position)?.metadata ?? null) === null)
   const read = left === undefined ? facts : facts.slice(0, facts.findIndex(({ position }) => position === left))
-  const last = read.at(-1)?.position ?? after
   if (left !== undefined && read.length === 0) return Effect.fail(unreadable(facts[0]!, known.get(left)?.bytes ?? 0n))
   return Effect.succeed({
-    facts: large.length === 0 ? read : read.map((fact) => {
+    whole: left === undefined,
+    facts: read.map((fact) => {
       const content = known.get(fact.position)
       return content === undefined ? fact : { ...fact, data: content.data, metadata: content.metadata ?? {} }
-    }),
-    end: left !== undefined || read.length === limit || filter === undefined || upTo === undefined || upTo < last
-      ? last
-      : upTo
+    })
   })
 }
 
@@ -122,25 +129,58 @@ const unreadable = ({ eventId, position, recordedAt }: Fact, bytes: bigint) =>
   new EventStoreError({ reason: new FactUnreadable({ position, eventId, recordedAt, bytes }) })
 
 /**
- * How many of these facts a page holds: of a store that has them at hand, and no text of them to measure.
+ * The facts of a page, out of up to one more than it may hold.
  *
- * @category getters
+ * @category combinators
  * @since 0.1.0
  */
-export const countOf = (facts: ReadonlyArray<Fact>): number => {
+export const within = ({ facts, large }: Found, limit: number): Found => {
+  const left = facts[limit]
+  if (left === undefined) return { facts, large }
+  return { facts: facts.slice(0, limit), large: large.filter((position) => position !== left.position) }
+}
+
+/**
+ * A page of what is numbered, and the number that the next one begins with if there are more.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const slice = (
+  facts: ReadonlyArray<Fact>,
+  more: boolean,
+  direction: "forwards" | "backwards",
+  numberOf: (fact: Fact) => number
+): SlicePage => {
+  const last = facts.at(-1)
+  return { facts, next: more && last !== undefined ? numberOf(last) + (direction === "forwards" ? 1 : -1) : null }
+}
+
+/**
+ * As many of these facts as a page holds: of a store that has them at hand, and no text of them to measure.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const cut = (facts: ReadonlyArray<Fact>, limit: number): Filled => {
   let total = 0
-  for (const [index, fact] of facts.entries()) {
-    if (total >= pageBytes) return index
+  for (const [index, fact] of facts.slice(0, limit).entries()) {
+    if (total >= pageBytes) return { facts: facts.slice(0, index), whole: false }
     const bytes = bytesOf(fact)
     if (bytes >= largeBytes) total += bytes
   }
-  return facts.length
+  return { facts: facts.slice(0, limit), whole: facts.length <= limit }
 }
 
 const largeBytes = 8 * 1024
 
-/** Facts do not change, so each is measured once. */
-const bytesOf = (fact: Fact): number => {
+/**
+ * The bytes of what a fact holds, as JSON text. Facts do not change, so each is measured once.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const bytesOf = (fact: Fact): number => {
   const known = measured.get(fact)
   if (known !== undefined) return known
   const bytes = utf8.encode(JSON.stringify(fact.data)).length + utf8.encode(JSON.stringify(fact.metadata)).length
