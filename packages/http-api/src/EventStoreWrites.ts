@@ -129,7 +129,7 @@ export const maxBatch = 1_000
  * @since 0.1.0
  */
 export const AppendBatch = Schema.Struct({
-  events: Schema.Array(BatchEvent).check(Schema.isMinLength(1), Schema.isMaxLength(maxBatch)).pipe(
+  events: Schema.Array(BatchEvent).check(Schema.isMinLength(1).abort(), Schema.isMaxLength(maxBatch)).pipe(
     Schema.refine(Arr.isReadonlyArrayNonEmpty)
   ),
   expectedVersions: Schema.optionalKey(
