@@ -26,9 +26,11 @@ const between = (minimum: number, maximum: number) => Schema.Int.check(Schema.is
 // Few streams, ids, keys and moments, so that they meet. A `Pick` stands for one of the facts that are there by then.
 const StreamName = Schema.Literals(["counter-1", "counter-2", "meter-1"])
 const Pick = between(0, 60)
-const Moment = Schema.NullOr(between(0, 4))
-/** True once in four times. */
+/** Begins at a moment or when it is recorded, and ends some moments later or never; it is none when that is none later. */
+const Period = Schema.Struct({ from: Schema.NullOr(between(0, 4)), moments: between(0, 6) })
+/** 0 is meant, and comes once in four times or in eight. */
 const Seldom = between(0, 3)
+const Rarely = between(0, 7)
 
 const AppendStep = Schema.TaggedStruct("Append", {
   facts: Schema.Array(Schema.Struct({
@@ -36,24 +38,23 @@ const AppendStep = Schema.TaggedStruct("Append", {
     /** One of few ids, which others may have; over 3, one of its own. */
     id: between(1, 12),
     n: between(0, 2),
-    from: Moment,
-    to: Moment
+    period: Period
   })).check(Schema.isMinLength(1), Schema.isMaxLength(3)),
-  expect: Schema.NullOr(Schema.Struct({
+  expects: Seldom,
+  expect: Schema.Struct({
     stream: StreamName,
     version: Schema.Union([Schema.Literals(["any", "noStream", "streamExists"]), between(0, 4)])
-  })),
+  }),
   key: between(0, 9)
 })
 const ReviseStep = Schema.TaggedStruct("Revise", {
   revises: Pick,
   /** Under the id of a fact that is there. */
-  again: Seldom,
-  retract: Schema.Boolean,
+  again: Rarely,
+  retracts: Seldom,
   n: Schema.NullOr(between(0, 2)),
-  from: Moment,
-  to: Moment,
-  expected: between(0, 5)
+  period: Period,
+  expected: between(0, 9)
 })
 const Filter = Schema.Union([
   Schema.TaggedStruct("None", {}),
@@ -78,24 +79,27 @@ const ReadStep = Schema.TaggedStruct("Read", {
 })
 const History = Schema.Array(Schema.Union([AppendStep, AppendStep, ReviseStep, ReviseStep, ReadStep])).check(
   Schema.isMinLength(4),
-  Schema.isMaxLength(12)
+  Schema.isMaxLength(10)
 )
 type Step = typeof History.Type[number]
 
 const eventId = (n: number) => Fact.EventId.make(`00000000-0000-7000-8000-${String(n).padStart(12, "0")}`)
 const time = (n: number | null) => n === null ? undefined : Timestamp.fromMicros(BigInt(n) * 1_000_000n)
+const validity = ({ from, moments }: typeof Period.Type) => ({
+  validFrom: time(from),
+  validTo: from === null || moments > 4 ? undefined : time(from + moments)
+})
 
 const toAppend = (step: Extract<Step, { _tag: "Append" }>, number: number): Append => ({
-  facts: step.facts.map(({ from, id, n, stream, to }, index): Fact.NewFact => ({
+  facts: step.facts.map(({ id, n, period, stream }, index): Fact.NewFact => ({
     stream: Fact.StreamId.make(stream),
     type: `n.${n}`,
     data: { n },
     eventId: eventId(id <= 3 ? id : 100 + number * 10 + index),
     metadata: { n },
-    validFrom: time(from),
-    validTo: time(to)
+    ...validity(period)
   })),
-  expect: step.expect === null ? {} : { [step.expect.stream]: step.expect.version },
+  expect: step.expects > 0 ? {} : { [step.expect.stream]: step.expect.version },
   idempotency: step.key > 1 ? undefined : { key: `key ${step.key}`, fingerprint: "f", answer: { key: step.key } }
 })
 
@@ -113,13 +117,12 @@ const toRevision = (
     actor: "a",
     expectedRevision: step.expected > 1 ? undefined : step.expected
   }
-  if (step.retract) return { _tag: "Retraction", ...fields }
+  if (step.retracts === 0) return { _tag: "Retraction", ...fields }
   return {
     _tag: "Correction",
     ...fields,
     data: step.n === null ? undefined : { n: step.n },
-    validFrom: time(step.from),
-    validTo: time(step.to)
+    ...validity(step.period)
   }
 }
 
