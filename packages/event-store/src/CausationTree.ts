@@ -29,6 +29,7 @@ import * as Stream from "effect/Stream"
 import { EventStore, EventStoreError, type SlicePage } from "./EventStore.ts"
 import { EventId, type Fact, type Position } from "./Fact.ts"
 import { InvalidQuery, type KnownAt } from "./FactQuery.ts"
+import * as Fields from "./Fields.ts"
 import * as PlaneState from "./PlaneState.ts"
 import { UnknownFact } from "./Revision.ts"
 
@@ -67,6 +68,7 @@ export const effects = Effect.fn("CausationTree.effects")(function*(
   eventId: EventId,
   { knownAt, maxFacts = 1000 }: Options = {}
 ): Effect.fn.Return<Option.Option<CausationTree>, EventStoreError, EventStore> {
+  if (!Fields.isVersion(maxFacts)) return yield* invalid(Fields.versionExpected)
   const store = yield* EventStore
   const known = knownAt === undefined ? yield* store.head : yield* store.positionAt(knownAt)
   const first = yield* believed(eventId, known)
@@ -76,7 +78,11 @@ export const effects = Effect.fn("CausationTree.effects")(function*(
   const pending = [root]
   for (let node = pending.shift(); node !== undefined; node = pending.shift()) {
     for (const causationId of node.ids) {
-      const found = yield* Stream.runCollect(PlaneState.pages({ causationId, knownAt: { position: known } }))
+      // What is too much is not read.
+      const found = yield* PlaneState.pages({ causationId, knownAt: { position: known } }).pipe(
+        Stream.take(maxFacts + 1),
+        Stream.runCollect
+      )
       for (const fact of found) {
         // Whoever appends may name a cause that comes later, and so close a circle.
         if (seen.has(fact.origin)) continue
@@ -102,6 +108,7 @@ export const causes = Effect.fn("CausationTree.causes")(function*(
   eventId: EventId,
   { knownAt, maxFacts = 1000 }: Options = {}
 ): Effect.fn.Return<ReadonlyArray<Fact>, EventStoreError, EventStore> {
+  if (!Fields.isVersion(maxFacts)) return yield* invalid(Fields.versionExpected)
   const store = yield* EventStore
   const known = knownAt === undefined ? yield* store.head : yield* store.positionAt(knownAt)
   const found: Array<Fact> = []
@@ -159,7 +166,6 @@ const revisions = Effect.fnUntraced(function*({ eventId }: Fact, known: Position
 
 const asEventId = Schema.decodeUnknownOption(EventId)
 
-const tooMany = (maxFacts: number) =>
-  new EventStoreError({
-    reason: new InvalidQuery({ path: "maxFacts", message: `there are more than ${maxFacts} facts` })
-  })
+const invalid = (message: string) => new EventStoreError({ reason: new InvalidQuery({ path: "maxFacts", message }) })
+
+const tooMany = (maxFacts: number) => invalid(`there are more than ${maxFacts} facts`)

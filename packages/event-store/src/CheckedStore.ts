@@ -13,6 +13,7 @@ import {
   EventStoreError,
   type HistorySlice,
   InvalidAppend,
+  type Slice,
   type Snapshot,
   type StreamSlice
 } from "./EventStore.ts"
@@ -84,9 +85,14 @@ const invalidTenant: Fields.Problem = { path: "tenant", message: Fields.labelExp
 const ofEvent = (eventId: EventId): Fields.Problem | undefined =>
   Fields.isEventId(eventId) ? undefined : { path: "eventId", message: Fields.eventIdExpected }
 
+const ofDirection = (direction: Slice["direction"]): Fields.Problem | undefined =>
+  direction === undefined || direction === "forwards" || direction === "backwards"
+    ? undefined
+    : { path: "direction", message: "expected forwards or backwards" }
+
 const ofHistory = (eventId: EventId, options?: HistorySlice): Fields.Problem | undefined => {
   const { fromRevision } = options ?? {}
-  return ofEvent(eventId) ??
+  return ofEvent(eventId) ?? ofDirection(options?.direction) ??
     (fromRevision === undefined || fromRevision === 0 || Fields.isVersion(fromRevision)
       ? ofLimit(options?.limit)
       : { path: "fromRevision", message: "expected a whole number from 0" })
@@ -97,13 +103,15 @@ const ofStream = (stream: StreamId, options?: StreamSlice): Fields.Problem | und
   if (options?.fromVersion !== undefined && !Fields.isVersion(options.fromVersion)) {
     return { path: "fromVersion", message: Fields.versionExpected }
   }
-  return ofLimit(options?.limit)
+  return ofDirection(options?.direction) ?? ofLimit(options?.limit)
 }
 
 const ofLog = ({ after, filter, limit, upTo }: Parameters<Store["readLog"]>[0]): Fields.Problem | undefined => {
   if (!Fields.isPosition(after)) return { path: "after", message: Fields.positionExpected }
   if (upTo !== undefined && !Fields.isPosition(upTo)) return { path: "upTo", message: Fields.positionExpected }
-  return ofLimit(limit) ?? (filter === undefined ? undefined : Fields.findFilterProblem(filter, "filter."))
+  if (filter === undefined) return ofLimit(limit)
+  return ofLimit(limit) ?? Fields.findUnknownField(filter, Fields.logFilterFields, "filter.") ??
+    Fields.findFilterProblem(filter, "filter.")
 }
 
 const ofLimit = (limit: number | undefined): Fields.Problem | undefined =>

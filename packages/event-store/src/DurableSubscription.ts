@@ -82,8 +82,8 @@ import * as Pages from "./DurableSubscriptionPages.ts"
 import * as Partition from "./DurableSubscriptionPartition.ts"
 import { EventStore, EventStoreError } from "./EventStore.ts"
 import { EventStorePolicies, type SubscriptionPolicies } from "./EventStorePolicies.ts"
-import { beginning, type Fact, Position } from "./Fact.ts"
-import { findFilterProblem, findMomentProblem } from "./Fields.ts"
+import { beginning, type Fact, type Position } from "./Fact.ts"
+import { findFilterProblem, findMomentProblem, findUnknownField, logFilterFields } from "./Fields.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
 
@@ -293,7 +293,10 @@ const check = <E, R>(options: Options<E, R>, lease: Duration.Duration) => {
   }
   if (!isWithin(partitions, 1, 256)) return invalid("partitions", "expected 1 to 256")
   if (!isWithin(batchSize, 1, 1000)) return invalid("batchSize", "expected 1 to 1,000")
-  const problem = filter === undefined ? undefined : findFilterProblem(filter, "filter.")
+  const problem = (filter === undefined
+    ? undefined
+    : findUnknownField(filter, logFilterFields, "filter.") ?? findFilterProblem(filter, "filter.")) ??
+    findStartProblem(options.startFrom, "startFrom")
   if (problem !== undefined) return invalid(problem.path, problem.message)
   if (Duration.toMillis(lease) < 500) return invalid("lease", "expected 500 milliseconds at least")
   return Effect.void
@@ -335,16 +338,19 @@ const findOrCreate = Effect.fnUntraced(function*(
   return (yield* find) ?? (yield* refuse(new UnknownSubscription({ subscription: name })))
 })
 
+const findStartProblem = (from: StartFrom, path: string) =>
+  from === "beginning" || from === "end" ? undefined : findMomentProblem(from, path)
+
 /** The last position that is left out. */
 const placeOf = (
   store: EventStore["Service"],
   from: StartFrom,
   path: string
 ): Effect.Effect<Position, SubscriptionError> => {
+  const problem = findStartProblem(from, path)
+  if (problem !== undefined) return refuse(new InvalidSubscription(problem))
   if (from === "beginning") return Effect.succeed(beginning)
   if (from === "end") return known("head", store.head)
-  const problem = findMomentProblem(from, path)
-  if (problem !== undefined) return refuse(new InvalidSubscription(problem))
   // Up to the microsecond before, so that what was recorded at the time itself is among the facts.
   return known(
     "positionAt",

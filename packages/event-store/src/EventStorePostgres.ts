@@ -133,17 +133,21 @@ export const make = Effect.fnUntraced(function*(
   /** What was found, up to where a page is full. */
   const filled = (
     operation: string,
-    found: WeighedPages.Found
+    found: WeighedPages.Found,
+    tenant?: string
   ): Effect.Effect<WeighedPages.Filled, EventStoreError> =>
     found.large.length === 0
       ? Effect.succeed({ facts: found.facts, whole: true })
-      : Effect.flatMap(answer(operation, contents(found.large)), (contents) => WeighedPages.fill(found, contents))
+      : Effect.flatMap(
+        answer(operation, contents(found.large, tenant)),
+        (contents) => WeighedPages.fill(found, contents)
+      )
 
   /** A page out of up to one fact more than it may hold: the one too many tells that there are more. */
-  const pageOf = (operation: string, found: WeighedPages.Found, limit: number) => {
+  const pageOf = (operation: string, tenant: string, found: WeighedPages.Found, limit: number) => {
     const page = WeighedPages.within(found, limit)
     return Effect.map(
-      filled(operation, page),
+      filled(operation, page, tenant),
       ({ facts, whole }) => ({ facts, whole: whole && page.facts.length === found.facts.length })
     )
   }
@@ -174,9 +178,13 @@ export const make = Effect.fnUntraced(function*(
 
   const readStreamPage: EventStore["Service"]["readStreamPage"] = Effect.fn("EventStore.readStream")(
     (stream, { direction = "forwards", fromVersion, limit = 1000 } = {}) =>
-      forTenant("readStream", (tenant) => reads.stream(tenant, stream, direction, fromVersion, limit + 1)).pipe(
-        Effect.flatMap((found) => pageOf("readStream", found, limit)),
-        Effect.map(({ facts, whole }) => WeighedPages.slice(facts, !whole, direction, ({ version }) => version))
+      Effect.flatMap(
+        CurrentTenant,
+        (tenant) =>
+          answer("readStream", reads.stream(tenant, stream, direction, fromVersion, limit + 1)).pipe(
+            Effect.flatMap((found) => pageOf("readStream", tenant, found, limit)),
+            Effect.map(({ facts, whole }) => WeighedPages.slice(facts, !whole, direction, ({ version }) => version))
+          )
       )
   )
 
@@ -187,9 +195,13 @@ export const make = Effect.fnUntraced(function*(
 
   const historyPage: EventStore["Service"]["historyPage"] = Effect.fn("EventStore.history")(
     (eventId, { direction = "forwards", fromRevision, limit = 1000 } = {}) =>
-      forTenant("history", (tenant) => reads.history(tenant, eventId, direction, fromRevision, limit + 1)).pipe(
-        Effect.flatMap((found) => pageOf("history", found, limit)),
-        Effect.map(({ facts, whole }) => WeighedPages.slice(facts, !whole, direction, ({ revision }) => revision))
+      Effect.flatMap(
+        CurrentTenant,
+        (tenant) =>
+          answer("history", reads.history(tenant, eventId, direction, fromRevision, limit + 1)).pipe(
+            Effect.flatMap((found) => pageOf("history", tenant, found, limit)),
+            Effect.map(({ facts, whole }) => WeighedPages.slice(facts, !whole, direction, ({ revision }) => revision))
+          )
       )
   )
 
@@ -248,7 +260,7 @@ export const make = Effect.fnUntraced(function*(
       ? yield* head
       : yield* positionAt(query.knownAt)
     const found = yield* answer("read", reads.query(tenant, query, page, known))
-    const { facts, whole } = yield* pageOf("read", found, page.limit)
+    const { facts, whole } = yield* pageOf("read", tenant, found, page.limit)
     return FactPaging.close(facts, whole, page, known)
   })
 

@@ -79,7 +79,8 @@ export const make = Effect.fnUntraced(function*(query: FactQuery, of: Asked): Ef
       return yield* invalid(path, `expected ${choices.join(" or ")}`)
     }
   }
-  const problem = findTimeProblem(query) ?? Fields.findFilterProblem(query) ??
+  const problem = Fields.findUnknownField(query, queryFields) ?? findTimeProblem(query) ??
+    Fields.findFilterProblem(query) ??
     (query.data === undefined ? undefined : DataConditions.findProblem(query.data))
   if (problem !== undefined) return yield* new EventStoreError({ reason: new InvalidQuery(problem) })
   if (versions !== undefined && !Fields.isObject(versions)) return yield* invalid("versions", "expected from and to")
@@ -95,6 +96,20 @@ export const make = Effect.fnUntraced(function*(query: FactQuery, of: Asked): Ef
   if (after.value.asked !== fingerprint(query, of)) return yield* invalid("cursor", "belongs to another question")
   return { query, of, orderBy, direction, limit, after: after.value }
 })
+
+const queryFields: ReadonlySet<string> = new Set([
+  ...Fields.filterFields,
+  "knownAt",
+  "validAt",
+  "validDuring",
+  "data",
+  "versions",
+  "revisions",
+  "orderBy",
+  "direction",
+  "limit",
+  "cursor"
+])
 
 const findTimeProblem = ({ knownAt, validAt, validDuring }: FactQuery): Fields.Problem | undefined => {
   const problem = knownAt === undefined ? undefined : Fields.findMomentProblem(knownAt)

@@ -19,16 +19,19 @@ const columnsWith = (contents: string): string => `
 
 const place = "tenant, (select s.id from stream s where s.number = fact.stream) as stream_id"
 
-const isSmall = `(pg_column_size(data) + pg_column_size(metadata) < 2048 or (
-  pg_column_size(data) + pg_column_size(metadata) < 8192
-  and pg_column_compression(data) is null and pg_column_compression(metadata) is null
-))`
+/** Of what is compressed only its size as it is stored is known, so it is unpacked to be measured, where that is not large already. */
+const isSmall = `case
+  when pg_column_compression(data) is null and pg_column_compression(metadata) is null
+    then pg_column_size(data) + pg_column_size(metadata) < 8192
+  when pg_column_size(data) + pg_column_size(metadata) < 2048
+    then octet_length(data::text) + octet_length(metadata::text) < 8192
+  else false end`
 
 /**
  * The columns of a fact of a known stream, in the order of `FactRow`. What most facts have alike is null: a beginning when
  * they were recorded, an open end, and all that only a revision has, which comes as one column. So a row is made of few values.
- * What a fact holds is left out where that is large: 8 KiB as it is stored, or 2 KiB compressed. That costs a look at the
- * sizes, for which nothing is unpacked. See `WeighedPages`.
+ * What a fact holds is left out where that is large: 8 KiB, or 2 KiB compressed. That costs a look at the sizes. See
+ * `WeighedPages`.
  *
  * @category constants
  * @since 0.1.0

@@ -110,6 +110,11 @@ interface CountRow extends Counted {
   readonly type: string
 }
 
+/** All of it is null where nothing is counted. */
+type NullableCountRow = { readonly [Field in keyof CountRow]: CountRow[Field] | null }
+
+const isCounted = <Row extends NullableCountRow>(row: Row): row is Row & CountRow => row.tenant !== null
+
 /** Chunks that one statement looks at. */
 const step = 64n
 
@@ -129,25 +134,17 @@ export const verify = Effect.fn("FactSummaries.verify")(function*(
   const ofAllTenants = sql`
     select set_config('strata.tenant', '', true), set_config('strata.all_tenants', 'on', true)`
 
-  // How far the log is summarized and what is counted, of one moment. No position says that there is no more to read.
-  const summary = yield* sql<Partial<CountRow> & { readonly upTo: bigint }>`
+  // How far the log is summarized and what is counted, of one moment.
+  const summary = yield* sql<NullableCountRow & { readonly upTo: bigint }>`
     select fact_summarized(${store}::integer) as "upTo", c.tenant, c.category, c.type, c.facts, c.streams
     from (${ofAllTenants}) as scope(tenant, every)
     left join lateral (
       select * from fact_count where store = ${store} and scope.every is not null
     ) as c on true`
   const upTo = summary[0]?.upTo ?? 0n
-  const counted = new Map<string, CountRow>()
-  for (const { category, facts, streams, tenant, type } of summary) {
-    if (tenant == null || category == null || type == null) continue
-    counted.set(keyOf(tenant, category, type), {
-      tenant,
-      category,
-      type,
-      facts: facts ?? 0n,
-      streams: streams ?? 0n
-    })
-  }
+  const counted = new Map(
+    summary.filter(isCounted).map((row) => [keyOf(row.tenant, row.category, row.type), row] as const)
+  )
 
   const chunks: Array<ChunkDrift> = []
   const found = new Map<string, CountRow>()

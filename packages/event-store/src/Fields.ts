@@ -201,6 +201,33 @@ export const findFilterProblem = (
 }
 
 /**
+ * The field of a question that nobody knows, and that would not be looked at. `within` stands before its name.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const findUnknownField = (value: object, known: ReadonlySet<string>, within = ""): Problem | undefined => {
+  const unknown = Object.entries(value).find(([key, given]) => given !== undefined && !known.has(key))
+  return unknown === undefined ? undefined : { path: `${within}${unknown[0]}`, message: "there is no such field here" }
+}
+
+/**
+ * The fields of filters.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const filterFields: ReadonlySet<string> = new Set([
+  "stream",
+  "category",
+  "types",
+  "correlationId",
+  "causationId",
+  "metadata"
+])
+export const logFilterFields: ReadonlySet<string> = new Set(["stream", "category", "types", "tenant"])
+
+/**
  * What is said of a category that is none.
  *
  * @category constants

@@ -264,8 +264,9 @@ const findConditionProblem = ({ after, noneOf }: AppendCondition): InvalidAppend
   if (noneOf.length === 0) return invalid("condition.noneOf", "expected at least one filter")
   for (const [index, filter] of noneOf.entries()) {
     const path = `condition.noneOf[${index}]`
-    if (!restricts(filter)) return invalid(path, "a filter must restrict something")
-    const problem = Fields.findFilterProblem(filter, `${path}.`)
+    const problem = Fields.findUnknownField(filter, Fields.filterFields, `${path}.`) ??
+      Fields.findFilterProblem(filter, `${path}.`)
+    if (problem === undefined && !restricts(filter)) return invalid(path, "a filter must restrict something")
     if (problem !== undefined) return new InvalidAppend(problem)
   }
   return undefined

@@ -54,14 +54,16 @@ export const pageBytes = 8 * 1024 * 1024
 const readableBytes = 15.5 * 1024 * 1024
 
 /**
- * Reads what large facts of a store hold, the first ones of those at the given positions, until a page is full.
+ * Reads what large facts of a store hold, the first ones of those at the given positions, until a page is full: for the tenant whose
+ * they are, or for who reads those of all tenants.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const contents = (sql: Postgres["Service"]["sql"], storeId: number) =>
 (
-  large: ReadonlyArray<Position>
+  large: ReadonlyArray<Position>,
+  tenant: string | undefined
 ): Effect.Effect<ReadonlyArray<Contents>, SqlError> =>
   // One fact after the other by the primary key of fact: what comes after a full page is not unpacked. The scope is set by
   // the first row, before any fact is looked for.
@@ -69,9 +71,13 @@ export const contents = (sql: Postgres["Service"]["sql"], storeId: number) =>
     with recursive page(place, position, data, metadata, bytes, total) as (
       select 0, 0::bigint, null::json, null::json, 0::bigint, 0::bigint
       from (
-        select set_config('strata.tenant', '', true), set_config('strata.all_tenants', 'on', true)
+        select ${
+    tenant === undefined
+      ? sql`set_config('strata.tenant', '', true), set_config('strata.all_tenants', 'on', true)`
+      : sql`set_config('strata.tenant', ${tenant}, true), ''`
+  }
       ) as scope(tenant, every)
-      where scope.every is not null
+      where scope.tenant is not null and scope.every is not null
       union all
       select page.place + 1, f.position, f.data, f.metadata, f.bytes, page.total + f.bytes
       from page, lateral (

@@ -236,6 +236,27 @@ layer(Database, { excludeTestServices: true })("the tables of an event store", (
       for (const statement of statements) deepStrictEqual(yield* refusalOf(asOwner(statement)), "23514")
     }))
 
+  it.effect("show the rest of a transaction nothing of others after a tenant has read what is large", () =>
+    Effect.gen(function*() {
+      const store = yield* EventStorePostgres.make({ name: `store ${++stores}` })
+      const { sql } = yield* Postgres.Postgres
+      const large = { stream: account, type: "Large", data: { text: "y".repeat(100_000) } }
+      const { facts: [fact] } = yield* as("acme")(store.append({ facts: [large] }))
+      yield* as("globex")(store.append({ facts: [large] }))
+      const reads = [
+        Effect.map(store.read({ stream: account }), ({ facts }) => facts),
+        Effect.map(store.read({ types: ["Large"], orderBy: "validity" }), ({ facts }) => facts),
+        store.readStream(account),
+        store.history(fact!.eventId)
+      ]
+      for (const read of reads) {
+        yield* as("acme")(TenantScope.transact(Effect.gen(function*() {
+          deepStrictEqual((yield* read).map(({ data }) => data), [large.data])
+          deepStrictEqual(yield* sql`select distinct tenant from fact`, [{ tenant: "acme" }])
+        })))
+      }
+    }))
+
   it.effect("leave the caller's scope as it was, whatever the store's functions did in theirs", () =>
     Effect.gen(function*() {
       const store = yield* filled

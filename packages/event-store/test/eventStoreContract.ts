@@ -370,6 +370,27 @@ export const eventStoreContract = <R>(
       deepStrictEqual((yield* store.historyPage(id(1), { direction: "backwards", fromRevision: 0 })).next, null)
     }))
 
+  it.effect("what can be compressed weighs what it is, and a direction is one of two", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const text = "all work and no play ".repeat(7_000)
+      yield* store.append({
+        facts: Array.makeBy(70, (n) => deposited(a, n, { data: { cents: n, text }, eventId: id(n + 1) }))
+      })
+      const first = yield* store.readStreamPage(a)
+      assert.isBelow(first.facts.length, 60)
+      deepStrictEqual(first.next, first.facts.length + 1)
+      deepStrictEqual((yield* store.read({ stream: a, limit: 1000 })).facts.length, first.facts.length)
+      deepStrictEqual((yield* store.readLog({ after: Fact.beginning })).length, first.facts.length)
+      const rest = yield* store.readStreamPage(a, { fromVersion: first.next ?? 0 })
+      deepStrictEqual([...cents(first.facts), ...cents(rest.facts)], Array.range(0, 69))
+      const direction = "sideways" as "forwards"
+      for (const asked of [store.readStream(a, { direction }), store.history(id(1), { direction })]) {
+        const refused = yield* reason(asked)
+        deepStrictEqual(refused._tag === "InvalidQuery" && refused.path, "direction")
+      }
+    }))
+
   it.effect("32 appends at once to one stream all succeed with dense versions", () =>
     Effect.gen(function*() {
       const store = yield* open

@@ -7,7 +7,7 @@ import * as CausationTree from "@strata/event-store/CausationTree"
 import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import { EventStore, type EventStoreError } from "@strata/event-store/EventStore"
 import * as Fact from "@strata/event-store/Fact"
-import type { DataCondition } from "@strata/event-store/FactQuery"
+import type { DataCondition, FactQuery } from "@strata/event-store/FactQuery"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Schema from "effect/Schema"
@@ -96,6 +96,24 @@ export const questionsContract = <R>(
       deepStrictEqual(yield* path([at("/a", "\u0000")]), "data[0].value")
     }))
 
+  it.effect("a field that nobody knows is refused, since nobody would look at it", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const data = [{ path: "/a", is: "equal", value: 1 }]
+      const path = <A>(asked: Effect.Effect<A, EventStoreError>) =>
+        Effect.map(Effect.flip(asked), ({ reason }) => "path" in reason ? reason.path : reason._tag)
+      const filter = { types: ["told"], data }
+      deepStrictEqual(
+        yield* path(store.append({
+          facts: [{ stream, type: "told", data: 1 }],
+          condition: { after: Fact.beginning, noneOf: [{ types: ["told"] }, filter] }
+        })),
+        "condition.noneOf[1].data"
+      )
+      deepStrictEqual(yield* path(store.readLog({ after: Fact.beginning, filter })), "filter.data")
+      deepStrictEqual(yield* path(store.read({ stream, kind: "told" } as FactQuery)), "kind")
+    }))
+
   it.effect("what came of a fact is a tree, and its causes are the way to it", () =>
     Effect.gen(function*() {
       const store = yield* open
@@ -145,5 +163,9 @@ export const questionsContract = <R>(
       deepStrictEqual(yield* refused(CausationTree.causes(id(99))), "UnknownFact")
       deepStrictEqual(yield* refused(CausationTree.effects(id(1), { maxFacts: 3 })), "InvalidQuery")
       deepStrictEqual(yield* refused(CausationTree.causes(id(5), { maxFacts: 3 })), "InvalidQuery")
+      for (const maxFacts of [0, -1, 1.5, Number.NaN]) {
+        deepStrictEqual(yield* refused(CausationTree.effects(id(6), { maxFacts })), "InvalidQuery")
+        deepStrictEqual(yield* refused(CausationTree.causes(id(6), { maxFacts })), "InvalidQuery")
+      }
     }))
 }

@@ -219,7 +219,9 @@ export const query = {
   sort: Schema.optionalKey(Sort),
   offset: Schema.optionalKey(
     Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 10_000 })).annotate({
-      description: "Events to skip, which are read all the same: a cursor is cheaper. Not together with one"
+      description:
+        "Events to skip, which are read all the same: a cursor is cheaper. Not together with one. A page of large events has "
+        + "fewer than `limit`: the next one begins at this number and `eventCount`"
     })
   ),
   ...Paging.query
