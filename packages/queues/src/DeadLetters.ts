@@ -32,9 +32,14 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { cast } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
 import { type Failure, type Headers, MessageId } from "./Message.ts"
-import { type QueueError, unavailable } from "./QueueError.ts"
+import { InvalidMessage, QueueError, unavailable } from "./QueueError.ts"
+import { type Policies, QueuePolicies } from "./QueuePolicies.ts"
 import { channelOf, Queues } from "./Queues.ts"
+import * as Payload from "./sending/Payload.ts"
+import type { PreparedPayload } from "./sending/PreparedMessage.ts"
+import * as StoredPayload from "./sending/StoredPayload.ts"
 
 // --------------------------------------------------------------------------------------------------------- models
 
@@ -73,7 +78,7 @@ export interface DeadLetter {
   readonly key: string | undefined
   readonly correlationId: string | undefined
   readonly headers: Headers
-  /** As it is stored: JSON, or bytes. */
+  /** As it is stored: JSON, or bytes; undefined when it is in the `PayloadStore` and cannot be had. */
   readonly payload: unknown
 }
 
@@ -132,7 +137,10 @@ interface Named {
  * @since 0.1.0
  */
 export class DeadLetters extends Context.Service<DeadLetters, {
-  /** The oldest first, at most `limit` (100) of them, after the one named. */
+  /**
+   * The oldest first, at most `limit` (100) of them, after the one named. A page ends early where payloads are large, so go on
+   * until one is empty.
+   */
   readonly list: (
     queue: Named,
     filter?: Filter,
@@ -159,13 +167,20 @@ export class DeadLetters extends Context.Service<DeadLetters, {
 export const layer: Layer.Layer<DeadLetters, never, Postgres | Queues> = Layer.effect(
   DeadLetters,
   Effect.gen(function*() {
-    const { rows, wake } = yield* Postgres
+    const { rows, transact, wake } = yield* Postgres
     const queues = yield* Queues
+    const policies = yield* QueuePolicies
 
-    const find = Effect.fnUntraced(function*(queue: Named, filter: Filter, after: bigint, limit: number) {
+    const find = Effect.fnUntraced(function*(
+      columns: string,
+      queue: Named,
+      filter: Filter,
+      after: bigint,
+      limit: number
+    ) {
       const { id } = yield* queues.find(queue)
       return yield* Effect.mapError(
-        rows(select, [
+        rows(`select ${columns} from find_dead_letters($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) order by id`, [
           Pg.int(id),
           filter.ids === undefined ? Pg.noBigints : Pg.bigintArray(filter.ids),
           Pg.text(filter.fingerprint ?? null),
@@ -191,16 +206,56 @@ export const layer: Layer.Layer<DeadLetters, never, Postgres | Queues> = Layer.e
       const results: Array<A> = []
       let after = 0n
       for (;;) {
-        const ids = (yield* find(queue, filter, after, stepSize)).map(([id]): bigint => cast(id))
+        const ids = (yield* find("id", queue, filter, after, stepSize)).map(([id]): bigint => cast(id))
         if (ids.length > 0) results.push(...(yield* step(id, ids)))
         if (ids.length < stepSize) return results
         after = ids[ids.length - 1] ?? after
       }
     })
 
+    const write = (queue: number, ids: ReadonlyArray<bigint>, payload: PreparedPayload, headers: Headers | undefined) =>
+      Effect.map(
+        rows("select reprocess_dead_letters($1, $2, $3::text::json, $4, $5, $6::text::jsonb)", [
+          Pg.int(queue),
+          Pg.bigintArray(ids),
+          Pg.text(payload.data),
+          Pg.bytea(payload.bytes),
+          Pg.text(payload.storedAt),
+          Pg.text(headers === undefined ? null : JSON.stringify(headers))
+        ]),
+        (found) => found.map(([id]): bigint => cast(id))
+      )
+
+    /** Each letter has a stored payload of its own. */
+    const writeLarge = (
+      queue: number,
+      ids: ReadonlyArray<bigint>,
+      large: StoredPayload.LargePayload,
+      headers: Headers | undefined
+    ) =>
+      Effect.map(
+        Effect.forEach(ids, (id) =>
+          transact(Effect.gen(function*() {
+            const storedAt = yield* StoredPayload.put(queues.payloads, large)
+            const sent = yield* write(queue, [id], { ...Payload.nothing, storedAt }, headers)
+            if (sent.length === 0) yield* StoredPayload.remove(queues.payloads, [storedAt])
+            return sent
+          }))),
+        (sent) => sent.flat()
+      )
+
     return DeadLetters.of({
-      list: (queue, filter = {}, { after, limit = 100 } = {}) =>
-        Effect.map(find(queue, filter, after ?? 0n, limit), (found) => found.map(letterOf)),
+      list: Effect.fnUntraced(function*(queue, filter = {}, { after, limit = 100 } = {}) {
+        const found = yield* find(columns, queue, filter, after ?? 0n, limit)
+        return yield* Effect.mapError(
+          Effect.forEach(StoredPayload.page(found.map(storedOf)), ({ bytes, data, storedAt, ...letter }) =>
+            Effect.map(
+              StoredPayload.payloadOf(queues.payloads, { bytes, data, storedAt }),
+              (payload): DeadLetter => ({ ...letter, payload })
+            )),
+          unavailable("look at dead letters")
+        )
+      }),
 
       groups: Effect.fnUntraced(function*(queue) {
         const { id } = yield* queues.find(queue)
@@ -212,11 +267,14 @@ export const layer: Layer.Layer<DeadLetters, never, Postgres | Queues> = Layer.e
       }),
 
       reprocess: Effect.fnUntraced(function*(queue, filter, { dryRun = false, edit = {} } = {}) {
+        const payload = yield* preparedOf(queue.name, edit, policies)
         const send = (queue: number, ids: ReadonlyArray<bigint>) =>
-          Effect.mapError(rows(reprocess, editOf(queue, ids, edit)), unavailable("reprocess dead letters")).pipe(
-            Effect.map((found) => found.map(([id]): bigint => cast(id))),
-            Effect.tap(() => wake(channelOf(queue)))
-          )
+          (payload.large === null
+            ? write(queue, ids, payload, edit.headers)
+            : writeLarge(queue, ids, payload.large, edit.headers)).pipe(
+              Effect.mapError(unavailable("reprocess dead letters")),
+              Effect.tap(() => wake(channelOf(queue)))
+            )
         const sent = yield* inSteps(queue, filter, (queue, ids) => dryRun ? Effect.succeed(ids) : send(queue, ids))
         return sent.map((id) => MessageId.make(id))
       }),
@@ -238,23 +296,24 @@ export const layer: Layer.Layer<DeadLetters, never, Postgres | Queues> = Layer.e
 
 const stepSize = 1000
 
-const editOf = (queue: number, ids: ReadonlyArray<bigint>, { headers, payload }: Edit) => [
-  Pg.int(queue),
-  Pg.bigintArray(ids),
-  Pg.text(payload === undefined || payload instanceof Uint8Array ? null : JSON.stringify(payload)),
-  Pg.bytea(payload instanceof Uint8Array ? payload : null),
-  Pg.text(headers === undefined ? null : JSON.stringify(headers))
-]
+/** The payload of an edit, as it is stored. */
+const preparedOf = (queue: string, { payload }: Edit, policies: Policies) => {
+  if (payload === undefined) return Effect.succeed(Payload.nothing)
+  const prepared = payload instanceof Uint8Array
+    ? Payload.encodeBytes(payload, policies)
+    : Payload.encodeJson(payload, policies)
+  return Effect.fromResult(
+    Result.mapError(
+      prepared,
+      ({ path, problem }) => new QueueError({ reason: new InvalidMessage({ queue, path: `edit.${path}`, problem }) })
+    )
+  )
+}
 
-const reprocess = "select reprocess_dead_letters($1, $2, $3::text::json, $4, $5::text::jsonb)"
-
-const select = `
-  select
-    id, died_at, reason, fingerprint, error, (message).failures, (message).sent_at, (message).attempts, (message).type,
-    (message).tenant, (message).priority, (message).key, (message).correlation_id, (message).headers, (message).data,
-    (message).bytes
-  from find_dead_letters($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-  order by id`
+const columns = `
+  id, died_at, reason, fingerprint, error, (message).failures, (message).sent_at, (message).attempts, (message).type,
+  (message).tenant, (message).priority, (message).key, (message).correlation_id, (message).headers, (message).data,
+  (message).bytes, (message).stored_at`
 
 const group = `
   select
@@ -266,7 +325,7 @@ const group = `
 
 type GroupRow = readonly [string, bigint, Timestamp.Timestamp, Timestamp.Timestamp, Partial<Failure>]
 
-const letterOf = (row: ReadonlyArray<unknown>): DeadLetter => {
+const storedOf = (row: ReadonlyArray<unknown>): Omit<DeadLetter, "payload"> & StoredPayload.Read => {
   const [
     id,
     diedAt,
@@ -283,7 +342,8 @@ const letterOf = (row: ReadonlyArray<unknown>): DeadLetter => {
     correlationId,
     headers,
     data,
-    bytes
+    bytes,
+    storedAt
   ]: LetterRow = cast(row)
   return {
     id: MessageId.make(id),
@@ -300,7 +360,9 @@ const letterOf = (row: ReadonlyArray<unknown>): DeadLetter => {
     key: key ?? undefined,
     correlationId: correlationId ?? undefined,
     headers: headers ?? {},
-    payload: bytes ?? data
+    data,
+    bytes,
+    storedAt
   }
 }
 
@@ -320,5 +382,6 @@ type LetterRow = readonly [
   string | null,
   Headers | null,
   unknown,
-  Uint8Array | null
+  Uint8Array | null,
+  string | null
 ]

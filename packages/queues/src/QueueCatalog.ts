@@ -27,6 +27,8 @@ export interface StoredQueue {
   readonly paused: boolean
   /** Another one after every change. */
   readonly version: bigint
+  /** Some of its messages are large, or were: what is claimed is counted in bytes too. */
+  readonly weighs: boolean
 }
 
 /**
@@ -94,7 +96,7 @@ export const make = ({ rows }: Postgres["Service"], refresh: Duration.Duration) 
           `with made as (
             insert into queue (name, settings, rules) values ($1, $2::text::json, $3::text::jsonb)
             on conflict (name) do nothing
-            returning id, name, settings, paused, version
+            returning ${columns}
           )
           select * from made union all ${select} where name = $1 limit 1`,
           [
@@ -111,7 +113,7 @@ export const make = ({ rows }: Postgres["Service"], refresh: Duration.Duration) 
         queue,
         rows(
           `update queue set settings = $2::text::json, rules = $3::text::jsonb, version = version + 1
-          where name = $1 returning id, name, settings, paused, version`,
+          where name = $1 returning ${columns}`,
           [
             Pg.text(queue.name),
             Pg.text(encode(settings)),
@@ -126,7 +128,7 @@ export const make = ({ rows }: Postgres["Service"], refresh: Duration.Duration) 
         queue,
         rows(
           `update queue set paused = $2, version = version + 1
-          where name = $1 returning id, name, settings, paused, version`,
+          where name = $1 returning ${columns}`,
           [Pg.text(queue.name), Pg.boolean(paused)]
         )
       ),
@@ -158,9 +160,20 @@ export const make = ({ rows }: Postgres["Service"], refresh: Duration.Duration) 
   }
 }
 
+/**
+ * Has what is claimed of a queue counted in bytes. Locks its row until the commit, the first time.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const setWeighs = ({ rows }: Pick<Postgres["Service"], "rows">, queue: number): Effect.Effect<void, SqlError> =>
+  Effect.asVoid(rows("update queue set weighs = true where id = $1 and not weighs", [Pg.int(queue)]))
+
 type Rows = ReadonlyArray<ReadonlyArray<unknown>>
 
-const select = "select id, name, settings, paused, version from queue"
+const columns = "id, name, settings, paused, version, weighs"
+
+const select = `select ${columns} from queue`
 
 const stats = `
   select
@@ -190,9 +203,16 @@ const encode = (settings: QueueSettings.QueueSettings): string => JSON.stringify
 const decodeSettings = Schema.decodeUnknownEffect(QueueSettings.QueueSettings)
 
 const decode = (row: ReadonlyArray<unknown>) => {
-  const [id, name, settings, paused, version]: readonly [number, string, unknown, boolean, bigint] = cast(row)
+  const [id, name, settings, paused, version, weighs]: readonly [
+    number,
+    string,
+    unknown,
+    boolean,
+    bigint,
+    boolean
+  ] = cast(row)
   return Effect.map(
     Effect.orDie(decodeSettings(settings)),
-    (settings): StoredQueue => ({ id, name, settings, paused, version })
+    (settings): StoredQueue => ({ id, name, settings, paused, version, weighs })
   )
 }

@@ -33,6 +33,15 @@ export interface Policies {
   readonly stop: Duration.Duration
   /** For how long it is known that a consumer has handled a message: see `Inbox`. */
   readonly remember: Duration.Duration
+  /**
+   * Bytes of a payload, as JSON or as they are, that stand in the row of its message; at most 8 MiB count. Larger ones go to the
+   * `PayloadStore`.
+   */
+  readonly inline: number
+  /** Bytes of a payload above which a message is refused. */
+  readonly largest: number
+  /** Bytes of messages that are claimed together, and that a worker claims ahead, if it is more than one message. */
+  readonly claimSize: number
   /** How large a table of messages grows before another one is written to, in bytes. */
   readonly tableSize: number
 }
@@ -56,6 +65,9 @@ export const defaults: Policies = {
   flush: Duration.millis(50),
   stop: Duration.seconds(30),
   remember: Duration.days(30),
+  inline: 1_048_576,
+  largest: 67_108_864,
+  claimSize: 8_388_608,
   tableSize: 4_194_304
 }
 

@@ -51,6 +51,7 @@ import { LeaseLost, QueueError, unavailable } from "./QueueError.ts"
 import { QueuePolicies } from "./QueuePolicies.ts"
 import { channelOf, Queues } from "./Queues.ts"
 import * as Payload from "./sending/Payload.ts"
+import * as StoredPayload from "./sending/StoredPayload.ts"
 
 // --------------------------------------------------------------------------------------------------------- models
 
@@ -70,7 +71,7 @@ export interface Delivery<out A> {
 /**
  * What to claim.
  *
- * - `limit` (1): messages at most.
+ * - `limit` (1): messages at most; fewer where they are large, as `QueuePolicies.claimSize` says.
  * - `worker` (`pull`): what failures call the one who works.
  * - `lease`: default, that of the queue.
  * - `filter`: which messages; default, all.
@@ -160,12 +161,14 @@ export const layer: Layer.Layer<QueuePull, never, Postgres | Queues> = Layer.eff
           limit,
           suspects: limit,
           above: Claims.fromTheBeginning,
-          filter: filter === undefined ? undefined : HeaderFilter.toJsonPath(filter)
+          filter: filter === undefined ? undefined : HeaderFilter.toJsonPath(filter),
+          bytes: policies.claimSize
         }),
         unavailable("claim")
       )
       const deliveries: Array<Delivery<A>> = []
-      for (const claimed of found) {
+      for (const each of found) {
+        const claimed = yield* Effect.mapError(StoredPayload.fetch(queues.payloads, each), unavailable("claim"))
         const payload = Payload.decode(queue, claimed)
         const { attempts, id, token } = claimed
         if (Result.isSuccess(payload)) {

@@ -79,6 +79,8 @@ export type Overflow = typeof Overflow.Type
  * - `rate`, `ratePerKey` (no limit): how often messages may begin.
  * - `maxDepth` (no limit), `overflow` (`refuse`): how many may wait, and what becomes of those above it.
  * - `maxAge` (none): a message that waited longer is given up instead of begun.
+ * - `history` (none): how long messages that are done can be looked at: see `Queues.history`.
+ * - `keepDead` (for ever): how long dead letters stay.
  *
  * @category schemas
  * @since 0.1.0
@@ -94,7 +96,9 @@ export const QueueSettings = Schema.Struct({
   ratePerKey: Schema.optionalKey(Rate),
   maxDepth: Schema.optionalKey(Count),
   overflow: Overflow.pipe(Schema.withDecodingDefaultTypeKey(Effect.succeed<Overflow>("refuse"))),
-  maxAge: Schema.optionalKey(Age)
+  maxAge: Schema.optionalKey(Age),
+  history: Schema.optionalKey(Age),
+  keepDead: Schema.optionalKey(Age)
 })
 export type QueueSettings = typeof QueueSettings.Type
 
@@ -165,7 +169,8 @@ export const batch = {
  * @since 0.1.0
  */
 export const toRules = (settings: QueueSettings): { readonly [name: string]: unknown } => {
-  const { maxAttempts, maxDepth, maxRunning, maxRunningPerKey, overflow, rate, ratePerKey, retry } = settings
+  const { history, keepDead, maxAttempts, maxDepth, maxRunning, maxRunningPerKey, overflow, rate, ratePerKey, retry } =
+    settings
   return present({
     maxAttempts: maxAttempts ?? retry.attempts,
     maxRunning,
@@ -173,7 +178,9 @@ export const toRules = (settings: QueueSettings): { readonly [name: string]: unk
     rate: rate === undefined ? undefined : every(rate),
     ratePerKey: ratePerKey === undefined ? undefined : every(ratePerKey),
     maxDepth,
-    overflow
+    overflow,
+    history: history === undefined ? undefined : Duration.toSeconds(history),
+    keepDead: keepDead === undefined ? undefined : Duration.toSeconds(keepDead)
   })
 }
 

@@ -45,11 +45,13 @@ import * as HeaderFilter from "./consuming/HeaderFilter.ts"
 import { done, type Held, Holdings, type Lease, type Outcome, released } from "./consuming/Holdings.ts"
 import { LowWater } from "./consuming/LowWater.ts"
 import { type Message, messageOf } from "./Message.ts"
+import { PayloadStoreError } from "./PayloadStore.ts"
 import type { Queue } from "./Queue.ts"
 import type { QueueError } from "./QueueError.ts"
 import { QueuePolicies } from "./QueuePolicies.ts"
 import { channelOf, Queues } from "./Queues.ts"
 import * as Payload from "./sending/Payload.ts"
+import * as StoredPayload from "./sending/StoredPayload.ts"
 
 // --------------------------------------------------------------------------------------------------------- models
 
@@ -176,7 +178,7 @@ const start = Effect.fnUntraced(function*<A, E, R>(
   /** The next messages, when there are some; none when the worker stops. */
   const next: Effect.Effect<ReadonlyArray<Held>> = Effect.suspend(() => {
     const held = isOpen ? holdings.next(size) : []
-    if (holdings.waiting <= wanted / 2) hungry.set()
+    if (!isStocked()) hungry.set()
     if (held.length > 0 || !isOpen) return Effect.succeed(held)
     return Effect.callback((resume) => {
       idle.push((held) => resume(Effect.succeed(held)))
@@ -199,11 +201,13 @@ const start = Effect.fnUntraced(function*<A, E, R>(
   }
 
   const classify = options.classify ?? Handling.classify
-  /** That its time was up says no more of a message than that it was not done. */
-  const classifier = (error: E | Deadline.DeadlineExceeded): FailureClass.FailureClass =>
-    error instanceof Deadline.DeadlineExceeded ? FailureClass.transient : classify(error)
+  /** That its time was up, or its payload not to be had now, says no more of a message than that it was not done. */
+  const classifier = (error: E | Deadline.DeadlineExceeded | PayloadStoreError): FailureClass.FailureClass =>
+    error instanceof Deadline.DeadlineExceeded || error instanceof PayloadStoreError
+      ? FailureClass.transient
+      : classify(error)
 
-  const failed = (held: Held, cause: Cause.Cause<E | Deadline.DeadlineExceeded>): Outcome => {
+  const failed = (held: Held, cause: Cause.Cause<E | Deadline.DeadlineExceeded | PayloadStoreError>): Outcome => {
     const { attempts, claimedAt, firstAt, id } = held.claimed
     const { maxAttempts, retry } = stored.settings
     const judged = Handling.judge(cause, {
@@ -232,7 +236,25 @@ const start = Effect.fnUntraced(function*<A, E, R>(
     return undefined
   }
 
-  const handle = (all: ReadonlyArray<Held>): Effect.Effect<void, never, R> => {
+  /** With its payload at hand; nothing, when that could not be fetched and the try has failed. */
+  const fetched = (held: Held): Effect.Effect<ReadonlyArray<Held>> =>
+    held.claimed.storedAt === null
+      ? Effect.succeed([held])
+      : StoredPayload.fetch(queues.payloads, held.claimed).pipe(
+        (fetch) =>
+          Effect.onExitPrimitive(fetch, (exit) => {
+            if (Exit.isFailure(exit)) record(held, failed(held, exit.cause))
+            return undefined
+          }),
+        Effect.matchCause({ onFailure: () => [], onSuccess: (claimed) => [{ claimed, lease: held.lease }] })
+      )
+
+  const handle = (all: ReadonlyArray<Held>): Effect.Effect<void, never, R> =>
+    all.some(({ claimed }) => claimed.storedAt !== null)
+      ? Effect.flatMap(Effect.forEach(all, fetched), (held) => handleAtHand(held.flat()))
+      : handleAtHand(all)
+
+  const handleAtHand = (all: ReadonlyArray<Held>): Effect.Effect<void, never, R> => {
     const messages: Array<Message<A>> = []
     const begun = all.filter((held) => {
       const message = open(held)
@@ -272,8 +294,10 @@ const start = Effect.fnUntraced(function*<A, E, R>(
 
   /** Messages to hold: more while they are gone before the next ones come. */
   let wanted = Math.min(prefetch, concurrency * size)
+  const isStocked = (): boolean => holdings.waiting > wanted / 2 || holdings.bytes > policies.claimSize / 2
   const claim = Effect.gen(function*() {
     const limit = wanted - holdings.waiting
+    const bytes = policies.claimSize - holdings.bytes
     const begun = millis()
     const above = lowWater.begin(begun)
     const found = yield* claims.claim({
@@ -283,14 +307,16 @@ const start = Effect.fnUntraced(function*<A, E, R>(
       limit,
       suspects: Math.max(0, concurrency * size - running - holdings.waiting),
       above,
-      filter
+      filter,
+      bytes
     })
     lowWater.end(above, found, begun, millis())
     const wasEmpty = holdings.waiting === 0
     if (found.length > 0) holdings.add(found)
+    const isFull = found.length >= limit || found.reduce((sum, { size }) => sum + (size ?? 0), 0) >= bytes
     if (found.length >= limit && wasEmpty) wanted = Math.min(prefetch, wanted * 2)
     dispatch()
-    return found.length >= limit
+    return isFull
   })
 
   const hinted = makeSignal()
@@ -305,7 +331,7 @@ const start = Effect.fnUntraced(function*<A, E, R>(
   const claiming: Effect.Effect<void, SqlError> = Effect.suspend(() => {
     if (!isOpen) return Effect.void
     const waited = Effect.flatMap(patiently(Effect.uninterruptible(claim)), (isMore) => {
-      if (holdings.waiting > wanted / 2) return hungry.wait
+      if (isStocked()) return hungry.wait
       return isMore ? Effect.void : untilHinted
     })
     return Effect.andThen(waited, claiming)
@@ -324,7 +350,7 @@ const start = Effect.fnUntraced(function*<A, E, R>(
       const plain = leases.filter(({ isPart, isPlain, open }) => isPlain && open === 0 && !isPart)
       if (plain.length > 0) {
         for (const lease of plain) lease.take()
-        yield* again(claims.settleLeases(plain.map(({ token }) => token)))
+        yield* again(claims.settleLeases(plain.map(({ token }) => token), stored.settings.history !== undefined))
       }
       for (const lease of leases) {
         if (!lease.hasNews) continue

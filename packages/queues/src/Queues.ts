@@ -8,7 +8,8 @@
  * **Details**
  *
  * Inside a transaction of `Postgres.transact` a message is sent with it: it is there when the transaction commits, and is not
- * when it does not. Outside, messages that are sent at the same time are written together.
+ * when it does not. Outside, messages that are sent at the same time are written together. A payload that is too large for a row
+ * goes to the `PayloadStore`, and comes back with its message wherever that is looked at.
  *
  * **Gotchas**
  *
@@ -18,20 +19,25 @@
  */
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Traceparent from "@strata/postgres/Traceparent"
+import type { TransactionError } from "@strata/postgres/TransactionError"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
+import type { SqlError } from "effect/sql/SqlError"
 import type * as Stream from "effect/Stream"
+import * as History from "./History.ts"
 import type { MessageId, NewMessage, Sent } from "./Message.ts"
+import { layerPostgres, PayloadStore, type PayloadStoreError } from "./PayloadStore.ts"
 import type { Queue } from "./Queue.ts"
 import * as QueueCatalog from "./QueueCatalog.ts"
 import type { Stats, StoredQueue } from "./QueueCatalog.ts"
 import { InvalidMessage, QueueError, QueueFull, unavailable } from "./QueueError.ts"
-import { QueuePolicies } from "./QueuePolicies.ts"
+import { type Policies, QueuePolicies } from "./QueuePolicies.ts"
 import type * as QueueSettings from "./QueueSettings.ts"
 import * as GroupSend from "./sending/GroupSend.ts"
+import * as LargeSend from "./sending/LargeSend.ts"
 import * as Payload from "./sending/Payload.ts"
 import * as PreparedMessage from "./sending/PreparedMessage.ts"
 import * as SendStatement from "./sending/SendStatement.ts"
@@ -71,7 +77,10 @@ export class Queues extends Context.Service<Queues, {
   readonly stats: (queue: { readonly name: string }) => Effect.Effect<Stats, QueueError>
   /** Takes back a message that has not begun. False when there is none, or somebody is just claiming it. */
   readonly withdraw: (queue: { readonly name: string }, id: MessageId) => Effect.Effect<boolean, QueueError>
-  /** Messages that may be claimed, in the order in which they will be, at most `limit` (100). Takes nothing. */
+  /**
+   * Messages that may be claimed, in the order in which they will be, at most `limit` (100). Takes nothing. A page ends early
+   * where payloads are large, so go on until one is empty.
+   */
   readonly browse: (
     queue: { readonly name: string },
     page?: { readonly after?: Waiting | undefined; readonly limit?: number | undefined }
@@ -82,47 +91,33 @@ export class Queues extends Context.Service<Queues, {
   readonly tail: (queue: { readonly name: string }) => Stream.Stream<Waiting, QueueError>
   /** Takes away all messages that wait, and tells how many. What runs goes on. */
   readonly purge: (queue: { readonly name: string }) => Effect.Effect<number, QueueError>
+  /**
+   * Messages that are done, of a queue whose settings keep a `history`: in the order of sending, at most `limit` (100) of them. A
+   * page ends early where payloads are large, so go on until one is empty.
+   */
+  readonly history: (
+    queue: { readonly name: string },
+    filter?: History.Filter,
+    page?: { readonly after?: MessageId | undefined; readonly limit?: number | undefined }
+  ) => Effect.Effect<ReadonlyArray<History.Done>, QueueError>
+  /** Where large payloads are. */
+  readonly payloads: PayloadStore["Service"]
 }>()("@strata/queues/Queues") {}
 
 /**
- * The queues of the database in the context. Needs the tables of `QueuesMigrations`.
+ * The queues of the database in the context, with their large payloads in the `PayloadStore`. Needs the tables of `QueuesMigrations`.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<Queues, never, Postgres> = Layer.effect(
+export const layerNoDeps: Layer.Layer<Queues, never, Postgres | PayloadStore> = Layer.effect(
   Queues,
   Effect.gen(function*() {
     const postgres = yield* Postgres
+    const payloads = yield* PayloadStore
     const policies = yield* QueuePolicies
     const catalog = QueueCatalog.make(postgres, policies.refresh)
-    const statement = SendStatement.make(postgres)
-    const write = (calls: ReadonlyArray<GroupSend.Call>) => statement(calls, catalog.isBounded)
-    yield* Effect.forkScoped(Upkeep.run(postgres, policies))
-    const group = yield* GroupSend.make({ write, retry: policies.resend, full: (call) => write([call]) })
-
-    const wake = (queue: number) => postgres.wake(channelOf(queue))
-    // Workers would find nothing before the commit. Whoever rolls back has nobody to wake.
-    const wakeAtCommit = (queue: number) =>
-      Effect.flatMap(
-        postgres.atCommit(Effect.void),
-        (committed) => Effect.forkDetach(Effect.ignore(Effect.andThen(committed, wake(queue))))
-      )
-
-    const send: Queues["Service"]["send"] = Effect.fnUntraced(function*(queue, messages) {
-      if (messages.length === 0) return []
-      const { id } = yield* catalog.known(queue)
-      const traceparent = yield* Traceparent.current
-      const prepared = yield* Effect.fromResult(
-        prepareAll(queue, messages, { queue: id, queueName: queue.name, traceparent })
-      )
-      const isInside = yield* postgres.inTransaction
-      const written = isInside ? write([prepared]) : group(prepared)
-      const outcomes = yield* Effect.mapError(written, unavailable("send"))
-      yield* isInside ? wakeAtCommit(id) : wake(id)
-      return yield* sentOf(queue.name, outcomes)
-    })
-
+    yield* Effect.forkScoped(Upkeep.run(postgres, policies, payloads))
     return Queues.of({
       declare: (queue) => catalog.declare(queue),
       configure: catalog.configure,
@@ -130,25 +125,84 @@ export const layer: Layer.Layer<Queues, never, Postgres> = Layer.effect(
       all: catalog.all,
       pause: (queue) => catalog.setPaused(queue, true),
       resume: (queue) => catalog.setPaused(queue, false),
-      send,
+      send: yield* makeSend(postgres, payloads, policies, catalog),
       stats: catalog.stats,
-      ...Waitings.make(postgres, catalog.known, policies)
+      ...Waitings.make(postgres, catalog.known, policies, payloads),
+      history: History.make(postgres, catalog.known, payloads),
+      payloads
     })
   })
 )
 
+/**
+ * The queues of the database in the context, with their large payloads in it too. Needs the tables of `QueuesMigrations`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<Queues, never, Postgres> = Layer.provide(layerNoDeps, layerPostgres)
+
 // ------------------------------------------------------------------------------------------------- implementation
+
+const makeSend = Effect.fnUntraced(function*(
+  postgres: Postgres["Service"],
+  payloads: PayloadStore["Service"],
+  policies: Policies,
+  catalog: ReturnType<typeof QueueCatalog.make>
+) {
+  const statement = SendStatement.make(postgres)
+  const write = (calls: ReadonlyArray<GroupSend.Call>) => statement(calls, catalog.isBounded)
+  const group = yield* GroupSend.make({ write, retry: policies.resend, full: (call) => write([call]) })
+  const large = LargeSend.make(payloads, write)
+
+  const wake = (queue: number) => postgres.wake(channelOf(queue))
+  // Workers would find nothing before the commit. Whoever rolls back has nobody to wake.
+  const wakeAtCommit = (queue: number) =>
+    Effect.flatMap(
+      postgres.atCommit(Effect.void),
+      (committed) => Effect.forkDetach(Effect.ignore(Effect.andThen(committed, wake(queue))))
+    )
+
+  const send: Queues["Service"]["send"] = Effect.fnUntraced(function*(queue, messages) {
+    if (messages.length === 0) return []
+    const { id, weighs } = yield* catalog.known(queue)
+    const traceparent = yield* Traceparent.current
+    const prepared = yield* Effect.fromResult(
+      prepareAll(queue, messages, { queue: id, queueName: queue.name, traceparent }, policies)
+    )
+    const isInside = yield* postgres.inTransaction
+    const weight = LargeSend.weightOf(prepared)
+    if (weight !== "light" && !weighs) {
+      yield* Effect.mapError(QueueCatalog.setWeighs(postgres, id), unavailable("send"))
+    }
+    const written: Effect.Effect<
+      ReadonlyArray<Sent>,
+      QueueError | SqlError | TransactionError | PayloadStoreError
+    > = weight === "large"
+      // What a full queue refuses has to be all of it.
+      ? postgres.transact(Effect.flatMap(large(prepared), (outcomes) => sentOf(queue.name, outcomes)))
+      : Effect.flatMap(isInside ? write([prepared]) : group(prepared), (outcomes) => sentOf(queue.name, outcomes))
+    const sent = yield* Effect.mapError(
+      written,
+      (error) => error._tag === "QueueError" ? error : unavailable("send")(error)
+    )
+    yield* isInside ? wakeAtCommit(id) : wake(id)
+    return sent
+  })
+  return send
+})
 
 /** The path of a problem names the message where there are several. */
 const prepareAll = <A>(
   queue: Queue<A>,
   messages: ReadonlyArray<NewMessage<A>>,
-  surroundings: PreparedMessage.Surroundings
+  surroundings: PreparedMessage.Surroundings,
+  bounds: Pick<Policies, "inline" | "largest">
 ): Result.Result<ReadonlyArray<PreparedMessage.PreparedMessage>, QueueError> => {
   const prepared: Array<PreparedMessage.PreparedMessage> = []
   for (const message of messages) {
     const made = Result.flatMap(
-      Payload.encode(queue, message.payload),
+      Payload.encode(queue, message.payload, bounds),
       (payload) => PreparedMessage.prepare(message, payload, surroundings)
     )
     if (Result.isFailure(made)) {

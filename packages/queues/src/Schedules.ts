@@ -33,9 +33,11 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { NewMessage } from "./Message.ts"
 import type { Queue } from "./Queue.ts"
+import * as QueueCatalog from "./QueueCatalog.ts"
 import { InvalidMessage, QueueError, unavailable } from "./QueueError.ts"
 import { QueuePolicies } from "./QueuePolicies.ts"
 import { channelOf, Queues } from "./Queues.ts"
+import * as LargeSend from "./sending/LargeSend.ts"
 import * as Payload from "./sending/Payload.ts"
 import * as PreparedMessage from "./sending/PreparedMessage.ts"
 import * as SendStatement from "./sending/SendStatement.ts"
@@ -112,10 +114,13 @@ export class Schedules extends Context.Service<Schedules, {
 export const layer: Layer.Layer<Schedules, never, Postgres | Queues> = Layer.effect(
   Schedules,
   Effect.gen(function*() {
-    const { rows, transact, wake } = yield* Postgres
+    const postgres = yield* Postgres
+    const { rows, transact, wake } = postgres
     const queues = yield* Queues
+    const { payloads } = queues
     const policies = yield* QueuePolicies
-    const write = SendStatement.make(yield* Postgres)
+    const statement = SendStatement.make(postgres)
+    const send = LargeSend.make(payloads, (calls) => statement(calls, () => false))
 
     /** Sends what is due of some schedules, and moves them on. Locks their rows; passes over those that others hold. */
     const fireSome = Effect.gen(function*() {
@@ -133,12 +138,10 @@ export const layer: Layer.Layer<Schedules, never, Postgres | Queues> = Layer.eff
           }
         )
         if (plan.times.length > 0) {
-          const prepared = yield* Effect.orDie(decode(message))
+          const stored = yield* Effect.orDie(decode(message))
+          const prepared = yield* LargeSend.copy(payloads, { ...stored, large: null })
           queues.add(prepared.queue)
-          yield* write(
-            [plan.times.map((time) => ({ ...prepared, headers: headersOf(prepared.headers, name, time) }))],
-            () => false
-          )
+          yield* send(plan.times.map((time) => ({ ...prepared, headers: headersOf(prepared.headers, name, time) })))
         }
         yield* rows("update queue_schedule set next_at = $2, last_at = coalesce($3, last_at) where name = $1", [
           Pg.text(name),
@@ -175,16 +178,18 @@ export const layer: Layer.Layer<Schedules, never, Postgres | Queues> = Layer.eff
     ) {
       const refuse = (path: string, problem: string) =>
         new QueueError({ reason: new InvalidMessage({ queue: queue.name, path, problem }) })
-      const { id } = yield* queues.find(queue)
+      const { id, weighs } = yield* queues.find(queue)
       const prepared = yield* Effect.fromResult(Result.mapError(
         Result.flatMap(
-          Payload.encode(queue, message.payload),
+          Payload.encode(queue, message.payload, policies),
           (payload) =>
             PreparedMessage.prepare(message, payload, { queue: id, queueName: queue.name, traceparent: null })
         ),
         ({ path, problem }) => refuse(path, problem)
       ))
-      if (prepared.bytes !== null) return yield* refuse("payload", "a schedule sends JSON, not bytes")
+      if (prepared.bytes !== null || prepared.large?.kind === "bytes") {
+        return yield* refuse("payload", "a schedule sends JSON, not bytes")
+      }
       const now = yield* Effect.mapError(
         Effect.map(rows("select clock_timestamp()", []), ([row]): Timestamp.Timestamp => cast(row?.[0])),
         unavailable("put a schedule")
@@ -193,7 +198,7 @@ export const layer: Layer.Layer<Schedules, never, Postgres | Queues> = Layer.eff
       const { cron, nextAt, timezone } = "at" in when
         ? { cron: null, nextAt: when.at, timezone: "UTC" }
         : yield* firstOf(when, now, refuse)
-      const found = yield* Effect.mapError(
+      const store = (prepared: PreparedMessage.PreparedMessage) =>
         rows(insert, [
           Pg.text(name),
           Pg.int(id),
@@ -202,7 +207,13 @@ export const layer: Layer.Layer<Schedules, never, Postgres | Queues> = Layer.eff
           Pg.text(missed),
           Pg.text(encode(prepared)),
           Pg.timestamptz(nextAt)
-        ]),
+        ])
+      const isLight = LargeSend.weightOf([prepared]) === "light"
+      const found = yield* Effect.mapError(
+        isLight ? store(prepared) : transact(Effect.gen(function*() {
+          if (!weighs) yield* QueueCatalog.setWeighs(postgres, id)
+          return yield* store(yield* LargeSend.place(payloads, prepared))
+        })),
         unavailable("put a schedule")
       )
       return scheduleOf(found[0] ?? [])

@@ -11,9 +11,11 @@ import { cast } from "effect/Function"
 import * as Stream from "effect/Stream"
 import * as Hints from "./consuming/Hints.ts"
 import { type Headers, MessageId } from "./Message.ts"
+import type { PayloadStore, PayloadStoreError } from "./PayloadStore.ts"
 import type { StoredQueue } from "./QueueCatalog.ts"
 import { type QueueError, unavailable } from "./QueueError.ts"
 import type { Policies } from "./QueuePolicies.ts"
+import * as StoredPayload from "./sending/StoredPayload.ts"
 
 /**
  * A message that may be claimed, as it is stored.
@@ -31,7 +33,7 @@ export interface Waiting {
   readonly key: string | undefined
   readonly correlationId: string | undefined
   readonly headers: Headers
-  /** JSON, or bytes. */
+  /** JSON, or bytes; undefined when it is in the `PayloadStore` and cannot be had, as that of one that was done meanwhile. */
   readonly payload: unknown
 }
 
@@ -51,7 +53,8 @@ const purged = 5000
 export const make = (
   { rows }: Postgres["Service"],
   known: (queue: Named) => Effect.Effect<StoredQueue, QueueError>,
-  { peek }: Policies
+  { peek }: Policies,
+  payloads: PayloadStore["Service"]
 ) => ({
   withdraw: Effect.fnUntraced(function*(queue: Named, id: MessageId) {
     const { id: number } = yield* known(queue)
@@ -76,7 +79,10 @@ export const make = (
       ]),
       unavailable("browse")
     )
-    return found.map(waitingOf)
+    return yield* Effect.mapError(
+      Effect.forEach(StoredPayload.page(found.map(storedOf)), (stored) => waitingOf(payloads, stored)),
+      unavailable("browse")
+    )
   }),
 
   tail: (queue: Named) =>
@@ -87,12 +93,16 @@ export const make = (
       let last: bigint = cast((yield* ask("select coalesce(pg_sequence_last_value('message_id'), 0)", []))[0]?.[0])
       const look = Effect.suspend(() =>
         Effect.map(ask(newer, [Pg.int(id), Pg.bigint(last)]), (found) => {
-          const messages = found.map(waitingOf)
+          const messages = found.map(storedOf)
           last = messages.at(-1)?.id ?? last
           return messages
         })
       )
-      return Hints.every(peek).pipe(Stream.mapEffect(() => look), Stream.flattenIterable)
+      return Hints.every(peek).pipe(
+        Stream.mapEffect(() => look),
+        Stream.flattenIterable,
+        Stream.mapEffect((stored) => Effect.mapError(waitingOf(payloads, stored), unavailable("tail")))
+      )
     })),
 
   purge: Effect.fnUntraced(function*(queue: Named) {
@@ -110,7 +120,8 @@ export const make = (
   })
 })
 
-const columns = "select id, sent_at, priority, attempts, tenant, type, key, correlation_id, headers, data, bytes"
+const columns =
+  "select id, sent_at, priority, attempts, tenant, type, key, correlation_id, headers, data, bytes, stored_at"
 
 /** The next thousand at most, found by message_order, priority by priority. */
 const newer = `
@@ -129,8 +140,16 @@ const newer = `
   ) m
   order by id`
 
-const waitingOf = (row: ReadonlyArray<unknown>): Waiting => {
-  const [id, sentAt, priority, attempts, tenant, type, key, correlationId, headers, data, bytes]: readonly [
+type Stored = Omit<Waiting, "payload"> & StoredPayload.Read
+
+const waitingOf = (
+  payloads: PayloadStore["Service"],
+  { bytes, data, storedAt, ...message }: Stored
+): Effect.Effect<Waiting, PayloadStoreError> =>
+  Effect.map(StoredPayload.payloadOf(payloads, { bytes, data, storedAt }), (payload) => ({ ...message, payload }))
+
+const storedOf = (row: ReadonlyArray<unknown>): Stored => {
+  const [id, sentAt, priority, attempts, tenant, type, key, correlationId, headers, data, bytes, storedAt]: readonly [
     bigint,
     Timestamp.Timestamp,
     number,
@@ -141,7 +160,8 @@ const waitingOf = (row: ReadonlyArray<unknown>): Waiting => {
     string | null,
     Headers | null,
     unknown,
-    Uint8Array | null
+    Uint8Array | null,
+    string | null
   ] = cast(row)
   return {
     id: MessageId.make(id),
@@ -153,6 +173,8 @@ const waitingOf = (row: ReadonlyArray<unknown>): Waiting => {
     key: key ?? undefined,
     correlationId: correlationId ?? undefined,
     headers: headers ?? {},
-    payload: bytes ?? data
+    data,
+    bytes,
+    storedAt
   }
 }

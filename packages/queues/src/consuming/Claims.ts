@@ -39,8 +39,11 @@ export interface Claimed {
   readonly headers: Headers | null
   readonly data: unknown
   readonly bytes: Uint8Array | null
+  /** Where the payload is, when it is too large for a row: see `StoredPayload.fetch`. */
   readonly storedAt: string | null
   readonly failures: ReadonlyArray<Failure> | null
+  /** Bytes of the payload, in queues of which some are large. */
+  readonly size: number | null
 }
 
 /**
@@ -60,6 +63,8 @@ export interface Wish {
   readonly above: ReadonlyArray<bigint>
   /** As `HeaderFilter.toJsonPath` writes it. */
   readonly filter: string | undefined
+  /** Bytes at most, if it is more than one message. */
+  readonly bytes: number
 }
 
 /**
@@ -128,7 +133,8 @@ export const make = ({ rows }: Postgres["Service"]) => ({
         Pg.int(wish.limit),
         Pg.int(wish.suspects),
         Pg.bigintArray(wish.above),
-        Pg.text(wish.filter ?? null)
+        Pg.text(wish.filter ?? null),
+        Pg.int(wish.bytes)
       ]),
       (found) => found.map(claimedOf)
     ),
@@ -140,9 +146,15 @@ export const make = ({ rows }: Postgres["Service"]) => ({
       return seconds === null ? undefined : Duration.seconds(Math.max(0, seconds))
     }),
 
-  /** Settles whole leases of which all is done. Gives those that were still there. */
-  settleLeases: (tokens: ReadonlyArray<string>): Effect.Effect<ReadonlySet<string>, SqlError> =>
-    Effect.map(rows("select settle_leases($1)", [Pg.uuidArray(tokens)]), tokensOf),
+  /**
+   * Settles whole leases of which all is done, and nothing is stored elsewhere. Gives those that were still there. `keep`: the
+   * queue keeps a history.
+   */
+  settleLeases: (tokens: ReadonlyArray<string>, keep: boolean): Effect.Effect<ReadonlySet<string>, SqlError> =>
+    Effect.map(
+      rows(keep ? "select settle_leases_kept($1)" : "select settle_leases($1)", [Pg.uuidArray(tokens)]),
+      tokensOf
+    ),
 
   /** Settles messages of a lease. False when it is over. */
   settle: (token: string, { dead, done, released, retried }: Settlement): Effect.Effect<boolean, SqlError> =>
@@ -178,8 +190,8 @@ const isTrue = (found: ReadonlyArray<ReadonlyArray<unknown>>): boolean => found[
 const claim = `
   select
     token, claimed_at, id, sent_at, first_at, priority, attempts, crashes, tenant, type, key, unique_key, correlation_id, causation_id,
-    traceparent, headers, data, bytes, stored_at, failures
-  from claim_messages($1, $2, $3, $4, $5, $6, $7::text::jsonpath)`
+    traceparent, headers, data, bytes, stored_at, failures, size
+  from claim_messages($1, $2, $3, $4, $5, $6, $7::text::jsonpath, $8)`
 
 const settle = `
   select settle_messages($1, $2, $3, $4, $5, $6::text[]::jsonb[], $7, $8, $9, $10::text[]::jsonb[])`
@@ -205,7 +217,8 @@ const claimedOf = (row: ReadonlyArray<unknown>): Claimed => {
     data,
     bytes,
     storedAt,
-    failures
+    failures,
+    size
   ]: ClaimedRow = cast(row)
   return {
     token,
@@ -227,7 +240,8 @@ const claimedOf = (row: ReadonlyArray<unknown>): Claimed => {
     data,
     bytes,
     storedAt,
-    failures
+    failures,
+    size
   }
 }
 
@@ -251,5 +265,6 @@ type ClaimedRow = readonly [
   unknown,
   Uint8Array | null,
   string | null,
-  ReadonlyArray<Failure> | null
+  ReadonlyArray<Failure> | null,
+  number | null
 ]

@@ -24,7 +24,7 @@ export interface Held {
 /** A lease: how many of its messages are open, and what is to be told of the others. */
 export class Lease {
   readonly token: string
-  /** All that it still has went well, and nothing of it holds a key. */
+  /** All that it still has went well, and nothing of it holds a key or has its payload elsewhere. */
   isPlain = true
   /** Others have what it held. */
   isLost = false
@@ -39,7 +39,9 @@ export class Lease {
   constructor(token: string, messages: ReadonlyArray<Claimed>) {
     this.token = token
     this.open = messages.length
-    this.isPlain = messages.every(({ key, uniqueKey }) => key === null && uniqueKey === null)
+    this.isPlain = messages.every(({ key, storedAt, uniqueKey }) =>
+      key === null && uniqueKey === null && storedAt === null
+    )
   }
 
   record(id: bigint, outcome: Outcome): void {
@@ -81,16 +83,25 @@ export class Holdings {
   readonly leases = new Map<string, Lease>()
   #waiting: Array<Held> = []
   #begun = 0
+  #bytes = 0
 
   get waiting(): number {
     return this.#waiting.length - this.#begun
+  }
+
+  /** Bytes of payloads that wait, or are yet to be fetched, in queues of which some are large. */
+  get bytes(): number {
+    return this.#bytes
   }
 
   add(messages: ReadonlyArray<Claimed>): void {
     const byToken = Map.groupBy(messages, ({ token }) => token)
     for (const [token, of] of byToken) this.leases.set(token, new Lease(token, of))
     this.#compact()
-    for (const claimed of messages) this.#waiting.push({ claimed, lease: this.leases.get(claimed.token)! })
+    for (const claimed of messages) {
+      this.#waiting.push({ claimed, lease: this.leases.get(claimed.token)! })
+      this.#bytes += claimed.size ?? 0
+    }
     const last = this.#waiting[this.#waiting.length - messages.length - 1]
     // What is more urgent than what waits goes before it.
     if (last !== undefined && last.claimed.priority < (messages[0]?.priority ?? 0)) {
@@ -103,6 +114,7 @@ export class Holdings {
     const taken: Array<Held> = []
     while (this.#begun < this.#waiting.length && taken.length < most) {
       const held = this.#waiting[this.#begun++]!
+      this.#bytes -= held.claimed.size ?? 0
       if (!held.lease.isLost) taken.push(held)
     }
     if (this.#begun === this.#waiting.length) this.#compact()
@@ -114,6 +126,7 @@ export class Holdings {
     const rest = this.#waiting.slice(this.#begun)
     this.#waiting = []
     this.#begun = 0
+    this.#bytes = 0
     return rest
   }
 

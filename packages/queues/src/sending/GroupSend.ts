@@ -19,11 +19,11 @@ import * as FiberSet from "effect/FiberSet"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
-import type { PreparedMessage } from "./PreparedMessage.ts"
+import * as PreparedMessage from "./PreparedMessage.ts"
 import type { Outcome } from "./SendStatement.ts"
 
 /** The messages of one caller. */
-export type Call = ReadonlyArray<PreparedMessage>
+export type Call = ReadonlyArray<PreparedMessage.PreparedMessage>
 
 interface Waiting {
   readonly call: Call
@@ -81,7 +81,7 @@ export const make = Effect.fnUntraced(function*(options: {
     let count = 0
     for (const { call } of waiting) {
       messages += call.length
-      for (const { bytes, data } of call) size += (data?.length ?? 0) + (bytes?.length ?? 0)
+      for (const message of call) size += PreparedMessage.sizeOf(message)
       if (count > 0 && (messages > bounds.messages || size > bounds.size)) break
       count++
     }

@@ -6,15 +6,15 @@
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { Queue } from "../Queue.ts"
+import type { Policies } from "../QueuePolicies.ts"
 import type { PreparedPayload, Problem } from "./PreparedMessage.ts"
+import type { Read } from "./StoredPayload.ts"
 
-/**
- * Bytes of a payload that stands in the row of its message.
- *
- * @category constants
- * @since 0.1.0
- */
-export const mostInline = 1_048_576
+/** How much of it stands in a row, and how much is sent at all. */
+type Bounds = Pick<Policies, "inline" | "largest">
+
+/** The client takes no row that is longer than 16 MiB. */
+const mostInline = 8_388_608
 
 /**
  * A payload as it is stored.
@@ -22,17 +22,74 @@ export const mostInline = 1_048_576
  * @category converting
  * @since 0.1.0
  */
-export const encode = <A>(queue: Queue<A>, payload: A): Result.Result<PreparedPayload, Problem> => {
+export const encode = <A>(queue: Queue<A>, payload: A, bounds: Bounds): Result.Result<PreparedPayload, Problem> => {
   const codec = queue.payload
-  if (codec._tag === "Bytes") return Result.succeed({ data: null, bytes: codec.encode(payload), storedAt: null })
+  if (codec._tag === "Bytes") return encodeBytes(codec.encode(payload), bounds)
   const json = codec.encode(payload)
-  if (Result.isFailure(json)) return Result.fail({ path: "payload", problem: json.failure.message })
-  const text = Result.try((): string | undefined => JSON.stringify(json.success))
-  if (Result.isFailure(text) || text.success === undefined) return Result.fail({ path: "payload", problem: "not JSON" })
-  return text.success.length > mostInline
-    ? Result.fail({ path: "payload", problem: `longer than ${mostInline} characters as JSON` })
-    : Result.succeed({ data: text.success, bytes: null, storedAt: null })
+  return Result.isFailure(json)
+    ? Result.fail({ path: "payload", problem: json.failure.message })
+    : encodeJson(json.success, bounds)
 }
+
+/**
+ * A value as JSON, as it is stored.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const encodeJson = (json: unknown, bounds: Bounds): Result.Result<PreparedPayload, Problem> => {
+  const text = Result.try({ try: (): string | undefined => JSON.stringify(json), catch: String })
+  if (Result.isFailure(text)) return Result.fail({ path: "payload", problem: `not JSON: ${text.failure}` })
+  return text.success === undefined
+    ? Result.fail({ path: "payload", problem: "not JSON" })
+    : encodeText(text.success, bounds)
+}
+
+/**
+ * JSON text, as it is stored.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const encodeText = (text: string, bounds: Bounds): Result.Result<PreparedPayload, Problem> => {
+  const inline = Math.min(bounds.inline, bounds.largest, mostInline)
+  // No character of a text has more than three bytes.
+  if (3 * text.length <= inline) return Result.succeed({ ...nothing, data: text })
+  if (text.length > bounds.largest) return tooLarge(bounds)
+  const content = utf8.encode(text)
+  if (content.length <= inline) return Result.succeed({ ...nothing, data: text })
+  return content.length > bounds.largest
+    ? tooLarge(bounds)
+    : Result.succeed({ ...nothing, large: { kind: "json", content } })
+}
+
+/**
+ * Bytes, as they are stored.
+ *
+ * @category converting
+ * @since 0.1.0
+ */
+export const encodeBytes = (bytes: Uint8Array, bounds: Bounds): Result.Result<PreparedPayload, Problem> => {
+  if (bytes.length > bounds.largest) return tooLarge(bounds)
+  return Result.succeed(
+    bytes.length <= Math.min(bounds.inline, mostInline)
+      ? { ...nothing, bytes }
+      : { ...nothing, large: { kind: "bytes", content: bytes } }
+  )
+}
+
+/**
+ * No payload at all.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const nothing: PreparedPayload = { data: null, bytes: null, storedAt: null, large: null }
+
+const tooLarge = ({ largest }: Bounds) =>
+  Result.fail({ path: "payload", problem: `expected at most ${largest} bytes, as JSON or as they are` })
+
+const utf8 = new TextEncoder()
 
 /**
  * A payload as it was sent; what it cannot be otherwise.
@@ -40,19 +97,15 @@ export const encode = <A>(queue: Queue<A>, payload: A): Result.Result<PreparedPa
  * @category converting
  * @since 0.1.0
  */
-export const decode = <A>(
-  queue: Queue<A>,
-  stored: { readonly data: unknown; readonly bytes: Uint8Array | null }
-): Result.Result<A, UnreadablePayload> => {
+export const decode = <A>(queue: Queue<A>, stored: Read): Result.Result<A, UnreadablePayload> => {
+  const unreadable = (problem: string) => new UnreadablePayload({ queue: queue.name, problem })
+  if (stored.storedAt !== null) return Result.fail(unreadable(`it is not in the store, under ${stored.storedAt}`))
   const codec = queue.payload
   if (codec._tag === "Json") {
-    return Result.mapError(
-      codec.decode(stored.data),
-      ({ message }) => new UnreadablePayload({ queue: queue.name, problem: message })
-    )
+    return Result.mapError(codec.decode(stored.data), ({ message }) => unreadable(message))
   }
   return stored.bytes === null
-    ? Result.fail(new UnreadablePayload({ queue: queue.name, problem: "it is JSON, and not bytes" }))
+    ? Result.fail(unreadable("it is JSON, and not bytes"))
     : Result.succeed(codec.decode(stored.bytes))
 }
 

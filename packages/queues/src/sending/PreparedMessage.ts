@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import type { NewMessage, State, Unique } from "../Message.ts"
+import type { LargePayload } from "./StoredPayload.ts"
 
 /**
  * A message as it is written.
@@ -29,6 +30,8 @@ export interface PreparedMessage {
   readonly data: string | null
   readonly bytes: Uint8Array | null
   readonly storedAt: string | null
+  /** Too large for a row, and not stored yet. */
+  readonly large: LargePayload | null
   /** Seconds; 0 for at once. */
   readonly delay: number
   readonly unique: PreparedUnique | null
@@ -67,7 +70,7 @@ export interface Surroundings {
 }
 
 /** What the payload became. */
-export type PreparedPayload = Pick<PreparedMessage, "data" | "bytes" | "storedAt">
+export type PreparedPayload = Pick<PreparedMessage, "data" | "bytes" | "storedAt" | "large">
 
 /**
  * Checks a message, and fills in what it does not say.
@@ -99,6 +102,15 @@ export const prepare = (
     unique: unique === undefined ? null : prepareUnique(unique)
   })
 }
+
+/**
+ * Characters and bytes of a message, about as many bytes as it takes in memory.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const sizeOf = ({ bytes, data, headers, large }: PreparedMessage): number =>
+  (data?.length ?? 0) + (bytes?.length ?? 0) + (headers?.length ?? 0) + (large?.content.length ?? 0)
 
 const prepareUnique = (
   { during = ["waiting", "later", "running"], key, onConflict, window }: Unique
