@@ -37,20 +37,16 @@ alter table queue add column weighs boolean not null default false;
 -- An answer that is too large for a row.
 alter table queue_reply add column stored_at text;
 
--- Not compressed: it is read once, and what it will be in memory can be told without reading it.
-alter table message_0 alter column data set storage external;
-alter table message_1 alter column data set storage external;
-alter table message_2 alter column data set storage external;
-alter table message_suspect alter column data set storage external;
-alter table message_0 alter column bytes set storage external;
-alter table message_1 alter column bytes set storage external;
-alter table message_2 alter column bytes set storage external;
-alter table message_suspect alter column bytes set storage external;
+-- What stored_at says of a payload is where it is, its size and, if that is not its row, its key there: row:20000:, json:20971520:17 or
+-- bytes:20971520:18. Nothing is said of one that is small, and in its row.
 
--- Bytes of a payload, also of one that is stored elsewhere: stored_at is its kind, its size and its key. Reads no payload.
-create function payload_size(_data json, _bytes bytea, _stored_at text) returns integer language sql stable
-return coalesce(pg_column_size(_data), 0) + coalesce(pg_column_size(_bytes), 0)
-  + coalesce(split_part(_stored_at, ':', 2)::integer, 0);
+-- Bytes of a payload, as far as they are worth counting. Reads no payload.
+create function payload_size(_stored_at text) returns integer language sql immutable
+return coalesce(split_part(_stored_at, ':', 2)::integer, 0);
+
+-- Whether a payload is not in the row of its message.
+create function is_apart(_stored_at text) returns boolean language sql immutable
+return coalesce(_stored_at not like 'row:%', false);
 
 -- Of the messages that a claim would take, the ids of as many as have so many bytes together; of one at least. Locks them, so that the
 -- claim finds the same: about how many there are is looked at first, for what is locked and not taken is hidden from others. Found by
@@ -71,7 +67,7 @@ begin
       select r.size
       from unnest(_above) with ordinality as p (above, place)
       cross join lateral (
-        select payload_size(m.data, m.bytes, m.stored_at) as size from message m
+        select payload_size(m.stored_at) as size from message m
         where m.slot >= 0 and m.queue = _queue and m.priority = 11 - p.place and m.id > p.above
           and (_filter is null or coalesce(m.headers, '{}') @@ _filter)
         order by m.id
@@ -86,7 +82,7 @@ begin
     select r.id, r.size
     from unnest(_above) with ordinality as p (above, place)
     cross join lateral (
-      select m.id, payload_size(m.data, m.bytes, m.stored_at) as size from message m
+      select m.id, payload_size(m.stored_at) as size from message m
       where m.slot >= 0 and m.queue = _queue and m.priority = 11 - p.place and m.id > p.above
         and (_filter is null or coalesce(m.headers, '{}') @@ _filter)
       order by m.id
@@ -236,7 +232,7 @@ begin
     into batch from gone m;
     exit when batch is null;
     if known.weighs then
-      bytes_left := bytes_left - (select sum(payload_size(m.data, m.bytes, m.stored_at)) from unnest(batch) m);
+      bytes_left := bytes_left - (select sum(payload_size(m.stored_at)) from unnest(batch) m);
     end if;
     keyed := array(select m from unnest(batch) m where m.key is not null);
     if cardinality(keyed) = 0 then
@@ -270,7 +266,7 @@ begin
     values (_token, _queue, until, message_slot_now(), cardinality(taken), _worker, taken);
     return query select _token, now, m.id, m.sent_at, m.first_at, m.priority, m.attempts, m.crashes, m.tenant, m.type, m.key,
       m.unique_key, m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, m.bytes, m.stored_at, m.failures,
-      case when known.weighs then payload_size(m.data, m.bytes, m.stored_at) end
+      case when known.weighs then payload_size(m.stored_at) end
     from unnest(taken) m;
   end if;
   if cardinality(suspected) > 0 then
@@ -282,7 +278,7 @@ begin
     )
     select l.token, now, m.id, m.sent_at, m.first_at, m.priority, m.attempts, m.crashes, m.tenant, m.type, m.key, m.unique_key,
       m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, m.bytes, m.stored_at, m.failures,
-      case when known.weighs then payload_size(m.data, m.bytes, m.stored_at) end
+      case when known.weighs then payload_size(m.stored_at) end
     from leased l cross join lateral unnest(l.messages) m;
   end if;
   insert into queue_delta (queue, ready, leased) values (_queue, -room, room);
@@ -292,7 +288,7 @@ $$;
 -- Their payloads may be removed.
 create function end_payloads(_messages queued_message[]) returns void language sql
 begin atomic
-  insert into queue_payload_ended (stored_at) select m.stored_at from unnest(_messages) m where m.stored_at is not null;
+  insert into queue_payload_ended (stored_at) select m.stored_at from unnest(_messages) m where is_apart(m.stored_at);
 end;
 
 -- What a message has in common with others that ended is written down, and what it held is let go; what is done goes into the history of a
@@ -306,13 +302,13 @@ declare
   at_once integer;
   keeps boolean;
   has_unique boolean;
-  has_stored boolean;
+  has_apart boolean;
 begin
   if _state = 'done' or cardinality(names) > 0 then
     select coalesce((q.rules ->> 'maxRunningPerKey')::integer, 1), q.rules ? 'history' into at_once, keeps
     from queue q where q.id = _queue;
   end if;
-  select bool_or(m.unique_key is not null), bool_or(m.stored_at is not null) into has_unique, has_stored
+  select bool_or(m.unique_key is not null), bool_or(is_apart(m.stored_at)) into has_unique, has_apart
   from unnest(_messages) m;
   if has_unique then
     delete from message_unique u using unnest(_messages) m
@@ -321,7 +317,7 @@ begin
   end if;
   if _state = 'done' and keeps then
     insert into message_history (id, queue, message) select m.id, _queue, m from unnest(_messages) m;
-  elsif has_stored and _state <> 'dead' then
+  elsif has_apart and _state <> 'dead' then
     perform end_payloads(_messages);
   end if;
   if cardinality(names) > 0 then
@@ -396,8 +392,8 @@ $$;
 
 drop function reprocess_dead_letters(integer, bigint[], json, bytea, jsonb);
 
--- Sends dead letters again, each once however often it is asked: as they were, or with another payload. A payload that is stored
--- elsewhere is for one letter. Returns their ids.
+-- Sends dead letters again, each once however often it is asked: as they were, or with another payload. A payload that is not in the
+-- row is for one letter. Returns their ids.
 create function reprocess_dead_letters(
   _queue integer, _ids bigint[], _data json, _bytes bytea, _stored_at text, _headers jsonb
 ) returns setof bigint language plpgsql
@@ -428,7 +424,7 @@ begin
   if is_edited then
     perform end_payloads(before);
     update queue q set weighs = true
-    where q.id = _queue and not q.weighs and payload_size(_data, _bytes, _stored_at) > 16384;
+    where q.id = _queue and not q.weighs and payload_size(_stored_at) > 0;
   end if;
   perform make_ready(taken, message_slot_now());
   insert into queue_delta (queue, dead, ready) values (_queue, -cardinality(taken), cardinality(taken));
@@ -459,7 +455,7 @@ $$;
 create function end_schedule_payload() returns trigger language plpgsql as $$
 begin
   insert into queue_payload_ended (stored_at)
-  select s from (select old.message ->> 'storedAt') as o (s) where s is not null;
+  select s from (select old.message ->> 'storedAt') as o (s) where is_apart(s);
   return null;
 end
 $$;
@@ -493,7 +489,7 @@ begin
       returning h.message
     )
     insert into queue_payload_ended (stored_at)
-    select (g.message).stored_at from gone g where (g.message).stored_at is not null;
+    select (g.message).stored_at from gone g where is_apart((g.message).stored_at);
     if each.died is not null then
       perform discard_dead_letters(each.id, array(
         select d.id from dead_letter d

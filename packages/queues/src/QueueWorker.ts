@@ -238,7 +238,7 @@ const start = Effect.fnUntraced(function*<A, E, R>(
 
   /** With its payload at hand; nothing, when that could not be fetched and the try has failed. */
   const fetched = (held: Held): Effect.Effect<ReadonlyArray<Held>> =>
-    held.claimed.storedAt === null
+    !StoredPayload.isApart(held.claimed.storedAt)
       ? Effect.succeed([held])
       : StoredPayload.fetch(queues.payloads, held.claimed).pipe(
         (fetch) =>
@@ -250,7 +250,7 @@ const start = Effect.fnUntraced(function*<A, E, R>(
       )
 
   const handle = (all: ReadonlyArray<Held>): Effect.Effect<void, never, R> =>
-    all.some(({ claimed }) => claimed.storedAt !== null)
+    all.some(({ claimed }) => StoredPayload.isApart(claimed.storedAt))
       ? Effect.flatMap(Effect.forEach(all, fetched), (held) => handleAtHand(held.flat()))
       : handleAtHand(all)
 

@@ -39,7 +39,7 @@ export interface Claimed {
   readonly headers: Headers | null
   readonly data: unknown
   readonly bytes: Uint8Array | null
-  /** Where the payload is, when it is too large for a row: see `StoredPayload.fetch`. */
+  /** The place of the payload: see `StoredPayload`. One that is apart is there after `StoredPayload.fetch`. */
   readonly storedAt: string | null
   readonly failures: ReadonlyArray<Failure> | null
   /** Bytes of the payload, in queues of which some are large. */

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as StoredPayload from "../sending/StoredPayload.ts"
 import type { Claimed, Dead, Retried, Settlement } from "./Claims.ts"
 
 /** The outcome of a message, in the words of the lease. */
@@ -40,7 +41,7 @@ export class Lease {
     this.token = token
     this.open = messages.length
     this.isPlain = messages.every(({ key, storedAt, uniqueKey }) =>
-      key === null && uniqueKey === null && storedAt === null
+      key === null && uniqueKey === null && !StoredPayload.isApart(storedAt)
     )
   }
 

@@ -15,9 +15,6 @@ import * as StoredPayload from "./StoredPayload.ts"
 /** Bytes that one statement writes. */
 const mostAtOnce = 8_388_608
 
-/** Bytes of a message that are worth counting: hundreds of smaller ones are claimed together without a thought. */
-const worthCounting = 16_384
-
 /**
  * How much a call is.
  *
@@ -30,14 +27,13 @@ const worthCounting = 16_384
  */
 export const weightOf = (call: Call): "light" | "heavy" | "large" => {
   let total = 0
-  let largest = 0
+  let isHeavy = false
   for (const message of call) {
     if (message.large !== null) return "large"
-    const size = sizeOf(message)
-    total += size
-    if (size > largest) largest = size
+    total += sizeOf(message)
+    if (message.storedAt !== null) isHeavy = true
   }
-  return total > mostAtOnce ? "large" : largest > worthCounting ? "heavy" : "light"
+  return total > mostAtOnce ? "large" : isHeavy ? "heavy" : "light"
 }
 
 /**
@@ -60,7 +56,7 @@ export const make = (
       const written = yield* write([placed])
       // Of a message that is not there, nothing stays.
       const unsent = placed.flatMap(({ storedAt }, index) =>
-        storedAt === null || isSent(written[index]) ? [] : [storedAt]
+        StoredPayload.isApart(storedAt) && !isSent(written[index]) ? [storedAt] : []
       )
       yield* StoredPayload.remove(store, unsent)
       outcomes.push(...written)
@@ -96,7 +92,7 @@ export const copy = (
   store: PayloadStore["Service"],
   message: PreparedMessage
 ): Effect.Effect<PreparedMessage, PayloadStoreError> =>
-  message.storedAt === null
+  !StoredPayload.isApart(message.storedAt)
     ? Effect.succeed(message)
     : Effect.map(
       StoredPayload.get(store, message.storedAt),

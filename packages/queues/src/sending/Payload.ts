@@ -8,7 +8,7 @@ import * as Schema from "effect/Schema"
 import type { Queue } from "../Queue.ts"
 import type { Policies } from "../QueuePolicies.ts"
 import type { PreparedPayload, Problem } from "./PreparedMessage.ts"
-import type { Read } from "./StoredPayload.ts"
+import * as StoredPayload from "./StoredPayload.ts"
 
 /** How much of it stands in a row, and how much is sent at all. */
 type Bounds = Pick<Policies, "inline" | "largest">
@@ -54,14 +54,20 @@ export const encodeJson = (json: unknown, bounds: Bounds): Result.Result<Prepare
 export const encodeText = (text: string, bounds: Bounds): Result.Result<PreparedPayload, Problem> => {
   const inline = Math.min(bounds.inline, bounds.largest, mostInline)
   // No character of a text has more than three bytes.
-  if (3 * text.length <= inline) return Result.succeed({ ...nothing, data: text })
+  if (3 * text.length <= inline) return Result.succeed(textInRow(text))
   if (text.length > bounds.largest) return tooLarge(bounds)
   const content = utf8.encode(text)
-  if (content.length <= inline) return Result.succeed({ ...nothing, data: text })
+  if (content.length <= inline) return Result.succeed(textInRow(text))
   return content.length > bounds.largest
     ? tooLarge(bounds)
     : Result.succeed({ ...nothing, large: { kind: "json", content } })
 }
+
+const textInRow = (text: string): PreparedPayload => ({
+  ...nothing,
+  data: text,
+  storedAt: StoredPayload.inRow(text.length)
+})
 
 /**
  * Bytes, as they are stored.
@@ -73,7 +79,7 @@ export const encodeBytes = (bytes: Uint8Array, bounds: Bounds): Result.Result<Pr
   if (bytes.length > bounds.largest) return tooLarge(bounds)
   return Result.succeed(
     bytes.length <= Math.min(bounds.inline, mostInline)
-      ? { ...nothing, bytes }
+      ? { ...nothing, bytes, storedAt: StoredPayload.inRow(bytes.length) }
       : { ...nothing, large: { kind: "bytes", content: bytes } }
   )
 }
@@ -97,9 +103,11 @@ const utf8 = new TextEncoder()
  * @category converting
  * @since 0.1.0
  */
-export const decode = <A>(queue: Queue<A>, stored: Read): Result.Result<A, UnreadablePayload> => {
+export const decode = <A>(queue: Queue<A>, stored: StoredPayload.Read): Result.Result<A, UnreadablePayload> => {
   const unreadable = (problem: string) => new UnreadablePayload({ queue: queue.name, problem })
-  if (stored.storedAt !== null) return Result.fail(unreadable(`it is not in the store, under ${stored.storedAt}`))
+  if (StoredPayload.isApart(stored.storedAt)) {
+    return Result.fail(unreadable(`it is not in the store, under ${stored.storedAt}`))
+  }
   const codec = queue.payload
   if (codec._tag === "Json") {
     return Result.mapError(codec.decode(stored.data), ({ message }) => unreadable(message))

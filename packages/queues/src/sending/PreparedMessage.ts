@@ -29,6 +29,7 @@ export interface PreparedMessage {
   /** JSON. */
   readonly data: string | null
   readonly bytes: Uint8Array | null
+  /** The place of the payload: see `StoredPayload`. */
   readonly storedAt: string | null
   /** Too large for a row, and not stored yet. */
   readonly large: LargePayload | null

@@ -1,10 +1,11 @@
 /**
- * Payloads that are not in the rows of their messages, but in the `PayloadStore`.
+ * Where a payload is, when there is something to say of it.
  *
  * **Details**
  *
- * A message says of such a payload what it is, how large, and under which key it is stored, as in `json:20971520:17`: so claims
- * know what they take without reading it.
+ * The place of a payload is text that says what it is, how large, and under which key the `PayloadStore` has it, as in
+ * `json:20971520:17`. A large one that is in the row of its message has a place too, `row:20000:`. So claims know how much they take
+ * without reading it. Nothing is said of what is small: its place is null.
  *
  * @since 0.1.0
  */
@@ -34,14 +35,33 @@ export interface LargePayload {
 export interface Read {
   readonly data: unknown
   readonly bytes: Uint8Array | null
-  /** Not null where the payload is elsewhere. */
+  /** The place of the payload. */
   readonly storedAt: string | null
 }
 
 type Store = PayloadStore["Service"]
 
+/** Bytes that are worth counting: hundreds of smaller payloads are claimed together without a thought. */
+const worthCounting = 16_384
+
 /**
- * Stores a payload, and gives what its message says of it.
+ * The place of a payload of so many characters or bytes that is in the row of its message.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const inRow = (size: number): string | null => size > worthCounting ? `row:${size}:` : null
+
+/**
+ * True for the place of a payload that is not in the row of its message.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isApart = (place: string | null): place is string => place !== null && !place.startsWith("row:")
+
+/**
+ * Stores a payload, and gives its place.
  *
  * @category constructors
  * @since 0.1.0
@@ -50,7 +70,7 @@ export const put = (store: Store, { content, kind }: LargePayload): Effect.Effec
   Effect.map(store.put(content), (key) => `${kind}:${content.length}:${key}`)
 
 /**
- * Removes payloads, by what their messages say of them.
+ * Removes payloads from the store, by their places.
  *
  * @category constructors
  * @since 0.1.0
@@ -73,14 +93,15 @@ export const get = (store: Store, place: string): Effect.Effect<Option.Option<La
 }
 
 /**
- * The same with its payload at hand: from then on it is like one that was in the row. One that cannot be had stays where it is.
+ * The same with its payload at hand: from then on it is like a small one that was in the row. One that cannot be had stays where
+ * it is.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const fetch = <A extends Read>(store: Store, read: A): Effect.Effect<A, PayloadStoreError> =>
-  read.storedAt === null
-    ? Effect.succeed(read)
+  !isApart(read.storedAt)
+    ? Effect.succeed(read.storedAt === null ? read : { ...read, storedAt: null })
     : Effect.map(get(store, read.storedAt), (found) => {
       if (Option.isNone(found)) return read
       const { content, kind } = found.value
@@ -99,7 +120,7 @@ export const payloadOf = (store: Store, read: Read): Effect.Effect<unknown, Payl
   Effect.map(fetch(store, read), ({ bytes, data, storedAt }) => storedAt === null ? bytes ?? data : undefined)
 
 /**
- * As many of these, from the first, as have no more than so many bytes stored elsewhere; one at least.
+ * As many of these, from the first, as are no more than a page holds; one at least.
  *
  * @category getters
  * @since 0.1.0
