@@ -21,10 +21,19 @@ export interface Policies {
   readonly refresh: Duration.Duration
   /** How long a worker that found nothing waits for a hint before it looks again. */
   readonly poll: Duration.Duration
+  /**
+   * How long a worker that holds enough and hears of something new waits before it looks whether that is more urgent. Until then
+   * it most likely looks for more anyway.
+   */
+  readonly glance: Duration.Duration
   /** How often a tail looks for what has come. */
   readonly peek: Duration.Duration
   /** Waits while the database cannot be reached; without end. */
   readonly reconnect: RetryPolicy.RetryPolicy
+  /** How long it may be away before that is worth a warning. */
+  readonly quietFor: Duration.Duration
+  /** Time between two warnings of a worker. */
+  readonly betweenWarnings: Duration.Duration
   /** How often what ran out, what has grown and what was counted is looked after, by one process at a time. */
   readonly upkeep: Duration.Duration
   /** How often what is done is told of a lease of which something still runs. */
@@ -59,8 +68,11 @@ export const defaults: Policies = {
   ),
   refresh: Duration.seconds(1),
   poll: Duration.seconds(1),
+  glance: Duration.millis(20),
   peek: Duration.millis(200),
   reconnect: RetryPolicy.endless,
+  quietFor: Duration.seconds(1),
+  betweenWarnings: Duration.seconds(30),
   upkeep: Duration.millis(500),
   flush: Duration.millis(50),
   stop: Duration.seconds(30),

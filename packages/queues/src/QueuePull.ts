@@ -4,7 +4,7 @@
  * **When to use**
  *
  * Where the one who works is not a fiber of this program: behind HTTP, in a script, in a test. `QueueWorker` does all of it
- * by itself.
+ * by itself, and `QueueStream` gives messages as they come.
  *
  * **Details**
  *
@@ -30,26 +30,21 @@
  * @since 0.1.0
  */
 import { Postgres } from "@strata/postgres/Postgres"
-import * as Pace from "@strata/resilience/retry/Pace"
-import * as RetryPolicy from "@strata/resilience/retry/RetryPolicy"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
-import * as Stream from "effect/Stream"
 import * as Claims from "./consuming/Claims.ts"
 import * as Handling from "./consuming/Handling.ts"
 import * as HeaderFilter from "./consuming/HeaderFilter.ts"
-import * as Hints from "./consuming/Hints.ts"
 import { type Message, messageOf } from "./Message.ts"
 import type { Queue } from "./Queue.ts"
 import { LeaseLost, QueueError, unavailable } from "./QueueError.ts"
 import { QueuePolicies } from "./QueuePolicies.ts"
-import { channelOf, Queues } from "./Queues.ts"
+import { Queues } from "./Queues.ts"
 import * as Payload from "./sending/Payload.ts"
 import * as StoredPayload from "./sending/StoredPayload.ts"
 
@@ -123,11 +118,6 @@ export class QueuePull extends Context.Service<QueuePull, {
   readonly snooze: (delivery: Delivery<unknown>, after: Duration.Input) => Effect.Effect<void, QueueError>
   /** More time, from now. */
   readonly extend: (delivery: Delivery<unknown>, lease: Duration.Input) => Effect.Effect<void, QueueError>
-  /**
-   * Messages as they come, as many as are taken. Leases are renewed while the stream runs. What was taken and not settled when
-   * it ends comes back when its lease has run out.
-   */
-  readonly stream: <A>(queue: Queue<A>, options?: ClaimOptions) => Stream.Stream<Delivery<A>, QueueError>
 }>()("@strata/queues/QueuePull") {}
 
 /**
@@ -209,29 +199,6 @@ export const layer: Layer.Layer<QueuePull, never, Postgres | Queues> = Layer.eff
         (kept) => kept.has(delivery.token) ? Effect.void : Effect.fail(lost(delivery.message.queue, delivery.token))
       )
 
-    const stream = <A>(queue: Queue<A>, options: ClaimOptions = {}) =>
-      Stream.unwrap(Effect.gen(function*() {
-        const { id, settings } = yield* queues.find(queue)
-        const lease = options.lease === undefined ? settings.lease : Duration.fromInputUnsafe(options.lease)
-        const tokens = new Set<string>()
-        const extend = Effect.suspend(() => claims.extend([...tokens], lease)).pipe(
-          RetryPolicy.retry({ policy: policies.reconnect, idempotent: true }),
-          Effect.map((kept) => {
-            for (const token of tokens) if (!kept.has(token)) tokens.delete(token)
-          })
-        )
-        yield* Effect.forkScoped(Pace.every(Duration.times(lease, 1 / 3))(extend))
-        const hints = Hints.make(postgres, channelOf(id), policies.poll)
-        const untilEmpty = Stream.paginate(undefined, () =>
-          Effect.map(
-            claim(queue, options),
-            (found) => [found, found.length === 0 ? Option.none() : Option.some(undefined)] as const
-          ))
-        return Stream.flatMap(hints, () => untilEmpty).pipe(
-          Stream.tap(({ token }) => Effect.sync(() => tokens.add(token)))
-        )
-      }))
-
     return QueuePull.of({
       claim,
       ack: (delivery) => settle(delivery, { done: [delivery.claimed.id] }),
@@ -241,8 +208,7 @@ export const layer: Layer.Layer<QueuePull, never, Postgres | Queues> = Layer.eff
         settle(delivery, {
           retried: [{ id: delivery.claimed.id, after: Duration.fromInputUnsafe(after), failure: undefined }]
         }),
-      extend,
-      stream
+      extend
     })
   })
 )

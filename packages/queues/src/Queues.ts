@@ -34,6 +34,7 @@ import type { Queue } from "./Queue.ts"
 import * as QueueCatalog from "./QueueCatalog.ts"
 import type { Stats, StoredQueue } from "./QueueCatalog.ts"
 import { InvalidMessage, QueueError, QueueFull, unavailable } from "./QueueError.ts"
+import * as QueueMetrics from "./QueueMetrics.ts"
 import { type Policies, QueuePolicies } from "./QueuePolicies.ts"
 import type * as QueueSettings from "./QueueSettings.ts"
 import * as GroupSend from "./sending/GroupSend.ts"
@@ -154,6 +155,7 @@ const makeSend = Effect.fnUntraced(function*(
   const write = (calls: ReadonlyArray<GroupSend.Call>) => statement(calls, catalog.isBounded)
   const group = yield* GroupSend.make({ write, retry: policies.resend, full: (call) => write([call]) })
   const large = LargeSend.make(payloads, write)
+  const context = yield* Effect.context<never>()
 
   const wake = (queue: number) => postgres.wake(channelOf(queue))
   // Workers would find nothing before the commit. Whoever rolls back has nobody to wake.
@@ -187,6 +189,8 @@ const makeSend = Effect.fnUntraced(function*(
       (error) => error._tag === "QueueError" ? error : unavailable("send")(error)
     )
     yield* isInside ? wakeAtCommit(id) : wake(id)
+    const metrics = QueueMetrics.of(context, queue.name)
+    for (const { outcome } of sent) if (outcome !== "skipped") metrics.sent++
     return sent
   })
   return send

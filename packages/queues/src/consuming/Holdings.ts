@@ -5,6 +5,7 @@
  */
 import * as StoredPayload from "../sending/StoredPayload.ts"
 import type { Claimed, Dead, Retried, Settlement } from "./Claims.ts"
+import { Order } from "./Order.ts"
 
 /** The outcome of a message, in the words of the lease. */
 export type Outcome =
@@ -25,8 +26,14 @@ export interface Held {
 /** A lease: how many of its messages are open, and what is to be told of the others. */
 export class Lease {
   readonly token: string
+  /** When it was made, in microseconds of the database's clock. */
+  readonly claimedAt: number
+  /** When it came, in milliseconds of the worker's clock. */
+  readonly receivedAt: number
   /** All that it still has went well, and nothing of it holds a key or has its payload elsewhere. */
   isPlain = true
+  /** One of its messages has a key. */
+  readonly hasKeys: boolean
   /** Others have what it held. */
   isLost = false
   open: number
@@ -37,12 +44,14 @@ export class Lease {
   retried: Array<Retried> = []
   dead: Array<Dead> = []
 
-  constructor(token: string, messages: ReadonlyArray<Claimed>) {
+  constructor(token: string, messages: ReadonlyArray<Claimed>, receivedAt: number) {
     this.token = token
+    this.claimedAt = Number(messages[0]?.claimedAt ?? 0n)
+    this.receivedAt = receivedAt
     this.open = messages.length
-    this.isPlain = messages.every(({ key, storedAt, uniqueKey }) =>
-      key === null && uniqueKey === null && !StoredPayload.isApart(storedAt)
-    )
+    this.hasKeys = messages.some(({ key }) => key !== null)
+    this.isPlain = !this.hasKeys &&
+      messages.every(({ storedAt, uniqueKey }) => uniqueKey === null && !StoredPayload.isApart(storedAt))
   }
 
   record(id: bigint, outcome: Outcome): void {
@@ -79,15 +88,20 @@ export class Lease {
   }
 }
 
-/** The messages that wait in the worker, in the order in which they are begun, and the leases they belong to. */
+/** The messages that wait in a worker, and the leases of those and of what it runs. `now` tells the time in milliseconds. */
 export class Holdings {
   readonly leases = new Map<string, Lease>()
-  #waiting: Array<Held> = []
-  #begun = 0
+  readonly #now: () => number
+  readonly #order: Order
   #bytes = 0
 
+  constructor(now: () => number) {
+    this.#now = now
+    this.#order = new Order(now)
+  }
+
   get waiting(): number {
-    return this.#waiting.length - this.#begun
+    return this.#order.size
   }
 
   /** Bytes of payloads that wait, or are yet to be fetched, in queues of which some are large. */
@@ -95,45 +109,49 @@ export class Holdings {
     return this.#bytes
   }
 
-  add(messages: ReadonlyArray<Claimed>): void {
-    const byToken = Map.groupBy(messages, ({ token }) => token)
-    for (const [token, of] of byToken) this.leases.set(token, new Lease(token, of))
-    this.#compact()
-    for (const claimed of messages) {
-      this.#waiting.push({ claimed, lease: this.leases.get(claimed.token)! })
-      this.#bytes += claimed.size ?? 0
+  /** The highest priority of what waits; undefined when nothing does. */
+  get mostUrgent(): number | undefined {
+    return this.#order.mostUrgent
+  }
+
+  /** What was claimed. `sharesKeys`: several messages of a key may run at a time. */
+  add(messages: ReadonlyArray<Claimed>, sharesKeys: boolean): void {
+    const now = this.#now()
+    for (const [token, of] of Map.groupBy(messages, ({ token }) => token)) {
+      this.leases.set(token, new Lease(token, of, now))
     }
-    const last = this.#waiting[this.#waiting.length - messages.length - 1]
-    // What is more urgent than what waits goes before it.
-    if (last !== undefined && last.claimed.priority < (messages[0]?.priority ?? 0)) {
-      this.#waiting.sort((one, other) => other.claimed.priority - one.claimed.priority)
-    }
+    for (const { size } of messages) this.#bytes += size ?? 0
+    this.#order.sharesKeys = sharesKeys
+    this.#order.add(messages.map((claimed) => ({ claimed, lease: this.leases.get(claimed.token)! })))
   }
 
   /** The next ones, at most so many; none of a lease that is lost. */
   next(most: number): ReadonlyArray<Held> {
     const taken: Array<Held> = []
-    while (this.#begun < this.#waiting.length && taken.length < most) {
-      const held = this.#waiting[this.#begun++]!
+    while (taken.length < most) {
+      const held = this.#order.take()
+      if (held === undefined) break
       this.#bytes -= held.claimed.size ?? 0
       if (!held.lease.isLost) taken.push(held)
     }
-    if (this.#begun === this.#waiting.length) this.#compact()
     return taken
   }
 
-  /** All that was not begun. */
-  giveBack(): ReadonlyArray<Held> {
-    const rest = this.#waiting.slice(this.#begun)
-    this.#waiting = []
-    this.#begun = 0
-    this.#bytes = 0
-    return rest
+  /** What can wait the longest, at most so many. */
+  giveBack(most: number): ReadonlyArray<Held> {
+    const given: Array<Held> = []
+    while (given.length < most) {
+      const held = this.#order.takeLast()
+      if (held === undefined) break
+      this.#bytes -= held.claimed.size ?? 0
+      if (!held.lease.isLost) given.push(held)
+    }
+    return given
   }
 
-  #compact(): void {
-    if (this.#begun === 0) return
-    this.#waiting = this.#begun === this.#waiting.length ? [] : this.#waiting.slice(this.#begun)
-    this.#begun = 0
+  /** All that was not begun. */
+  giveBackAll(): ReadonlyArray<Held> {
+    this.#bytes = 0
+    return this.#order.takeAll()
   }
 }
