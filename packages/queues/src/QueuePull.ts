@@ -134,9 +134,9 @@ export const layer: Layer.Layer<QueuePull, never, Postgres | Queues> = Layer.eff
     const policies = yield* QueuePolicies
     const claims = Claims.make(postgres)
 
-    const settle = ({ message, token }: Delivery<unknown>, said: Partial<Claims.Settlement>) =>
+    const settle = ({ claimed, message, token }: Delivery<unknown>, said: Partial<Claims.Settlement>) =>
       Effect.flatMap(
-        Effect.mapError(claims.settle(token, { ...nothing, ...said }), unavailable("settle")),
+        Effect.mapError(claims.settleOne(token, claimed.id, { ...nothing, ...said }), unavailable("settle")),
         (isThere) => isThere ? Effect.void : Effect.fail(lost(message.queue, token))
       )
 

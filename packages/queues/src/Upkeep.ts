@@ -19,6 +19,9 @@ import * as StoredPayload from "./sending/StoredPayload.ts"
 /** Leases that one look takes back. */
 const mostLeases = 100
 
+/** Keys that one look forgets, of each kind. */
+const mostKeys = 1000
+
 /** Messages of a queue that one look forgets, of each kind. */
 const mostForgotten = 5000
 
@@ -38,11 +41,12 @@ export const run = (
 ): Effect.Effect<never> => {
   let hasEnded = false
   const look = Effect.map(
-    postgres.rows("select look_after_queues($1, $2, $3, $4)", [
+    postgres.rows("select look_after_queues($1, $2, $3, $4), forget_keys($5)", [
       Pg.int(mostLeases),
       Pg.bigint(BigInt(tableSize)),
       Pg.double(Duration.toSeconds(remember)),
-      Pg.int(mostForgotten)
+      Pg.int(mostForgotten),
+      Pg.int(mostKeys)
     ]),
     ([row]) => {
       hasEnded ||= row?.[0] === true

@@ -1,146 +1,193 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { layer } from "@effect/vitest"
+import { assert, layer } from "@effect/vitest"
 import { deepStrictEqual } from "@effect/vitest/utils"
 import * as Migrations from "@strata/postgres/Migrations"
 import * as Postgres from "@strata/postgres/Postgres"
+import * as DeadLetters from "@strata/queues/DeadLetters"
 import * as Queues from "@strata/queues/Queues"
 import { migrations } from "@strata/queues/QueuesMigrations"
-import * as ChildProgram from "@strata/testing/ChildProgram"
+import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as PrivatePostgres from "@strata/testing/PrivatePostgres"
+import * as SeededScheduler from "@strata/testing/SeededScheduler"
+import * as TcpProxy from "@strata/testing/TcpProxy"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
-import type * as Redacted from "effect/Redacted"
+import * as Redacted from "effect/Redacted"
+import * as References from "effect/References"
 import * as Schedule from "effect/Schedule"
-import { killed } from "./killedQueue.ts"
+import { makeTables, remains, untilQuiet } from "./correctness/Effects.ts"
+import { killed as killedAt, stopped as stoppedAt } from "./correctness/Failpoint.ts"
+import * as Fleet from "./correctness/Fleet.ts"
+import { all, now, type Place, type Record, type What } from "./correctness/History.ts"
+import { violations } from "./correctness/invariants.ts"
+import { Database } from "./fixture.ts"
+import { killed, risky, type Task } from "./killedQueue.ts"
 
-const start = (name: string, url: Redacted.Redacted) =>
-  Effect.tap(
-    ChildProgram.start(new URL("./programs/worker.ts", import.meta.url), { args: [name], env: { DATABASE_URL: url } }),
-    (child) => child.waitFor((line) => line === "ready")
-  )
+type Processes = Effect.Success<ReturnType<typeof Fleet.make>>
 
-/** Messages of a key are sent one after the other, so their order is known. */
-const send = Effect.fnUntraced(function*(count: number) {
+/** The tables and queues that processes find. */
+const prepare = Effect.gen(function*() {
+  yield* makeTables
   const queues = yield* Queues.Queues
-  const sent: Array<bigint> = []
-  for (let n = 0; n < count; n += 50) {
-    const messages = Array.from({ length: 50 }, (_, index) => ({
-      payload: { n: n + index },
-      key: index % 3 === 0 ? `key-${(n + index) % 5}` : undefined,
-      priority: (n + index) % 11
-    }))
-    sent.push(...(yield* queues.send(killed, messages)).map(({ id }) => id))
-  }
-  return sent
+  yield* queues.declare(killed)
+  yield* queues.declare(risky)
 })
 
-/** What must hold when all is quiet: nothing lost, nothing twice, keys in order, nothing left over. */
-const check = Effect.fnUntraced(function*(sent: ReadonlyArray<bigint>) {
-  const { sql } = yield* Postgres.Postgres
+/** Has all that was sent handled, and everybody go. Then nothing may contradict what must hold. */
+const check = Effect.fnUntraced(function*(fleet: Processes) {
+  yield* untilQuiet([killed, risky])
+  yield* fleet.stop
+  deepStrictEqual(violations({ events: fleet.events, remains: yield* remains([killed, risky]) }), [])
+})
+
+/** Sends something that kills or is refused, and others of its key behind it. */
+const sendRisky = Effect.fnUntraced(function*(record: Record) {
   const queues = yield* Queues.Queues
-  const effects = yield* sql<{ id: bigint; key: string | null }>`select id, key from effect order by at`
-  deepStrictEqual(effects.map(({ id }) => id).sort(), [...sent].sort())
-  const byKey = Map.groupBy(effects.filter(({ key }) => key !== null), ({ key }) => key)
-  for (const ofKey of byKey.values()) {
-    deepStrictEqual(ofKey.map(({ id }) => id), ofKey.map(({ id }) => id).sort((one, other) => one < other ? -1 : 1))
-  }
-  const { dead, done, later, leased, parked, ready } = yield* queues.stats(killed)
-  deepStrictEqual({ dead, done, later, leased, parked, ready }, {
-    dead: 0,
-    done: sent.length,
-    later: 0,
-    leased: 0,
-    parked: 0,
-    ready: 0
+  const kinds: ReadonlyArray<Task["kind"]> = ["kills", "plain", "rejected", "plain"]
+  const messages = kinds.map((kind, n) => ({ payload: { n, kind }, key: "risky" }))
+  for (const { key, payload: { n } } of messages) record({ _tag: "Asked", at: now(), n, key })
+  const sent = yield* queues.send(risky, messages)
+  for (const [n, { id }] of sent.entries()) record({ _tag: "Told", at: now(), n, id: Number(id) })
+  return sent.map(({ id }) => id)
+})
+
+/** The worker that was stopped at a place, when others have settled all it had. */
+const overtaken = (fleet: Processes, place: Place) =>
+  Effect.gen(function*() {
+    const { ids, worker } = all(fleet.events, "Struck")
+      .find((struck) => struck.place === place && struck.signal === "SIGSTOP")!
+    yield* fleet.until("others have settled what it had", (events) => {
+      const byOthers = all(events, "Settled").filter((settled) => settled.accepted && settled.worker !== worker)
+      const settled = new Set(byOthers.flatMap(({ ids }) => ids))
+      return ids.every((id) => settled.has(id))
+    })
+    return worker
   })
-})
 
-const untilQuiet = (count: number) =>
-  Effect.flatMap(Queues.Queues, (queues) =>
-    Effect.repeat(Effect.delay(queues.stats(killed), "50 millis"), {
-      until: ({ dead, done }) => done + dead >= count
-    }))
+const workers = ["worker-0-", "worker-1-", "worker-2-", "worker-3-"]
 
-layer(NodeServices.layer, { excludeTestServices: true })("queues, several processes", (it) => {
-  const inDatabase = <A, E, R>(
-    test: (server: PrivatePostgres.PrivatePostgres) => Effect.Effect<A, E, R>
-  ) =>
-    Effect.gen(function*() {
-      const server = yield* PrivatePostgres.make()
-      const Database = Postgres.layer({ url: server.url, maxConnections: 4 })
-      yield* Effect.gen(function*() {
-        yield* Migrations.run([migrations])
-        const { sql } = yield* Postgres.Postgres
-        yield* sql`
-          create table effect (
-            id bigint primary key, key text, n int not null, attempt int not null, worker text not null,
-            at bigint generated always as identity
-          )`
-        yield* (yield* Queues.Queues).declare(killed)
-        yield* test(server)
-      }).pipe(Effect.provide(Queues.layer.pipe(Layer.provideMerge(Database))))
-    }).pipe(Effect.scoped)
+// Lost connections are the point of these tests.
+const Quiet = Layer.succeed(References.MinimumLogLevel, "None")
 
+layer(Layer.merge(NodeServices.layer, Quiet), { excludeTestServices: true })("queues, several processes", (it) => {
   it.effect(
-    "workers that are killed at any time lose nothing, do nothing twice, and keep every key in order",
+    "processes that are killed at any place, or stand still for longer than their leases, lose nothing, do nothing twice, and " +
+      "keep every key in order",
     () =>
-      inDatabase((server) =>
-        Effect.gen(function*() {
-          const workers = yield* Effect.forEach(
-            ["a", "b", "c", "d"],
-            (name) => start(name, server.url),
-            { concurrency: "unbounded" }
-          )
-          const sent = yield* send(1500)
-          for (let kill = 0; kill < 6; kill++) {
-            yield* Effect.sleep(150)
-            const victim = yield* Random.nextIntBetween(0, workers.length - 1)
-            yield* workers[victim]!.kill9
-            workers[victim] = yield* start(`again-${kill}`, server.url)
-          }
-          yield* untilQuiet(sent.length)
-          yield* check(sent)
-        })
-      ),
-    120_000
-  )
+      Effect.gen(function*() {
+        yield* prepare
+        const fleet = yield* Fleet.make(yield* PostgresTest.url)
+        const lives = {
+          "worker-0-": [killedAt("after-claim", 3), killedAt("in-ack", 3)],
+          "worker-1-": [killedAt("in-handler", 10), killedAt("after-ack", 3)],
+          "worker-2-": [killedAt("after-effect", 10), stoppedAt("in-handler", 10)],
+          "worker-3-": [killedAt("before-ack", 3), stoppedAt("before-ack", 3)]
+        }
+        for (const [name, failpoints] of Object.entries(lives)) yield* fleet.work(name, ...failpoints)
+        const doomed = yield* fleet.send("doomed", 1_000_000, killedAt("after-send", 10))
+        yield* doomed.ended
+        const sender = yield* fleet.send("sender", 2_000_000)
+        const strikes = Object.values(lives).flat().length + 1
+        yield* fleet.until("all of them were struck", (events) => all(events, "Struck").length === strikes)
+        const handling = yield* overtaken(fleet, "in-handler")
+        const settling = yield* overtaken(fleet, "before-ack")
+        yield* fleet.resume("worker-2-")
+        yield* fleet.resume("worker-3-")
+        yield* fleet.until("the one that stood in its handler finds that its effect is there", (events) =>
+          all(events, "Fenced").some(({ worker }) => worker === handling))
+        yield* fleet.until("the one that stood before it settled is refused", (events) =>
+          all(events, "Settled").some(({ accepted, worker }) =>
+            !accepted && worker === settling
+          ))
 
-  it.effect(
-    "a worker that stands still for longer than its lease changes nothing when it goes on",
-    () =>
-      inDatabase((server) =>
-        Effect.gen(function*() {
-          const first = yield* start("stopped", server.url)
-          const sent = yield* send(500)
-          yield* Effect.sleep(100)
-          yield* first.pause
-          yield* start("other", server.url)
-          yield* untilQuiet(sent.length)
-          yield* first.resume
-          yield* Effect.sleep(500)
-          yield* check(sent)
-        })
-      ),
+        const [poison] = yield* sendRisky((event) =>
+          fleet.events.push(event)
+        )
+        yield* fleet.kill(`worker-${yield* Random.nextIntBetween(0, 3)}-`)
+        yield* fleet.progress(50)
+        yield* sender.end
+        yield* check(fleet)
+
+        const letters = yield* DeadLetters.DeadLetters
+        const dead = yield* letters.list(risky, { ids: [poison!] })
+        deepStrictEqual(dead.map(({ attempts, reason }) => ({ attempts, reason })), [{
+          attempts: 2,
+          reason: "attempts"
+        }])
+        assert.isAbove(
+          all(fleet.events, "Begun").filter(({ attempt }) => attempt > 1).length,
+          0
+        )
+      }).pipe(Effect.provide(Layer.fresh(Database))),
     120_000
   )
 
   it.effect(
     "a database that is killed and started again loses nothing that was acknowledged",
     () =>
-      inDatabase((server) =>
-        Effect.gen(function*() {
-          yield* Effect.forEach(["a", "b"], (name) => start(name, server.url), { concurrency: "unbounded" })
-          const sent = yield* send(800)
-          for (let kill = 0; kill < 2; kill++) {
-            yield* Effect.sleep(200)
-            yield* server.kill9
-            yield* server.start()
+      Effect.gen(function*() {
+        const server = yield* PrivatePostgres.make({ settings: { wal_writer_delay: "10s" } })
+        yield* Effect.gen(function*() {
+          yield* Migrations.run([migrations])
+          yield* prepare
+          const { sql } = yield* Postgres.Postgres
+          const fleet = yield* Fleet.make(server.url)
+          for (const name of workers) yield* fleet.work(name)
+          const sender = yield* fleet.send("sender", 1_000_000)
+          const killBackend = Effect.gen(function*() {
+            const [backend] = yield* sql<{ readonly pid: number }>`
+              select pid from pg_stat_activity where state <> 'idle' and pid <> pg_backend_pid() and client_port is not null
+              limit 1`.pipe(
+              Effect.retry({ schedule: Schedule.spaced("20 millis"), times: 500 }),
+              Effect.repeat({ until: (rows) => rows.length > 0 })
+            )
+            yield* server.kill9Backend(backend!.pid)
+          })
+          const killServer = Effect.andThen(server.kill9, server.start())
+          for (const kill of [killServer, killBackend]) {
+            yield* fleet.progress(50)
+            yield* kill
           }
-          yield* Effect.retry(untilQuiet(sent.length), { schedule: Schedule.spaced("200 millis"), times: 50 })
-          yield* check(sent)
+          yield* fleet.progress(50)
+          yield* sender.end
+          yield* check(fleet)
+        }).pipe(
+          Effect.provide(Layer.provideMerge(Queues.layer, Postgres.layer({ url: server.url, maxConnections: 4 })))
+        )
+      }),
+    120_000
+  )
+
+  it.effect(
+    "connections that are cut after a request was sent and before it is answered lose nothing, and do nothing twice",
+    () =>
+      Effect.gen(function*() {
+        yield* prepare
+        const url = yield* PostgresTest.url
+        const { hostname, port } = new URL(Redacted.value(url))
+        const proxy = yield* TcpProxy.make({ host: hostname, port: Number(port) })
+        const fleet = yield* Fleet.make(proxy.through(url))
+        for (const name of workers) yield* fleet.work(name)
+        const sender = yield* fleet.send("sender", 1_000_000)
+        yield* fleet.progress(50)
+        const random = SeededScheduler.random(1)
+        // One answer of many, whatever it answers.
+        const cutting = yield* proxy.cutWhen({ from: "server", matches: () => random() < 0.04, deliver: false }).pipe(
+          Effect.forever,
+          Effect.forkChild({ startImmediately: true })
+        )
+        const kinds: ReadonlyArray<What> = ["send", "claim", "settle"]
+        yield* fleet.until("each kind of request was cut off from its answer", (events) => {
+          const broken = all(events, "Broke")
+          return kinds.every((kind) => broken.some(({ what }) => what === kind))
         })
-      ),
+        yield* Fiber.interrupt(cutting)
+        yield* fleet.progress(50)
+        yield* sender.end
+        yield* check(fleet)
+      }).pipe(Effect.provide(Layer.fresh(Database))),
     120_000
   )
 })

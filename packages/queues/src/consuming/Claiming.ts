@@ -79,7 +79,8 @@ export const run = (consumer: Consumer): Effect.Effect<void, SqlError> => {
   /** True when there may be more. */
   const claim = ask(() => ({
     limit: consumer.wanted - holdings.waiting,
-    suspects: Math.max(0, capacity - consumer.running - holdings.waiting),
+    // One at least, or they would wait for as long as there are others.
+    suspects: Math.max(holdings.isSuspecting ? 0 : 1, capacity - consumer.running - holdings.waiting),
     priority: -1,
     bytes: policies.claimSize - holdings.bytes
   }), (found, { bytes, limit }) => {

@@ -157,22 +157,12 @@ export const make = ({ rows }: Postgres["Service"]) => ({
     ),
 
   /** Settles messages of a lease. False when it is over. */
-  settle: (token: string, { dead, done, released, retried }: Settlement): Effect.Effect<boolean, SqlError> =>
-    Effect.map(
-      rows(settle, [
-        Pg.uuid(token),
-        Pg.bigintArray(done),
-        Pg.bigintArray(released),
-        Pg.bigintArray(retried.map(({ id }) => id)),
-        Pg.doubleArray(retried.map(({ after }) => Duration.toSeconds(after))),
-        Pg.textArray(retried.map(({ failure }) => failure === undefined ? null : JSON.stringify(failure))),
-        Pg.bigintArray(dead.map(({ id }) => id)),
-        Pg.textArray(dead.map(({ reason }) => reason)),
-        Pg.textArray(dead.map(({ fingerprint }) => fingerprint)),
-        Pg.textArray(dead.map(({ failure }) => JSON.stringify(failure)))
-      ]),
-      isTrue
-    ),
+  settle: (token: string, settlement: Settlement): Effect.Effect<boolean, SqlError> =>
+    Effect.map(rows(settle, settlementOf(token, settlement)), isTrue),
+
+  /** Settles one message. False when its lease is over, or it was settled before. */
+  settleOne: (token: string, id: bigint, settlement: Settlement): Effect.Effect<boolean, SqlError> =>
+    Effect.map(rows(settleOne, [...settlementOf(token, settlement), Pg.bigint(id)]), isTrue),
 
   /** Renews leases. Gives those that are still there. */
   extend: (tokens: ReadonlyArray<string>, lease: Duration.Duration): Effect.Effect<ReadonlySet<string>, SqlError> =>
@@ -193,8 +183,24 @@ const claim = `
     traceparent, headers, data, bytes, stored_at, failures, size
   from claim_messages($1, $2, $3, $4, $5, $6, $7::text::jsonpath, $8)`
 
-const settle = `
-  select settle_messages($1, $2, $3, $4, $5, $6::text[]::jsonb[], $7, $8, $9, $10::text[]::jsonb[])`
+const settled = "settle_messages($1, $2, $3, $4, $5, $6::text[]::jsonb[], $7, $8, $9, $10::text[]::jsonb[])"
+
+const settle = `select ${settled}`
+
+const settleOne = `select case when lease_has($1, $11) then ${settled} else false end`
+
+const settlementOf = (token: string, { dead, done, released, retried }: Settlement) => [
+  Pg.uuid(token),
+  Pg.bigintArray(done),
+  Pg.bigintArray(released),
+  Pg.bigintArray(retried.map(({ id }) => id)),
+  Pg.doubleArray(retried.map(({ after }) => Duration.toSeconds(after))),
+  Pg.textArray(retried.map(({ failure }) => failure === undefined ? null : JSON.stringify(failure))),
+  Pg.bigintArray(dead.map(({ id }) => id)),
+  Pg.textArray(dead.map(({ reason }) => reason)),
+  Pg.textArray(dead.map(({ fingerprint }) => fingerprint)),
+  Pg.textArray(dead.map(({ failure }) => JSON.stringify(failure)))
+]
 
 const claimedOf = (row: ReadonlyArray<unknown>): Claimed => {
   const [

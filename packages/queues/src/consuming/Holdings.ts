@@ -93,6 +93,8 @@ export class Holdings {
   readonly leases = new Map<string, Lease>()
   readonly #now: () => number
   readonly #order: Order
+  /** Those whose lease ran out before. They were claimed to be begun at once. */
+  readonly #suspects: Array<Held> = []
   #bytes = 0
 
   constructor(now: () => number) {
@@ -101,7 +103,12 @@ export class Holdings {
   }
 
   get waiting(): number {
-    return this.#order.size
+    return this.#order.size + this.#suspects.length
+  }
+
+  /** One waits whose lease ran out before. */
+  get isSuspecting(): boolean {
+    return this.#suspects.length > 0
   }
 
   /** Bytes of payloads that wait, or are yet to be fetched, in queues of which some are large. */
@@ -122,14 +129,16 @@ export class Holdings {
     }
     for (const { size } of messages) this.#bytes += size ?? 0
     this.#order.sharesKeys = sharesKeys
-    this.#order.add(messages.map((claimed) => ({ claimed, lease: this.leases.get(claimed.token)! })))
+    const held = messages.map((claimed) => ({ claimed, lease: this.leases.get(claimed.token)! }))
+    this.#suspects.push(...held.filter(isSuspect))
+    this.#order.add(this.isSuspecting ? held.filter((each) => !isSuspect(each)) : held)
   }
 
   /** The next ones, at most so many; none of a lease that is lost. */
   next(most: number): ReadonlyArray<Held> {
     const taken: Array<Held> = []
     while (taken.length < most) {
-      const held = this.#order.take()
+      const held = this.#suspects.shift() ?? this.#order.take()
       if (held === undefined) break
       this.#bytes -= held.claimed.size ?? 0
       if (!held.lease.isLost) taken.push(held)
@@ -152,6 +161,8 @@ export class Holdings {
   /** All that was not begun. */
   giveBackAll(): ReadonlyArray<Held> {
     this.#bytes = 0
-    return this.#order.takeAll()
+    return [...this.#suspects.splice(0), ...this.#order.takeAll()]
   }
 }
+
+const isSuspect = ({ claimed }: Held): boolean => claimed.crashes > 0
