@@ -1,5 +1,92 @@
 -- Functions of before, with what was wrong in them put right.
 
+-- What went wrong with a message, one more: the first time and the last ninety-nine are kept, however often it is tried.
+create function with_failure(_failures jsonb, _failure jsonb) returns jsonb language sql immutable
+return case when jsonb_array_length(coalesce(_failures, '[]')) >= 100 then _failures - 1 else coalesce(_failures, '[]') end
+  || jsonb_build_array(_failure);
+
+-- Messages whose time has come may be claimed. Found by message_later_due; passes over what others are moving.
+create or replace function promote_due(_queue integer, _limit integer) returns integer language plpgsql
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  -- An index takes no volatile bound: with one, all that is for later would be looked at.
+  now constant timestamptz := clock_timestamp();
+  moved queued_message[];
+begin
+  with due as (
+    delete from message_later l where l.ctid = any(array(
+      select d.ctid from message_later d
+      where (d.message).queue = _queue and d.due <= now
+      order by d.due
+      limit _limit
+      for update skip locked
+    ))
+    returning l.message
+  )
+  select array_agg(d.message order by (d.message).id) into moved from due d;
+  if moved is null then
+    return 0;
+  end if;
+  perform make_ready(moved, message_slot_now());
+  insert into queue_delta (queue, later, ready) values (_queue, -cardinality(moved), cardinality(moved));
+  return cardinality(moved);
+end
+$$;
+
+-- Gives back what whoever had it has not settled in time; what has been tried often enough is given up. Found by
+-- message_lease_until; passes over leases that are just being settled. Returns how many leases there were.
+create or replace function expire_leases(_limit integer) returns integer language plpgsql
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  now constant timestamptz := clock_timestamp();
+  each record;
+  again queued_message[];
+  dead queued_message[];
+  most integer;
+  expired integer := 0;
+begin
+  for each in
+    delete from message_lease l where (l.tableoid, l.ctid) in (
+      select e.tableoid, e.ctid from message_lease e
+      where e.until < now
+      order by e.until
+      limit _limit
+      for update skip locked
+    )
+    returning l.*
+  loop
+    expired := expired + 1;
+    select coalesce((q.rules ->> 'maxAttempts')::integer, 5) into most from queue q where q.id = each.queue;
+    again := array(
+      select row(
+        m.id, m.sent_at, m.first_at, m.queue, m.priority, m.attempts, m.crashes + 1, m.tenant, m.type, m.key, m.unique_key,
+        m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, m.bytes, m.stored_at,
+        with_failure(m.failures, jsonb_build_object(
+          'attempt', m.attempts, 'at', now, 'worker', each.worker, 'type', 'LeaseExpired',
+          'message', 'The lease ran out before the message was settled'
+        ))
+      )::queued_message
+      from unnest(each.messages) m
+    );
+    dead := array(select m from unnest(again) m where m.attempts >= most);
+    again := array(select m from unnest(again) m where m.attempts < most);
+    perform make_ready(again, -1::smallint);
+    if cardinality(dead) > 0 then
+      insert into dead_letter (id, queue, reason, fingerprint, error, message)
+      select m.id, m.queue, 'attempts', 'LeaseExpired', m.failures -> -1, m from unnest(dead) m;
+      perform end_messages(each.queue, dead, 'dead');
+    end if;
+    insert into queue_delta (queue, leased, ready, dead, failed)
+    values (each.queue, -each.size, cardinality(again), cardinality(dead), each.size);
+  end loop;
+  return expired;
+end
+$$;
+
 -- Whether a message is under a lease.
 create function lease_has(_token uuid, _id bigint) returns boolean language sql stable
 return exists (select from message_lease l cross join lateral unnest(l.messages) m where l.token = _token and m.id = _id);
@@ -14,23 +101,24 @@ set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
+  now constant timestamptz := clock_timestamp();
   each record;
 begin
   delete from message_unique u where u.ctid = any(array(
-    select o.ctid from message_unique o where o.until < clock_timestamp() order by o.until limit _limit for update skip locked
+    select o.ctid from message_unique o where o.until < now order by o.until limit _limit for update skip locked
   ));
   for each in
     select f.queue, array_agg(f.key) as keys
     from (
       select k.queue, k.key from message_key k
-      where k.holders = '{}' and k.allowed_at > '-infinity' and k.allowed_at < clock_timestamp()
+      where k.holders = '{}' and k.allowed_at > '-infinity' and k.allowed_at < now
       limit _limit
     ) f
     group by f.queue
   loop
     if pg_try_advisory_xact_lock(hashtext(current_schema() || '.message_key'), each.queue) then
       delete from message_key k
-      where k.queue = each.queue and k.key = any(each.keys) and k.holders = '{}' and k.allowed_at < clock_timestamp()
+      where k.queue = each.queue and k.key = any(each.keys) and k.holders = '{}' and k.allowed_at < now
         and not exists (select from message_parked p where (p.message).queue = k.queue and (p.message).key = k.key);
     end if;
   end loop;
@@ -341,7 +429,7 @@ begin
       m.id, m.sent_at, m.first_at, m.queue, m.priority, m.attempts - (r.failure is null)::integer, m.crashes, m.tenant, m.type,
       m.key, m.unique_key, m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, m.bytes, m.stored_at,
       case when r.failure is null then m.failures
-        else coalesce(m.failures, '[]') || (r.failure || jsonb_build_object('at', now)) end
+        else with_failure(m.failures, r.failure || jsonb_build_object('at', now)) end
     )::queued_message
     from unnest(held.messages) m
     join unnest(_retried, _after, _failures) as r (id, after, failure) on r.id = m.id;

@@ -185,4 +185,29 @@ layer(Database, { excludeTestServices: true })("a queue in a corner", (it) => {
         yield* Effect.timeout(Deferred.await(back), "5 seconds")
       }))
     }))
+
+  it.effect("keeps the first and the last of what went wrong with a message that is tried without end", () =>
+    Effect.gen(function*() {
+      const { sql } = yield* Postgres
+      const queues = yield* Queues.Queues
+      const pull = yield* QueuePull.QueuePull
+      const queue = yield* declared("tried", {
+        maxAttempts: 1000,
+        retry: { attempts: 1000, base: "1 milli", total: "1 hour" }
+      })
+      yield* queues.send(queue, [{ payload: { n: 0 } }])
+      for (let n = 0; n < 120; n++) {
+        const [delivery] = yield* pull.claim(queue).pipe(
+          Effect.repeat({ until: (found) => found.length > 0, schedule: Schedule.spaced("1 milli") })
+        )
+        yield* pull.nack(delivery!, n < 119 ? { reason: `${n}`, after: 0 } : { reason: `${n}`, giveUp: true })
+      }
+      const rows = yield* sql<{ readonly attempts: ReadonlyArray<number> }>`
+        select array(
+          select (f ->> 'attempt')::integer from jsonb_array_elements((message).failures) f
+        ) as attempts
+        from dead_letter where reason = 'rejected' or (message).attempts >= 120`
+      const attempts = rows[0]?.attempts ?? []
+      deepStrictEqual([attempts.length, attempts[0], attempts[1], attempts.at(-1)], [100, 1, 21, 119])
+    }))
 })
