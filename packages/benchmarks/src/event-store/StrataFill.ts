@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type * as PgClient from "@effect/sql-pg/PgClient"
+import * as FactChunks from "@strata/event-store/FactChunks"
 import * as Pg from "@strata/postgres/PostgresTypes"
 import * as Effect from "effect/Effect"
 import { failure } from "../Suite.ts"
@@ -60,5 +61,10 @@ export const fill = Effect.fnUntraced(function*(sql: PgClient.PgClient, facts: n
       order by n`
     yield* sql`update store set head = head + ${Pg.int(blockSize)}, head_at = clock_timestamp()`
   }
-  yield* sql`analyze`
+  // As a store that has grown over time is: nothing of it is left to do in the background, beside what is measured.
+  const [store] = yield* sql<{ id: number }>`select id from store`
+  yield* FactChunks.summarize(sql, store!.id).pipe(
+    Effect.repeat({ until: ({ head, summarized }) => summarized !== null && head - summarized < 256n })
+  )
+  yield* sql`vacuum (analyze)`
 }, Effect.mapError(failure("Filling Strata's store")))
