@@ -52,11 +52,14 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
       const channels = Array.from(pending.keys())
       const texts = Array.from(pending.values())
       pending.clear()
-      // Autocommits; takes the lock that orders notifications for the length of this commit.
+      // Autocommits; takes the lock that orders notifications for the length of this commit, which waits for no disk: what is
+      // hinted at is there already.
       return options.sql`
-        select pg_notify(channel, text) from unnest(${Pg.textArray(channels)}, ${
-        Pg.textArray(texts)
-      }) as n(channel, text)`
+        select pg_notify(channel, text)
+        from (select set_config('synchronous_commit', 'off', true)) as commit(mode), unnest(${
+        Pg.textArray(channels)
+      }, ${Pg.textArray(texts)}) as n(channel, text)
+        where commit.mode is not null`
     })),
     Effect.catchCause((cause) => Effect.logDebug("A wake-up was not sent", cause)),
     Effect.andThen(Effect.suspend(() => Effect.sleep(pause))),

@@ -83,10 +83,11 @@ type JudgedRow = readonly [
 const columns =
   "queue, priority, tenant, type, key, correlation_id, causation_id, traceparent, headers, data, bytes, stored_at"
 
+// A scalar subquery is asked once, and not for each message.
 const insert = `
   with sent as (
     insert into message (slot, ${columns})
-    select message_slot_now(), ${columns}
+    select (select message_slot_now()), ${columns}
     from unnest(
       $1::integer[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
       $9::text[]::jsonb[], $10::text[]::json[], $11::bytea[], $12::text[]
