@@ -1,6 +1,6 @@
 /**
  * Conditions on what facts hold, as a question has them and as they are judged. In PostgreSQL that is `fact_data_fits` in
- * `migrations/0009_questions.sql`.
+ * `migrations/0010_questions.sql`.
  *
  * @since 0.1.0
  */
