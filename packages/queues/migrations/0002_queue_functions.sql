@@ -5,7 +5,8 @@
 create function message_slot_now() returns smallint language sql stable
 return (select s.slot from message_slot s);
 
--- Puts messages among those that may be claimed. Locks nothing but what it writes.
+-- Puts messages among those that may be claimed. Locks nothing but what it writes. A message that was claimed and given back before it
+-- began has not been tried: the time it has for all its tries begins with the first of them.
 create function make_ready(_messages queued_message[], _slot smallint) returns void language sql
 begin atomic
   insert into message (
@@ -13,8 +14,9 @@ begin atomic
     causation_id, traceparent, headers, data, bytes, stored_at, failures
   )
   select
-    m.id, m.sent_at, m.first_at, m.queue, m.priority, m.attempts, m.crashes, _slot, m.tenant, m.type, m.key, m.unique_key,
-    m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, m.bytes, m.stored_at, m.failures
+    m.id, m.sent_at, case when m.attempts > 0 then m.first_at end, m.queue, m.priority, m.attempts, m.crashes, _slot,
+    m.tenant, m.type, m.key, m.unique_key, m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, m.bytes,
+    m.stored_at, m.failures
   from unnest(_messages) m;
 end;
 
@@ -24,12 +26,14 @@ set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
+  -- An index takes no volatile bound: with one, all that is for later would be looked at.
+  now constant timestamptz := clock_timestamp();
   moved queued_message[];
 begin
   with due as (
     delete from message_later l where l.ctid = any(array(
       select d.ctid from message_later d
-      where (d.message).queue = _queue and d.due <= clock_timestamp()
+      where (d.message).queue = _queue and d.due <= now
       order by d.due
       limit _limit
       for update skip locked
@@ -83,9 +87,10 @@ begin
       each.held := each.held + 1;
     end loop;
   end loop;
-  -- A key that nobody holds and that no rate remembers is a key nobody knows.
+  -- A key that nobody holds or waits for, and that no rate remembers, is a key nobody knows.
   delete from message_key k
-  where k.queue = _queue and k.key = any(_keys) and k.holders = '{}' and k.allowed_at <= clock_timestamp();
+  where k.queue = _queue and k.key = any(_keys) and k.holders = '{}' and k.allowed_at <= clock_timestamp()
+    and not exists (select from message_parked p where (p.message).queue = _queue and (p.message).key = k.key);
   if cardinality(moved) > 0 then
     perform make_ready(moved, message_slot_now());
     insert into queue_delta (queue, parked, ready) values (_queue, -cardinality(moved), cardinality(moved));
@@ -95,8 +100,9 @@ $$;
 
 -- Of messages that were taken, those whose key lets them begin. The others are put aside: parked behind those of their key that
 -- run or were sent before, or for later where its rate says so. Locks the keys of the queue.
-create function admit_by_key(_queue integer, _messages queued_message[], _at_once integer, _every interval, _burst integer)
-returns queued_message[] language plpgsql
+create function admit_by_key(
+  _queue integer, _messages queued_message[], _at_once integer, _every interval, _burst integer
+) returns queued_message[] language plpgsql
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -106,6 +112,7 @@ declare
   each queued_message;
   aside queued_message;
   held message_key;
+  holds boolean;
   admitted queued_message[] := '{}';
   parked integer := 0;
   later integer := 0;
@@ -114,13 +121,13 @@ begin
   insert into message_key (queue, key) select _queue, n from unnest(names) n on conflict do nothing;
   foreach each in array array(select m from unnest(_messages) m order by m.id) loop
     select * into held from message_key k where k.queue = _queue and k.key = each.key;
+    holds := each.id = any(held.holders);
     aside := each;
     -- It has not begun, so this was no attempt.
     aside.attempts := each.attempts - 1;
     aside.first_at := case when aside.attempts > 0 then each.first_at end;
-    if each.id = any(held.holders) then
-      admitted := admitted || each;
-    elsif cardinality(held.holders) >= _at_once
+    if not holds and (
+      cardinality(held.holders) >= _at_once
       or exists (
         select from message m
         where m.queue = _queue and m.key = each.key and m.id < each.id and m.id <> all(held.holders)
@@ -128,19 +135,23 @@ begin
       or exists (
         select from message_parked p
         where (p.message).queue = _queue and (p.message).key = each.key and (p.message).id < each.id
-      ) then
+      )
+    ) then
       insert into message_parked values (aside);
       parked := parked + 1;
-    elsif _every is not null and held.allowed_at > now + _every * (_burst - 1) then
-      -- It holds its key already, so that none overtakes it.
+      continue;
+    end if;
+    -- Who waits for its rate holds its key already, so that none overtakes it.
+    if not holds then
       update message_key k set holders = k.holders || each.id where k.queue = _queue and k.key = each.key;
+    end if;
+    if _every is not null and held.allowed_at > now + _every * (_burst - 1) then
       insert into message_later values (held.allowed_at - _every * (_burst - 1), aside);
       later := later + 1;
-    else
-      update message_key k set holders = k.holders || each.id where k.queue = _queue and k.key = each.key;
-      admitted := admitted || each;
+      continue;
     end if;
-    if _every is not null and admitted[cardinality(admitted)].id = each.id then
+    admitted := admitted || each;
+    if _every is not null then
       update message_key k set allowed_at = greatest(k.allowed_at, now) + _every
       where k.queue = _queue and k.key = each.key;
     end if;
@@ -156,6 +167,8 @@ $$;
 --
 -- Messages are found by message_order, priority by priority, and passed over while others claim them. What a claimer knows to be gone it
 -- leaves out by _above, so that it does not look at it again: an id for each priority from 10 to 0.
+--
+-- A queue that has large messages is claimed by bytes too, and tells the size of each message; of other queues it is null.
 create function claim_messages(
   _queue integer,
   _worker text,
@@ -164,11 +177,13 @@ create function claim_messages(
   _limit integer,
   _suspects integer,
   _above bigint[],
-  _filter jsonpath
+  _filter jsonpath,
+  -- Bytes that are taken at most, if it is more than one message.
+  _bytes integer
 ) returns table (
   token uuid, claimed_at timestamptz, id bigint, sent_at timestamptz, first_at timestamptz, priority smallint,
   attempts smallint, crashes smallint, tenant text, type text, key text, unique_key text, correlation_id text, causation_id text, traceparent text, headers jsonb,
-  data json, bytes bytea, stored_at text, failures jsonb
+  data json, bytes bytea, stored_at text, failures jsonb, size integer
 ) language plpgsql
 set enable_seqscan = off
 set enable_bitmapscan = off
@@ -183,6 +198,9 @@ declare
   keyed queued_message[];
   admitted queued_message[];
   suspected queued_message[];
+  -- The ids of those that are not too much together; null where nobody counts bytes.
+  fitting bigint[];
+  bytes_left integer := _bytes;
   room integer := _limit;
   wanted integer;
   suspects integer := _suspects;
@@ -239,6 +257,12 @@ begin
   loop
     wanted := room - cardinality(taken) - coalesce(cardinality(suspected), 0);
     exit when wanted <= 0;
+    if known.weighs then
+      exit when bytes_left <= 0;
+      fitting := fitting_messages(_queue, _above, _filter, wanted, bytes_left);
+      exit when fitting is null;
+      wanted := cardinality(fitting);
+    end if;
     with picked as materialized (
       select r.part, r.tid
       from unnest(_above) with ordinality as p (above, place)
@@ -246,6 +270,7 @@ begin
         select m.tableoid as part, m.ctid as tid from message m
         where m.slot >= 0 and m.queue = _queue and m.priority = 11 - p.place and m.id > p.above
           and (_filter is null or coalesce(m.headers, '{}') @@ _filter)
+          and (fitting is null or m.id = any(fitting))
         order by m.id
         limit wanted
         for update skip locked
@@ -269,6 +294,9 @@ begin
     )::queued_message order by m.priority desc, m.id)
     into batch from gone m;
     exit when batch is null;
+    if known.weighs then
+      bytes_left := bytes_left - (select sum(payload_size(m.stored_at)) from unnest(batch) m);
+    end if;
     keyed := array(select m from unnest(batch) m where m.key is not null);
     if cardinality(keyed) = 0 then
       taken := taken || batch;
@@ -300,7 +328,8 @@ begin
     insert into message_lease (token, queue, until, slot, size, worker, messages)
     values (_token, _queue, until, message_slot_now(), cardinality(taken), _worker, taken);
     return query select _token, now, m.id, m.sent_at, m.first_at, m.priority, m.attempts, m.crashes, m.tenant, m.type, m.key,
-      m.unique_key, m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, m.bytes, m.stored_at, m.failures
+      m.unique_key, m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, m.bytes, m.stored_at, m.failures,
+      case when known.weighs then payload_size(m.stored_at) end
     from unnest(taken) m;
   end if;
   if cardinality(suspected) > 0 then
@@ -311,15 +340,16 @@ begin
       returning token, messages
     )
     select l.token, now, m.id, m.sent_at, m.first_at, m.priority, m.attempts, m.crashes, m.tenant, m.type, m.key, m.unique_key,
-      m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, m.bytes, m.stored_at, m.failures
+      m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, m.bytes, m.stored_at, m.failures,
+      case when known.weighs then payload_size(m.stored_at) end
     from leased l cross join lateral unnest(l.messages) m;
   end if;
   insert into queue_delta (queue, ready, leased) values (_queue, -room, room);
 end
 $$;
 
--- What a message has in common with others that ended is written down, and what it held is let go. Locks the keys of the queue
--- where one of the messages has one.
+-- What a message has in common with others that ended is written down, and what it held is let go; what is done goes into the history of a
+-- queue that keeps one. Locks the keys of the queue where one of the messages has one.
 create function end_messages(_queue integer, _messages queued_message[], _state text) returns void language plpgsql
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
@@ -327,11 +357,25 @@ as $$
 declare
   names constant text[] := array(select distinct m.key from unnest(_messages) m where m.key is not null order by 1);
   at_once integer;
+  keeps boolean;
+  has_unique boolean;
+  has_apart boolean;
 begin
-  if exists (select from unnest(_messages) m where m.unique_key is not null) then
+  if _state = 'done' or cardinality(names) > 0 then
+    select coalesce((q.rules ->> 'maxRunningPerKey')::integer, 1), q.rules ? 'history' into at_once, keeps
+    from queue q where q.id = _queue;
+  end if;
+  select bool_or(m.unique_key is not null), bool_or(is_apart(m.stored_at)) into has_unique, has_apart
+  from unnest(_messages) m;
+  if has_unique then
     delete from message_unique u using unnest(_messages) m
     where u.queue = _queue and u.key = m.unique_key and u.id = m.id
       and not (_state = any(u.states) and coalesce(u.until > clock_timestamp(), _state <> 'done'));
+  end if;
+  if _state = 'done' and keeps then
+    insert into message_history (id, queue, message) select m.id, _queue, m from unnest(_messages) m;
+  elsif has_apart and _state <> 'dead' then
+    perform end_payloads(_messages);
   end if;
   if cardinality(names) > 0 then
     perform lock_keys(_queue);
@@ -340,7 +384,6 @@ begin
       select h from unnest(k.holders) h where h <> all(array(select m.id from unnest(_messages) m where m.key = k.key))
     )
     where k.queue = _queue and k.key = any(names);
-    select coalesce((q.rules ->> 'maxRunningPerKey')::integer, 1) into at_once from queue q where q.id = _queue;
     perform advance_keys(_queue, names, at_once);
   end if;
 end
@@ -411,12 +454,16 @@ begin
       m.id, m.sent_at, m.first_at, m.queue, m.priority, m.attempts - (r.failure is null)::integer, m.crashes, m.tenant, m.type,
       m.key, m.unique_key, m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, m.bytes, m.stored_at,
       case when r.failure is null then m.failures
-        else coalesce(m.failures, '[]') || (r.failure || jsonb_build_object('at', now)) end
+        else with_failure(m.failures, r.failure || jsonb_build_object('at', now)) end
     )::queued_message
     from unnest(held.messages) m
     join unnest(_retried, _after, _failures) as r (id, after, failure) on r.id = m.id;
     get diagnostics counts.later = row_count;
-    counts.failed := (select count(*) from unnest(_failures) f where f is not null);
+    -- Of those alone that are under the lease: what is said again counts once.
+    counts.failed := (
+      select count(*) from unnest(_retried, _failures) as r (id, failure)
+      where r.failure is not null and exists (select from unnest(held.messages) m where m.id = r.id)
+    );
   end if;
 
   if cardinality(_dead) > 0 then
@@ -453,6 +500,7 @@ set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
+  now constant timestamptz := clock_timestamp();
   each record;
   again queued_message[];
   dead queued_message[];
@@ -462,7 +510,7 @@ begin
   for each in
     delete from message_lease l where (l.tableoid, l.ctid) in (
       select e.tableoid, e.ctid from message_lease e
-      where e.until < clock_timestamp()
+      where e.until < now
       order by e.until
       limit _limit
       for update skip locked
@@ -475,10 +523,10 @@ begin
       select row(
         m.id, m.sent_at, m.first_at, m.queue, m.priority, m.attempts, m.crashes + 1, m.tenant, m.type, m.key, m.unique_key,
         m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, m.bytes, m.stored_at,
-        coalesce(m.failures, '[]') || jsonb_build_object(
-          'attempt', m.attempts, 'at', clock_timestamp(), 'worker', each.worker, 'type', 'LeaseExpired',
+        with_failure(m.failures, jsonb_build_object(
+          'attempt', m.attempts, 'at', now, 'worker', each.worker, 'type', 'LeaseExpired',
           'message', 'The lease ran out before the message was settled'
-        )
+        ))
       )::queued_message
       from unnest(each.messages) m
     );
@@ -571,10 +619,52 @@ begin
 end
 $$;
 
-
 -- Seconds until the next message that is for later may be claimed; null when there is none. Found by message_later_due.
 create function next_due(_queue integer) returns double precision language sql stable
 return (
   select extract(epoch from min(l.due) - clock_timestamp())::double precision
   from message_later l where (l.message).queue = _queue
 );
+
+-- What went wrong with a message, one more: the first time and the last ninety-nine are kept, however often it is tried.
+create function with_failure(_failures jsonb, _failure jsonb) returns jsonb language sql immutable
+return case when jsonb_array_length(coalesce(_failures, '[]')) >= 100 then _failures - 1 else coalesce(_failures, '[]') end
+  || jsonb_build_array(_failure);
+
+-- Whether a message is under a lease.
+create function lease_has(_token uuid, _id bigint) returns boolean language sql stable
+return exists (select from message_lease l cross join lateral unnest(l.messages) m where l.token = _token and m.id = _id);
+
+-- Keys that nothing asks for any more: unique ones whose time is over, and those that a rate alone remembered. A key of a message may
+-- be asked for as long as it is not locked, so a queue whose keys are just locked is left for the next time.
+create index message_unique_until on message_unique (until) where until is not null;
+create index message_key_remembered on message_key (allowed_at) where holders = '{}' and allowed_at > '-infinity';
+
+create function forget_keys(_limit integer) returns void language plpgsql
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  now constant timestamptz := clock_timestamp();
+  each record;
+begin
+  delete from message_unique u where u.ctid = any(array(
+    select o.ctid from message_unique o where o.until < now order by o.until limit _limit for update skip locked
+  ));
+  for each in
+    select f.queue, array_agg(f.key) as keys
+    from (
+      select k.queue, k.key from message_key k
+      where k.holders = '{}' and k.allowed_at > '-infinity' and k.allowed_at < now
+      limit _limit
+    ) f
+    group by f.queue
+  loop
+    if pg_try_advisory_xact_lock(hashtext(current_schema() || '.message_key'), each.queue) then
+      delete from message_key k
+      where k.queue = each.queue and k.key = any(each.keys) and k.holders = '{}' and k.allowed_at < now
+        and not exists (select from message_parked p where (p.message).queue = k.queue and (p.message).key = k.key);
+    end if;
+  end loop;
+end
+$$;

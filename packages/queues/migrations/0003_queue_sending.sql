@@ -28,7 +28,8 @@ begin
 end
 $$;
 
--- Makes room in a full queue for messages of a priority: the youngest of the lowest priority are given up. Returns how many.
+-- Makes room in a full queue for messages of a priority: the youngest of the lowest priority are given up, or none where they would
+-- not be enough. Returns how many.
 create function drop_lowest(_queue integer, _below integer, _count integer) returns integer language plpgsql
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
@@ -36,14 +37,15 @@ as $$
 declare
   dropped queued_message[];
 begin
-  with lowest as (
+  with lowest as materialized (
     select m.tableoid as part, m.ctid as tid from message m
     where m.queue = _queue and m.priority < _below
     order by m.priority, m.id desc
     limit _count
     for update skip locked
   ), gone as (
-    delete from message m using lowest l where m.tableoid = l.part and m.ctid = l.tid
+    delete from message m using lowest l
+    where m.tableoid = l.part and m.ctid = l.tid and (select count(*) from lowest) = _count
     returning row(
       m.id, m.sent_at, m.first_at, m.queue, m.priority, m.attempts, m.crashes, m.tenant, m.type, m.key, m.unique_key,
       m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, m.bytes, m.stored_at, m.failures
@@ -166,11 +168,14 @@ begin
 
     id := nextval('message_id');
     if each.unique_key is not null then
-      insert into message_unique as u (queue, key, id, states, until)
-      values (each.queue, each.unique_key, id, each.states::text[], now + each.during * interval '1 second')
-      on conflict (queue, key) do nothing;
-      if not found then
+      loop
+        insert into message_unique as u (queue, key, id, states, until)
+        values (each.queue, each.unique_key, id, each.states::text[], now + each.during * interval '1 second')
+        on conflict (queue, key) do nothing;
+        exit when found;
         select * into known from message_unique u where u.queue = each.queue and u.key = each.unique_key for update;
+        -- Whoever held it has just let it go.
+        continue when not found;
         state := message_state(each.queue, known.id);
         if coalesce(known.until > now, true) and state = any(each.states::text[]) then
           if each.replaces and state in ('waiting', 'later') and withdraw_message(each.queue, known.id) then
@@ -178,13 +183,17 @@ begin
           else
             outcome := 'skipped';
             id := known.id;
-            return next;
-            continue;
+            exit;
           end if;
         end if;
         insert into message_unique as u (queue, key, id, states, until)
         values (each.queue, each.unique_key, id, each.states::text[], now + each.during * interval '1 second')
         on conflict (queue, key) do update set id = excluded.id, states = excluded.states, until = excluded.until;
+        exit;
+      end loop;
+      if outcome = 'skipped' then
+        return next;
+        continue;
       end if;
     end if;
 
@@ -211,12 +220,12 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   taken queued_message;
-  was_later boolean;
+  gone queue_delta := (_queue, 0, 0, 0, 0, 0, 0, 0, 0);
 begin
   delete from message_later l where l.ctid = any(array(
-    select d.ctid from message_later d where (d.message).id = _id for update skip locked
+    select d.ctid from message_later d where (d.message).id = _id and (d.message).queue = _queue for update skip locked
   )) returning (l.message).* into taken;
-  was_later := found;
+  gone.later := -found::integer;
   if not found then
     with found as (
       select m.tableoid as part, m.ctid as tid from message m
@@ -228,19 +237,19 @@ begin
       m.id, m.sent_at, m.first_at, m.queue, m.priority, m.attempts, m.crashes, m.tenant, m.type, m.key, m.unique_key,
       m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, m.bytes, m.stored_at, m.failures
     into taken;
+    gone.ready := -found::integer;
   end if;
-  if not found then
+  if not found and exists (select from message_parked p where (p.message).queue = _queue and (p.message).id = _id) then
+    -- Before its row is, or who has locked the keys would wait for it, and it for them.
+    perform lock_keys(_queue);
     delete from message_parked p where (p.message).queue = _queue and (p.message).id = _id returning (p.message).* into taken;
-    if not found then
-      return false;
-    end if;
-    insert into queue_delta (queue, parked) values (_queue, -1);
-    return true;
+    gone.parked := -found::integer;
   end if;
-  if taken.key is not null then
-    perform end_messages(_queue, array[taken], 'withdrawn');
+  if taken.id is null then
+    return false;
   end if;
-  insert into queue_delta (queue, later, ready) values (_queue, -was_later::integer, was_later::integer - 1);
+  perform end_messages(_queue, array[taken], 'withdrawn');
+  insert into queue_delta select (gone).*;
   return true;
 end
 $$;

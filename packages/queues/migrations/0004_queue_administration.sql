@@ -20,29 +20,39 @@ begin atomic
   limit _limit;
 end;
 
--- Sends dead letters again, each once however often it is asked: as they were, or with another payload. Returns their ids.
-create function reprocess_dead_letters(_queue integer, _ids bigint[], _data json, _bytes bytea, _headers jsonb)
-returns setof bigint language plpgsql
+-- Sends dead letters again, each once however often it is asked: as they were, or with another payload. A payload that is not in the
+-- row is for one letter. Returns their ids.
+create function reprocess_dead_letters(
+  _queue integer, _ids bigint[], _data json, _bytes bytea, _stored_at text, _headers jsonb
+) returns setof bigint language plpgsql
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
+  is_edited constant boolean := num_nonnulls(_data, _bytes, _stored_at) > 0;
+  before queued_message[];
   taken queued_message[];
 begin
   with gone as (
     delete from dead_letter d where d.queue = _queue and d.id = any(_ids) returning d.message
   )
-  select array_agg(row(
-    (g.message).id, (g.message).sent_at, null, (g.message).queue, (g.message).priority, 0, 0, (g.message).tenant,
-    (g.message).type, (g.message).key, (g.message).unique_key, (g.message).correlation_id, (g.message).causation_id,
-    (g.message).traceparent, coalesce(_headers, (g.message).headers),
-    case when _bytes is null then coalesce(_data, (g.message).data) end,
-    case when _data is null then coalesce(_bytes, (g.message).bytes) end,
-    case when _data is null and _bytes is null then (g.message).stored_at end, (g.message).failures
-  )::queued_message order by (g.message).id)
-  into taken from gone g;
-  if taken is null then
+  select array_agg(g.message order by (g.message).id) into before from gone g;
+  if before is null then
     return;
+  end if;
+  taken := array(
+    select row(
+      m.id, m.sent_at, null, m.queue, m.priority, 0, 0, m.tenant, m.type, m.key, m.unique_key, m.correlation_id,
+      m.causation_id, m.traceparent, coalesce(_headers, m.headers), case when is_edited then _data else m.data end,
+      case when is_edited then _bytes else m.bytes end, case when is_edited then _stored_at else m.stored_at end,
+      m.failures
+    )::queued_message
+    from unnest(before) m
+  );
+  if is_edited then
+    perform end_payloads(before);
+    update queue q set weighs = true
+    where q.id = _queue and not q.weighs and payload_size(_stored_at) > 0;
   end if;
   perform make_ready(taken, message_slot_now());
   insert into queue_delta (queue, dead, ready) values (_queue, -cardinality(taken), cardinality(taken));
@@ -53,14 +63,19 @@ $$;
 -- Forgets dead letters. Returns how many.
 create function discard_dead_letters(_queue integer, _ids bigint[]) returns integer language plpgsql as $$
 declare
-  gone integer;
+  gone queued_message[];
 begin
-  delete from message_unique u using dead_letter d
-  where d.queue = _queue and d.id = any(_ids) and u.queue = _queue and u.key = (d.message).unique_key and u.id = d.id;
-  delete from dead_letter d where d.queue = _queue and d.id = any(_ids);
-  get diagnostics gone = row_count;
-  insert into queue_delta (queue, dead) values (_queue, -gone);
-  return gone;
+  with deleted as (
+    delete from dead_letter d where d.queue = _queue and d.id = any(_ids) returning d.message
+  )
+  select array_agg(d.message) into gone from deleted d;
+  if gone is null then
+    return 0;
+  end if;
+  delete from message_unique u using unnest(gone) m where u.queue = _queue and u.key = m.unique_key and u.id = m.id;
+  perform end_payloads(gone);
+  insert into queue_delta (queue, dead) values (_queue, -cardinality(gone));
+  return cardinality(gone);
 end
 $$;
 
@@ -114,6 +129,22 @@ begin
     perform end_messages(_queue, gone, 'withdrawn');
     insert into queue_delta (queue, later) values (_queue, -cardinality(gone));
     count := count + cardinality(gone);
+  end if;
+
+  -- What waits behind others of its key.
+  if count < _limit and exists (select from message_parked p where (p.message).queue = _queue) then
+    perform lock_keys(_queue);
+    with deleted as (
+      delete from message_parked p where p.ctid = any(array(
+        select d.ctid from message_parked d where (d.message).queue = _queue limit _limit - count
+      )) returning p.message
+    )
+    select array_agg(d.message) into gone from deleted d;
+    if gone is not null then
+      perform end_messages(_queue, gone, 'withdrawn');
+      insert into queue_delta (queue, parked) values (_queue, -cardinality(gone));
+      count := count + cardinality(gone);
+    end if;
   end if;
   return count;
 end
