@@ -81,8 +81,9 @@ const loop = (
     if (done.summarized === null) return yield* Effect.sleep(patience)
     const left = done.head - done.summarized
     const times = !busy ? rest : left < farAhead ? restBesideAppends : restFarBehind
-    if (left >= step) return yield* Effect.sleep(Duration.times(took, times))
-    yield* logHead.reached(Position.make(done.summarized + step), patience)
+    // Also when it is abreast: otherwise every step's worth of appends would wake it at once, and pay for it.
+    yield* Effect.sleep(Duration.times(took, times))
+    if (left < step) yield* logHead.reached(Position.make(done.summarized + step), patience)
   })
   return next.pipe(
     Effect.catchCause((cause) =>
