@@ -155,6 +155,12 @@ export class Postgres extends Context.Service<Postgres, {
    * within a few milliseconds become one notification, with the text of the last.
    */
   readonly wake: (channel: string, text?: string) => Effect.Effect<void>
+
+  /**
+   * True when a statement that commits by itself should notify a channel itself, which is a round trip sooner than `wake`. Seldom
+   * true while many are sent: commits that notify wait for each other.
+   */
+  readonly mayNotify: Effect.Effect<boolean>
 }>()("@strata/postgres/Postgres") {}
 
 /**

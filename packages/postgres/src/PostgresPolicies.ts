@@ -77,6 +77,8 @@ export interface WakeUpPolicies {
   readonly pause: number
   /** Least milliseconds between two notifications while there is no end of them. */
   readonly longestPause: number
+  /** Least milliseconds between two commits of one process that notify themselves. */
+  readonly carryPause: number
 }
 
 /**
@@ -171,7 +173,8 @@ export const defaults: Policies = {
   wakeUps: {
     reconnect: doubling("100 millis", "5 seconds"),
     pause: 5,
-    longestPause: 20
+    longestPause: 20,
+    carryPause: 25
   },
   migrations: {
     lockPoll: Schedule.spaced("100 millis"),

@@ -152,8 +152,13 @@ const makeSend = Effect.fnUntraced(function*(
   catalog: ReturnType<typeof QueueCatalog.make>
 ) {
   const statement = SendStatement.make(postgres)
-  const write = (calls: ReadonlyArray<GroupSend.Call>) => statement(calls, catalog.isBounded)
-  const group = yield* GroupSend.make({ write, retry: policies.resend, full: (call) => write([call]) })
+  const write = (calls: ReadonlyArray<GroupSend.Call>, channels?: ReadonlyArray<string>) =>
+    statement(calls, catalog.isBounded, channels)
+  const group = yield* GroupSend.make({
+    write,
+    retry: policies.resend,
+    full: (call, channels) => write([call], channels)
+  })
   const large = LargeSend.make(payloads, write)
   const context = yield* Effect.context<never>()
 
@@ -177,18 +182,22 @@ const makeSend = Effect.fnUntraced(function*(
     if (weight !== "light" && !weighs) {
       yield* Effect.mapError(QueueCatalog.setWeighs(postgres, id), unavailable("send"))
     }
+    const notifies = !isInside && weight !== "large" && (yield* postgres.mayNotify)
     const written: Effect.Effect<
       ReadonlyArray<Sent>,
       QueueError | SqlError | TransactionError | PayloadStoreError
     > = weight === "large"
       // What a full queue refuses has to be all of it.
       ? postgres.transact(Effect.flatMap(large(prepared), (outcomes) => sentOf(queue.name, outcomes)))
-      : Effect.flatMap(isInside ? write([prepared]) : group(prepared), (outcomes) => sentOf(queue.name, outcomes))
+      : Effect.flatMap(
+        isInside ? write([prepared]) : group(prepared, notifies ? [channelOf(id)] : []),
+        (outcomes) => sentOf(queue.name, outcomes)
+      )
     const sent = yield* Effect.mapError(
       written,
       (error) => error._tag === "QueueError" ? error : unavailable("send")(error)
     )
-    yield* isInside ? wakeAtCommit(id) : wake(id)
+    if (!notifies) yield* isInside ? wakeAtCommit(id) : wake(id)
     const metrics = QueueMetrics.of(context, queue.name)
     for (const { outcome } of sent) if (outcome !== "skipped") metrics.sent++
     return sent

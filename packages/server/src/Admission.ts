@@ -19,6 +19,7 @@
  * @since 0.1.0
  */
 import * as Api from "@strata/http-api/Admission"
+import { Api as StrataApi } from "@strata/http-api/Api"
 import * as Principal from "@strata/http-api/Principal"
 import { ServiceUnavailable, TooManyRequests } from "@strata/http-api/Problem"
 import { Postgres } from "@strata/postgres/Postgres"
@@ -32,15 +33,20 @@ import * as LoadShedding from "@strata/resilience/shedding/LoadShedding"
 import * as Pressure from "@strata/resilience/shedding/Pressure"
 import * as PressureSensors from "@strata/resilience/shedding/PressureSensors"
 import * as Stackless from "@strata/resilience/Stackless"
+import { Clock } from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as HttpApi from "effect/http-api/HttpApi"
+import * as FindMyWay from "effect/http/FindMyWay"
 import * as HttpEffect from "effect/http/HttpEffect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type { AdmissionSettings } from "./AdmissionConfig.ts"
+import * as HttpGate from "./HttpGate.ts"
+import * as KnownCallers from "./KnownCallers.ts"
 import * as Refusals from "./Refusals.ts"
 import { ServerConfig } from "./ServerConfig.ts"
 
@@ -83,17 +89,35 @@ export const layer = Layer.effect(
       quota: yield* Quota.make({ everyone: admission.quota })
     })
 
+    const entrance = new Entrance(yield* Clock)
+    const callers = yield* KnownCallers.KnownCallers
+    const decided = new WeakSet<object>()
+    // What would be refused below is refused by the gate, before anything is made of it. Whatever else is wrong with a request is
+    // told below.
+    yield* (yield* HttpGate.HttpGate).install((request) => {
+      const principal = callers.find(request.headers)
+      const ofEndpoint = classes.find(request.method ?? "", request.url ?? "")?.handler
+      if (principal === undefined || ofEndpoint === undefined) return undefined
+      const priority = classOf(request.headers[Api.priorityHeader], principal, ofEndpoint)
+      if (priority === undefined) return undefined
+      if (priority !== "P0" && entrance.isCrowded(scheduler.free())) return { detail: overloaded, retryAfter: 1 }
+      const crowd = scheduler.refusal(priority)
+      if (crowd !== undefined) return { detail: crowded, retryAfter: seconds(crowd.retryAfter) }
+      const refusal = shedding.decide({ priority, tenant: principal.tenant })
+      if (refusal !== undefined) return { detail: overloaded, retryAfter: seconds(refusal.retryAfter) }
+      entrance.enter()
+      decided.add(request)
+      return undefined
+    })
+
     return Effect.fnUntraced(function*(handler, { endpoint, group }) {
       const request = yield* HttpServerRequest.HttpServerRequest
       const principal = yield* Principal.CurrentPrincipal
-      const priority = yield* classOf(
-        request,
-        principal,
-        Context.get(
-          Context.merge(group.annotations, endpoint.annotations),
-          Api.Urgency
-        ) ?? (endpoint.method === "GET" ? "P2" : "P1")
-      )
+      const ofEndpoint = urgencyOf(endpoint.method, Context.merge(group.annotations, endpoint.annotations))
+      const priority = classOf(request.headers[Api.priorityHeader], principal, ofEndpoint)
+      if (priority === undefined) {
+        return yield* Refusals.mistake(`headers.${Api.priorityHeader}`, "Expected a whole number from 0 to 10")
+      }
       const timeout = yield* timeOf(request, admission.requestTimeout)
 
       const charged = limits.consume(chargesOf(request, principal, admission), { priority }).pipe(
@@ -106,7 +130,7 @@ export const layer = Layer.effect(
       const placed = scheduler.run({ priority, tenant, name: `${group.identifier}.${endpoint.name}` })(handler)
       return yield* shedding.protect(
         Effect.andThen(charged, Deadline.within(timeout)(placed)),
-        { priority, tenant }
+        { priority, tenant, isDecided: decided.has(request.source) }
       ).pipe(Effect.catchTags({
         Shed: shed,
         RateLimitError: limited,
@@ -118,23 +142,78 @@ export const layer = Layer.effect(
   })
 )
 
+// ------------------------------------------------------------------------------------------------------- entrance
+
+/** How long a turn of the event loop may take, in nanoseconds: everybody waits for it, the most urgent too. */
+const turnLength = 25_000_000n
+
+/** Bounds of what is let in by a turn. */
+const perTurn = { least: 2, most: 1024 }
+
+/**
+ * Lets in as many requests by a turn of the event loop as keep it short. What the loop does not get to waits in the kernel, where
+ * no queue of ours sees it: the length of its turns is what tells.
+ */
+class Entrance {
+  readonly #clock: Clock
+  #allowed = perTurn.most
+  #entered = 0
+  #since = 0n
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  /** Where there are free slots, a turn that is long is long by refusals. */
+  isCrowded(free: number): boolean {
+    return this.#entered >= Math.max(this.#allowed, free)
+  }
+
+  enter(): void {
+    if (this.#entered++ > 0) return
+    this.#since = this.#clock.monotonicTimeNanosUnsafe()
+    setImmediate(this.#endTurn)
+  }
+
+  readonly #endTurn = (): void => {
+    const took = this.#clock.monotonicTimeNanosUnsafe() - this.#since
+    // What would have fit into a turn; after a short one, half as many again.
+    this.#allowed = took > turnLength
+      ? Math.max(perTurn.least, Math.floor(this.#entered * Number(turnLength) / Number(took)))
+      : Math.min(perTurn.most, Math.ceil(this.#allowed * 1.5))
+    this.#entered = 0
+  }
+}
+
 // ------------------------------------------------------------------------------------------------------- requests
 
+/** The class of an endpoint's requests, unless they say something else. */
+const urgencyOf = (method: string, annotations: Context.Context<never>): Priority.Priority =>
+  Context.get(annotations, Api.Urgency) ?? (method === "GET" ? "P2" : "P1")
+
+/** That of each endpoint that asks for admission. */
+const classes = FindMyWay.make<Priority.Priority>()
+HttpApi.reflect(StrataApi, {
+  onGroup: () => {},
+  onEndpoint: ({ endpoint, mergedAnnotations, middleware }) => {
+    if (![...middleware].some(({ key }) => key === Api.Admission.key)) return
+    classes.on(endpoint.method, endpoint.path as FindMyWay.PathInput, urgencyOf(endpoint.method, mergedAnnotations))
+  }
+})
+
+/** What a request's header makes of it; `undefined` where that makes no sense. */
 const classOf = (
-  request: HttpServerRequest.HttpServerRequest,
+  header: string | ReadonlyArray<string> | undefined,
   principal: Principal.Principal,
   ofEndpoint: Priority.Priority
-) =>
-  Effect.suspend(() => {
-    const text = request.headers[Api.priorityHeader]
-    if (text === undefined) return Effect.succeed(ofEndpoint)
-    const asked = /^[0-9]{1,2}$/.test(text) ? Priority.fromNumber(Number(text)) : undefined
-    if (asked === undefined) {
-      return Effect.fail(Refusals.mistake(`headers.${Api.priorityHeader}`, "Expected a whole number from 0 to 10"))
-    }
-    const mayRaise = Principal.mayActAs(principal, "admin")
-    return Effect.succeed(mayRaise || asked > ofEndpoint ? asked : ofEndpoint)
-  })
+): Priority.Priority | undefined => {
+  if (header === undefined) return ofEndpoint
+  const asked = typeof header === "string" && /^[0-9]{1,2}$/.test(header)
+    ? Priority.fromNumber(Number(header))
+    : undefined
+  if (asked === undefined) return undefined
+  return Principal.mayActAs(principal, "admin") || asked > ofEndpoint ? asked : ofEndpoint
+}
 
 const timeOf = (request: HttpServerRequest.HttpServerRequest, atMost: Duration.Duration) =>
   Effect.suspend(() => {
@@ -170,13 +249,11 @@ const seconds = (duration: Duration.Duration): number =>
 
 const refuse = <E extends Error>(error: () => E) => Effect.fail(Stackless.make(error))
 
+const overloaded = "The server has more to do than it can. Nothing was begun for this request: try again later."
+const crowded = "Too many requests of its class wait already. Nothing was begun for this one: try again later."
+
 const shed = (error: LoadShedding.Shed) =>
-  refuse(() =>
-    new ServiceUnavailable({
-      detail: "The server has more to do than it can. Nothing was begun for this request: try again later.",
-      retryAfter: seconds(error.retryAfter)
-    })
-  )
+  refuse(() => new ServiceUnavailable({ detail: overloaded, retryAfter: seconds(error.retryAfter) }))
 
 /**
  * The answer to a request above a limit.
@@ -206,12 +283,7 @@ const overQuota = ({ message, retryAfter }: Quota.QuotaExceeded) =>
   refuse(() => new TooManyRequests({ detail: message, retryAfter: seconds(retryAfter) }))
 
 const full = (error: FairScheduler.SchedulerFull) =>
-  refuse(() =>
-    new ServiceUnavailable({
-      detail: "Too many requests of its class wait already. Nothing was begun for this one: try again later.",
-      retryAfter: seconds(error.retryAfter)
-    })
-  )
+  refuse(() => new ServiceUnavailable({ detail: crowded, retryAfter: seconds(error.retryAfter) }))
 
 const late = (error: Deadline.DeadlineExceeded) =>
   Effect.fail(

@@ -33,7 +33,7 @@ export interface AdmissionSettings {
   readonly trustedProxies: ReadonlyArray<IpNetwork.IpNetwork>
   /**
    * `STRATA_REQUESTS_…`: how many requests run at once and wait, and the weights of their classes. See `FairScheduler.config`.
-   * Default: 256 run, and 1,000 of each class wait.
+   * Default: 32 run, and 1,000 of each class wait, none much longer than 250 milliseconds.
    */
   readonly requests: FairScheduler.Options
   /** `STRATA_QUOTA_…`: what each tenant may have in flight, waiting and a second. See `Quota.config`. Default: no limits. */
@@ -42,8 +42,8 @@ export interface AdmissionSettings {
   readonly shedding: LoadShedding.Settings
 }
 
-/** As many at once as appends are written together best. */
-const requests: FairScheduler.Options = { name: "requests", slots: 256 }
+/** As many as keep the process busy. With more at once each takes longer, the most urgent ones too, and no more are answered. */
+const requests: FairScheduler.Options = { name: "requests", slots: 32, maxWait: "250 millis" }
 
 /** Whoever guesses keys is slowed down, and is refused without the store of the limits too. */
 const strangers = RateLimit.make({

@@ -19,6 +19,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Admission from "./Admission.ts"
+import * as KnownCallers from "./KnownCallers.ts"
 import { ServerConfig } from "./ServerConfig.ts"
 
 /**
@@ -86,11 +87,15 @@ export const authorizationLayer = Layer.effect(
   Authorization,
   Effect.gen(function*() {
     const { authenticate } = yield* Authenticator
+    const callers = yield* KnownCallers.KnownCallers
     const limits = yield* RateLimit.RateLimit
     const { admission } = yield* ServerConfig
     const admit = Effect.fnUntraced(function*(credential: Redacted.Redacted) {
       const found = yield* authenticate(credential)
-      if (Option.isSome(found)) return found.value
+      if (Option.isSome(found)) {
+        callers.remember(Redacted.value(credential), found.value)
+        return found.value
+      }
       return yield* new Unauthorized({
         detail: "The request carries no known credential: send an API key in X-API-Key or as a bearer token"
       })

@@ -13,6 +13,8 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Http from "node:http"
 import type { Socket } from "node:net"
+import * as Acceptors from "./Acceptors.ts"
+import * as HttpGate from "./HttpGate.ts"
 import * as Problems from "./Problems.ts"
 import * as RequestLog from "./RequestLog.ts"
 import { ServerConfig } from "./ServerConfig.ts"
@@ -39,14 +41,45 @@ export const layer = Layer.unwrap(Effect.gen(function*() {
     scope,
     middleware: RequestLog.middleware
   })
-  return NodeHttpServer.layer(() => makeServer(answerAbsent), { host, port, gracefulShutdownTimeout: shutdownTimeout })
+  const gate = yield* HttpGate.make
+  const reusePort = yield* Acceptors.canShare(host, port)
+  return Layer.merge(
+    NodeHttpServer.layer(() => makeServer(answerAbsent, gate, reusePort), {
+      host,
+      port,
+      reusePort,
+      gracefulShutdownTimeout: shutdownTimeout
+    }),
+    Layer.succeed(HttpGate.HttpGate, gate)
+  )
 }))
 
 type Handler = (request: Http.IncomingMessage, response: Http.ServerResponse) => void
 
+/** A server with many listening sockets, whose listeners never hear of requests that its gate refuses. */
+class GatedServer extends Http.Server {
+  gate: HttpGate.HttpGate["Service"] | undefined
+  closeOthers = (closed: () => void): void => closed()
+
+  override close(closed?: (error?: Error) => void): this {
+    // The connections of all have to end, whichever ends last.
+    const others = new Promise<void>((resolve) => this.closeOthers(resolve))
+    return super.close((error) => void others.then(() => closed?.(error)))
+  }
+
+  override emit(...given: [event: string, ...arguments_: Array<unknown>]): boolean {
+    const [event, request, response] = given
+    const isRequest = event === "request" && request instanceof Http.IncomingMessage &&
+      response instanceof Http.ServerResponse
+    return isRequest && this.gate?.refuses(request, response) === true || super.emit(...given)
+  }
+}
+
 /** A node server whose first listener steps aside for the application's. */
-const makeServer = (answerAbsent: Handler): Http.Server => {
-  const server = Http.createServer({ requestTimeout: 60_000, headersTimeout: 15_000 })
+const makeServer = (answerAbsent: Handler, gate: HttpGate.HttpGate["Service"], reusePort: boolean): Http.Server => {
+  const server = new GatedServer({ requestTimeout: 60_000, headersTimeout: 15_000 })
+  server.gate = gate
+  if (reusePort) server.closeOthers = Acceptors.attach(server)
   server.on("request", (request: Http.IncomingMessage, response: Http.ServerResponse) => {
     // Connections that were idle when the shutdown began are closed by then; these become so after their answer.
     response.once("close", () => {

@@ -41,6 +41,14 @@ export const active = Metric.gauge("http_server_active_requests", { description:
 
 const methods = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 
+/**
+ * A method as a label: strangers invent no new ones.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const methodOf = (method: string): string => methods.has(method) ? method : "OTHER"
+
 /** Asked for by machines every few seconds. */
 const quiet = /^\/(?:health|metrics|api\/v1\/health)/
 
@@ -68,7 +76,7 @@ export const middleware = <E, R>(
     const status = Exit.isSuccess(exit) ? exit.value.status : causeResponseStripped(exit.cause)[0].status
     yield* Metric.update(
       Metric.withAttributes(duration, {
-        http_request_method: methods.has(request.method) ? request.method : "OTHER",
+        http_request_method: methodOf(request.method),
         http_route: route,
         http_response_status_code: String(status)
       }),

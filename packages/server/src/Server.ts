@@ -47,6 +47,7 @@ import * as EventStoreHandlers from "./EventStoreHandlers.ts"
 import * as FirstApiKey from "./FirstApiKey.ts"
 import * as Health from "./Health.ts"
 import * as HttpListener from "./HttpListener.ts"
+import * as KnownCallers from "./KnownCallers.ts"
 import * as Problems from "./Problems.ts"
 import * as ProjectionsHandlers from "./ProjectionsHandlers.ts"
 import * as RequestLog from "./RequestLog.ts"
@@ -123,6 +124,7 @@ export const serve = Layer.merge(Shutdown.atRelease, ServerAlerts.layer).pipe(
     Shutdown.layer,
     RateLimit.layerMemory(),
     Admission.sheddingLayer,
+    KnownCallers.KnownCallers.layer,
     Layer.succeed(HttpRouter.RouterConfig, routerConfig),
     Layer.succeed(HttpMiddleware.TracerDisabledWhen, (request) => untraced.test(request.url)),
     Layer.unwrap(

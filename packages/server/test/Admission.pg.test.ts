@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as IpNetwork from "effect/net/IpNetwork"
 import * as Result from "effect/Result"
-import { admission, keys, layerServer, onDatabase, soon, TestServer } from "./testServer.ts"
+import { admission, conversation, keys, layerServer, onDatabase, soon, TestServer } from "./testServer.ts"
 
 const c = "/api/v1/conversations"
 
@@ -18,6 +18,16 @@ const few = (name: string, burst: number, keyOf: string) =>
   RateLimit.make({ name, rate: 1, period: "1 hour", burst, keyOf })
 
 const server = (changes: Partial<typeof admission>) => layerServer({ admission: { ...admission, ...changes } })
+
+/** Any load at all is too much for all but the most urgent. */
+const overloaded = server({
+  shedding: {
+    enabled: true,
+    ladder: Result.getOrThrow(ShedLadder.parse("0.0001=100/100/100", { margin: 0 })),
+    retryAfter: Duration.seconds(6),
+    floor: 0
+  }
+})
 
 describe("admission", () => {
   it.live("refuses a caller above their limit with 429, the time to wait and where the limit stands, and nobody else", () =>
@@ -123,13 +133,42 @@ describe("admission", () => {
       assert.strictEqual((yield* send("GET", "/health/live")).status, 200)
       const { text } = yield* send("GET", "/metrics")
       assert.match(text, /strata_shed_refused_total\{[^}]*class="P2"[^}]*\} [1-9]/)
-    }).pipe(Effect.provide(server({
-      shedding: {
-        enabled: true,
-        // Any load at all.
-        ladder: Result.getOrThrow(ShedLadder.parse("0.0001=100/100/100", { margin: 0 })),
-        retryAfter: Duration.seconds(6),
-        floor: 0
-      }
-    }))))
+    }).pipe(Effect.provide(overloaded)))
+
+  it.live("tells whoever it knows in the same words, before the application hears of the request", () =>
+    Effect.gen(function*() {
+      const { send } = yield* TestServer
+      yield* Effect.repeat(send("GET", c), { until: ({ status }) => status === 503, schedule: soon })
+      const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+      const ask = send("POST", c, {
+        key: keys.operator,
+        headers: { traceparent },
+        body: conversation("c-1")
+      })
+      // Of the application, and of what stands before it; other servers of this process count in the same place.
+      const counts = Effect.map(
+        send("GET", "/metrics"),
+        ({ text }) =>
+          ["/api/v1/conversations", "refused"].map((route) => {
+            const labels = `http_request_method="POST",http_route="${route}",http_response_status_code="503"`
+            return Number(text.split(`duration_seconds_count{${labels}} `)[1]?.split("\n")[0] ?? 0)
+          })
+      )
+      const before = yield* counts
+      // Its first request makes it known, and is refused by the application.
+      const [late, early] = [yield* ask, yield* ask]
+      const after = yield* counts
+      assert.deepStrictEqual([after[0]! - before[0]!, after[1]! - before[1]!], [1, 1])
+      const shown = ({ headers, json, status }: typeof early) => ({
+        status,
+        json: { ...json, timestamp: typeof json.timestamp, retryAfter: json.retryAfter >= 3 },
+        headers: ["content-type", "cache-control"].map((name) => headers[name]),
+        sameWait: headers["retry-after"] === String(json.retryAfter)
+      })
+      assert.deepStrictEqual(shown(early), shown(late))
+      assert.strictEqual(early.json.traceId, traceparent.slice(3, 35))
+      // The connection is of use after it, and what cannot be read is told rather than refused.
+      const mistaken = yield* send("GET", c, { key: keys.operator, headers: { "x-priority": "high" } })
+      assert.strictEqual(mistaken.status, 400)
+    }).pipe(Effect.provide(overloaded)))
 })

@@ -10,6 +10,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import { BenchmarkError, failure, type Lane } from "../Suite.ts"
 
 /**
@@ -79,12 +80,22 @@ export const lane = (options: {
 /** Calls between two looks at the clock. */
 const batch = 1000
 
-interface Timing {
-  readonly calls: number
-  readonly seconds: number
-}
+/**
+ * How often it was called, and for how long.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Timing = Schema.Struct({ calls: Schema.Int, seconds: Schema.Finite })
+export type Timing = typeof Timing.Type
 
-const run = (call: Call, seconds: number): Effect.Effect<Timing, BenchmarkError> =>
+/**
+ * Calls for so many seconds.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const run = (call: Call, seconds: number): Effect.Effect<Timing, BenchmarkError> =>
   call._tag === "Effect" ? runEffects(call.make, seconds) : runPromises(call.make, seconds)
 
 const runEffects = Effect.fnUntraced(function*(make: () => Effect.Effect<unknown, Error>, seconds: number) {

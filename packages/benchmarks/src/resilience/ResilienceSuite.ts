@@ -29,12 +29,13 @@ export const suite: Suite = {
       versions: yield* versions,
       settings: { ...server.settings, ...HttpServer.settings },
       serverPid: server.pid,
-      works: [Calls.work, Decisions.work, yield* Goodput.make(server, { quick })],
+      works: [yield* Calls.make, Decisions.work, yield* Goodput.make(server, { quick })],
       goals,
       notes: [
         "call and decisions: one caller, who calls again when the last call is done; what is called succeeds at once, and is counted.",
         "Strata calls in one running fiber, the peers in a loop of promises; “a fiber for each call” is a caller outside of Effect, " +
-        "with Effect.runPromise around every call. Each call is put together anew. Circuits and limits are kept in memory.",
+        "with Effect.runPromise around every call. Each call is put together anew. Circuits and limits are kept in memory. Each system " +
+        "is called in a process of its own, a second to warm up, then timed.",
         "effect: its own retry, breaker, semaphore, time-out and catch. That is what a part costs at least in a fiber.",
         "opossum's time-out, capacity and fallback are options of its breaker: its rows have the breaker in them.",
         "full stack: Strata has a deadline, a limit, a bulkhead, a breaker, a retry, a time-out of each try and a fallback, " +

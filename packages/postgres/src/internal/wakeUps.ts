@@ -1,6 +1,7 @@
 /** `Postgres.wakeups` and `Postgres.wake`: `LISTEN` and `NOTIFY` as hints. */
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
+import { Clock } from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as RcRef from "effect/RcRef"
@@ -44,6 +45,8 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
       Stream.buffer({ capacity: 1, strategy: "sliding" })
     )
 
+  const clock = yield* Clock
+  let notifiedAt: bigint | undefined
   const pending = new Map<string, string>()
   const signal = yield* Queue.sliding<void>(1)
   let { pause } = policies
@@ -84,7 +87,15 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
         pending.set(channel, text)
         Queue.offerUnsafe(signal, undefined)
         return Effect.void
-      })
+      }),
+
+    mayNotify: Effect.sync(() => {
+      const now = clock.monotonicTimeNanosUnsafe()
+      const isSoon = notifiedAt !== undefined && Number(now - notifiedAt) < policies.carryPause * 1e6
+      if (isSoon || pending.size > 0) return false
+      notifiedAt = now
+      return true
+    })
   }
 })
 

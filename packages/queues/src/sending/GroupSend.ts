@@ -27,6 +27,8 @@ export type Call = ReadonlyArray<PreparedMessage.PreparedMessage>
 
 interface Waiting {
   readonly call: Call
+  /** Those that the statement notifies. */
+  readonly channels: ReadonlyArray<string>
   readonly answer: (exit: Exit.Exit<ReadonlyArray<Outcome>, SqlError>) => void
   /** Its caller went away before it was sent. */
   abandoned: boolean
@@ -45,21 +47,25 @@ const most = 2
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function*(options: {
-  readonly write: (calls: ReadonlyArray<Call>) => Effect.Effect<ReadonlyArray<Outcome>, SqlError>
+  readonly write: (
+    calls: ReadonlyArray<Call>,
+    channels: ReadonlyArray<string>
+  ) => Effect.Effect<ReadonlyArray<Outcome>, SqlError>
   readonly retry: Schedule.Schedule<unknown>
-  readonly full: (call: Call) => Effect.Effect<ReadonlyArray<Outcome>, SqlError>
+  readonly full: (call: Call, channels: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<Outcome>, SqlError>
 }): Effect.fn.Return<
-  (call: Call) => Effect.Effect<ReadonlyArray<Outcome>, SqlError>,
+  (call: Call, channels: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<Outcome>, SqlError>,
   never,
   Scope.Scope
 > {
   const waiting: Array<Waiting> = []
   let writing = 0
   const again = { schedule: options.retry, while: (error: SqlError) => SqlState.classify(error) === "retryable" }
-  const send = (calls: ReadonlyArray<Call>) => Retrying.retry(options.write(calls), again)
+  const send = (batch: ReadonlyArray<Waiting>) =>
+    Retrying.retry(options.write(batch.map(({ call }) => call), batch.flatMap(({ channels }) => channels)), again)
 
   const commit = (batch: ReadonlyArray<Waiting>): Effect.Effect<void> =>
-    Effect.matchEffect(send(batch.map(({ call }) => call)), {
+    Effect.matchEffect(send(batch), {
       onSuccess: (outcomes) =>
         Effect.sync(() => {
           let at = 0
@@ -99,11 +105,11 @@ export const make = Effect.fnUntraced(function*(options: {
   // A batch is many callers', so it is sent again whatever is above one of them.
   const fork = yield* Retrying.outermost(FiberSet.makeRuntime<never, void, never>())
 
-  return (call) =>
+  return (call, channels) =>
     Effect.suspend(() => {
-      if (waiting.length >= bounds.waiting) return options.full(call)
+      if (waiting.length >= bounds.waiting) return options.full(call, channels)
       return Effect.callback<ReadonlyArray<Outcome>, SqlError>((answer) => {
-        const own: Waiting = { call, answer, abandoned: false }
+        const own: Waiting = { call, channels, answer, abandoned: false }
         waiting.push(own)
         if (writing < most) {
           writing++

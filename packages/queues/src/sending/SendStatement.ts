@@ -33,13 +33,13 @@ export type Outcome = Sent | {
  */
 export const make = ({ rows }: Postgres["Service"]) => {
   /** Where nothing has to be looked at. */
-  const plain = (messages: ReadonlyArray<PreparedMessage>) =>
+  const plain = (messages: ReadonlyArray<PreparedMessage>, channels: ReadonlyArray<string>) =>
     Effect.map(
-      rows(insert, parameters(messages)),
+      rows(insert, [...parameters(messages), Pg.textArray(channels)]),
       (found) => found.map(([id]): Outcome => ({ outcome: "inserted", id: MessageId.make(cast(id)) }))
     )
 
-  const judged = (calls: ReadonlyArray<ReadonlyArray<PreparedMessage>>) => {
+  const judged = (calls: ReadonlyArray<ReadonlyArray<PreparedMessage>>, channels: ReadonlyArray<string>) => {
     const messages = calls.flat()
     return Effect.map(
       rows(judge, [
@@ -49,7 +49,8 @@ export const make = ({ rows }: Postgres["Service"]) => {
         Pg.textArray(messages.map(({ unique }) => unique?.key ?? null)),
         Pg.textArray(messages.map(({ unique }) => unique === null ? null : `{${unique.states.join(",")}}`)),
         Pg.doubleArray(messages.map(({ unique }) => unique?.window ?? null)),
-        Pg.booleanArray(messages.map(({ unique }) => unique?.replaces ?? false))
+        Pg.booleanArray(messages.map(({ unique }) => unique?.replaces ?? false)),
+        Pg.textArray(channels)
       ]),
       (found) =>
         found.map((row): Outcome => {
@@ -63,12 +64,13 @@ export const make = ({ rows }: Postgres["Service"]) => {
 
   return (
     calls: ReadonlyArray<ReadonlyArray<PreparedMessage>>,
-    isBounded: (queue: number) => boolean
+    isBounded: (queue: number) => boolean,
+    channels: ReadonlyArray<string> = []
   ): Effect.Effect<ReadonlyArray<Outcome>, SqlError> => {
     const isPlain = calls.every((call) =>
       call.every(({ delay, queue, unique }) => delay === 0 && unique === null && !isBounded(queue))
     )
-    return isPlain ? plain(calls.length === 1 ? calls[0]! : calls.flat()) : judged(calls)
+    return isPlain ? plain(calls.length === 1 ? calls[0]! : calls.flat(), channels) : judged(calls, channels)
   }
 }
 
@@ -97,12 +99,12 @@ const insert = `
   ), counted as (
     insert into queue_delta (queue, ready, sent) select queue, count(*), count(*) from sent group by queue
   )
-  select id from sent order by id`
+  select id from sent, (select count(pg_notify(channel, '')) from unnest($13::text[]) as channel) as notified order by id`
 
 const judge = `
   select outcome, id, depth, most, wait from send_messages(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text[]::jsonb[], $11::text[]::json[], $12, $13, $14, $15, $16, $17, $18
-  )`
+  ), (select count(pg_notify(channel, '')) from unnest($19::text[]) as channel) as notified`
 
 /** Those of all messages. What is nowhere goes as an empty array, which costs nothing. */
 const parameters = (messages: ReadonlyArray<PreparedMessage>): ReadonlyArray<Pg.Parameter> => [

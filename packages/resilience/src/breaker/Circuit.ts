@@ -248,6 +248,58 @@ const countsOf = ({ window }: Rules, { phase }: Circuit, now: number): CircuitWi
 
 // ---------------------------------------------------------------------------------------------------------- closed
 
+/**
+ * Successes that change nothing but counts, and may be put into their circuit together.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Successes {
+  readonly rules: Rules
+  readonly generation: number
+  /** Before this moment, in milliseconds. */
+  readonly until: number
+  /** None of them took longer, in milliseconds. */
+  readonly slowAfter: number
+  calls: number
+  /** What they took together, in milliseconds. */
+  duration: number
+}
+
+/**
+ * What a circuit may be spared from now on; `undefined` where the next success may already change its state.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const gather = (rules: Rules, circuit: Circuit, now: number): Successes | undefined => {
+  const { generation, latency, phase } = circuit
+  if (phase._tag !== "Closed" || CircuitWindow.roll(phase.window, rules.window, now) !== phase.window) return undefined
+  const { calls, failures, slow, timeouts } = CircuitWindow.counts(phase.window)
+  // With fewer calls the next one, whatever its outcome, may be what makes them enough to judge by.
+  if (calls < rules.policy.minimumCalls && failures + slow + timeouts > 0) return undefined
+  const until = CircuitWindow.endOf(phase.window, rules.window)
+  return { rules, generation, until, slowAfter: slowAfter(rules, latency), calls: 0, duration: 0 }
+}
+
+/**
+ * Puts them in.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const addSuccesses = (circuit: Circuit, { calls, duration }: Successes): Circuit => {
+  const { latency, phase } = circuit
+  if (phase._tag !== "Closed" || calls === 0) return circuit
+  const { window } = phase
+  const current = CircuitWindow.add(window.current, { ...CircuitWindow.none, calls })
+  return {
+    ...circuit,
+    latency: { ...latency, sum: latency.sum + duration, calls: latency.calls + calls },
+    phase: { ...phase, window: { ...window, current } }
+  }
+}
+
 const endInWindow = (
   rules: Rules,
   circuit: Circuit,

@@ -78,7 +78,44 @@ export class CircuitStore extends Context.Service<CircuitStore, {
 interface Entry {
   circuit: CircuitState.Circuit
   usedAt: number
+  /** What is not in the circuit yet. */
+  successes: Circuit.Successes | undefined
+  /** The answer to a call while all calls are let through. */
+  admitted: Exit.Exit<Admitted> | undefined
 }
+
+type Admitted = CircuitState.Decision & { readonly _tag: "Admitted" }
+
+/** What is in it with all that was gathered. */
+const circuitOf = (entry: Entry): CircuitState.Circuit => {
+  const { circuit, successes } = entry
+  if (successes === undefined) return circuit
+  entry.successes = undefined
+  entry.circuit = Circuit.addSuccesses(circuit, successes)
+  return entry.circuit
+}
+
+/** Gathers a success, if that is all it is. */
+const hasGathered = (
+  entry: Entry,
+  rules: Circuit.Rules,
+  at: number,
+  { duration, generation, outcome }: CircuitState.Ended
+): boolean => {
+  if (outcome !== "Success") return false
+  let { successes } = entry
+  if (successes === undefined || at >= successes.until || successes.rules !== rules) {
+    successes = Circuit.gather(rules, circuitOf(entry), at)
+    if (successes === undefined) return false
+    entry.successes = successes
+  }
+  if (generation !== successes.generation || duration > successes.slowAfter) return false
+  successes.calls++
+  successes.duration += duration
+  return true
+}
+
+const counted = Exit.succeed("Counted" as const)
 
 /**
  * Keeps circuits in the process, by its monotonic clock.
@@ -136,7 +173,7 @@ const makeEntries = (capacity: number, idle: number) => {
     }
   }
 
-  return (key: string, at: number): Entry => {
+  const entryOf = (key: string, at: number): Entry => {
     const found = entries.get(key)
     if (found !== undefined) {
       found.usedAt = at
@@ -144,15 +181,21 @@ const makeEntries = (capacity: number, idle: number) => {
     }
     sweep(at)
     makeRoom()
-    const entry: Entry = { circuit: { ...CircuitState.initial, generation }, usedAt: at }
+    const entry: Entry = {
+      circuit: { ...CircuitState.initial, generation },
+      usedAt: at,
+      successes: undefined,
+      admitted: undefined
+    }
     generation += 2 ** 20
     entries.set(key, entry)
     return entry
   }
+  return { find: (key: string) => entries.get(key), entryOf }
 }
 
 const openMemory = Effect.fnUntraced(function*(
-  entryOf: (key: string, at: number) => Entry,
+  { entryOf, find }: ReturnType<typeof makeEntries>,
   now: () => number,
   { rules, tell }: Options
 ) {
@@ -165,8 +208,10 @@ const openMemory = Effect.fnUntraced(function*(
   ): Effect.Effect<A> => {
     const at = now()
     const entry = entryOf(key, at)
-    const step = change(entry.circuit, at)
+    const before = circuitOf(entry)
+    const step = change(before, at)
     entry.circuit = step.circuit
+    if (step.circuit.generation !== before.generation) entry.admitted = undefined
     return step.events.length === 0
       ? Exit.succeed(step.decision)
       : Effect.as(tell(key, step.events), step.decision)
@@ -186,14 +231,26 @@ const openMemory = Effect.fnUntraced(function*(
         )
     })
 
+  const admit = (key: string, at: number, decision: Admitted): void => {
+    if (decision.probe === undefined) entryOf(key, at).admitted = Exit.succeed(decision)
+    else fork(key, watch(key))
+  }
+
   const circuits: Circuits = {
-    admit: (key) =>
-      apply(key, (circuit, at) => {
+    admit: (key) => {
+      const { admitted } = find(key) ?? {}
+      return admitted ?? apply(key, (circuit, at) => {
         const step = Circuit.admit(rules, circuit, at)
-        if (step.decision._tag === "Admitted" && step.decision.probe !== undefined) fork(key, watch(key))
+        if (step.decision._tag === "Admitted") admit(key, at, step.decision)
         return step
-      }),
-    end: (key, ended) => apply(key, (circuit, at) => Circuit.end(rules, circuit, at, ended)),
+      })
+    },
+    end: (key, ended) => {
+      const at = now()
+      return hasGathered(entryOf(key, at), rules, at, ended)
+        ? counted
+        : apply(key, (circuit, at) => Circuit.end(rules, circuit, at, ended))
+    },
     command: (key, command) =>
       Effect.suspend(() => apply(key, (circuit, at) => Circuit.command(rules, circuit, at, command))),
     read: (key) =>

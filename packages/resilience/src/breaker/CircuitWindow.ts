@@ -93,6 +93,14 @@ export type Window = typeof Window.Type
 export const empty: Window = { bucket: 0, current: none, past: [], total: none }
 
 /**
+ * When the current part of a window ends, in milliseconds.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const endOf = ({ bucket }: Window, length: number): number => (bucket + 1) * (length / buckets)
+
+/**
  * Moves a window to `now`. Gives the same value while its bucket lasts.
  *
  * @category combinators

@@ -100,10 +100,13 @@ export class Turns {
   readonly #queue: FairQueue.FairQueue<Turn>
   readonly #slots: Slots
   readonly #maxWaiting: number
+  readonly #maxWait: number
   readonly #paysTime: boolean
   readonly #overruns: Overruns<Turn>
   readonly #metrics: FairMetrics
   readonly #preemption = new Preemption<Turn>()
+  /** How long the last one to begin had waited, of each class. */
+  readonly #waited: Record<Priority.Priority, number> = { P0: 0, P1: 0, P2: 0, P3: 0 }
   /** Prefetched and not begun. */
   readonly #prefetched = new Set<Turn>()
   readonly totals = { refused: 0, handedBack: 0, preempted: 0 }
@@ -116,6 +119,8 @@ export class Turns {
     readonly queue: FairQueue.FairQueue<Turn>
     readonly slots: Slots
     readonly maxWaiting: number
+    /** Milliseconds. */
+    readonly maxWait: number
     readonly paysTime: boolean
     readonly overruns: Overruns<Turn>
     readonly metrics: FairMetrics
@@ -125,6 +130,7 @@ export class Turns {
     this.#queue = options.queue
     this.#slots = options.slots
     this.#maxWaiting = options.maxWaiting
+    this.#maxWait = options.maxWait
     this.#paysTime = options.paysTime
     this.#overruns = options.overruns
     this.#metrics = options.metrics
@@ -195,14 +201,16 @@ export class Turns {
 
   #refusal(turn: Turn): NotBegun | undefined {
     const { priority } = turn
-    return this.#full(priority) ?? turn.ticket?.enter() ??
-      (turn.priority === priority ? undefined : this.#full(turn.priority))
+    return this.full(priority) ?? turn.ticket?.enter() ??
+      (turn.priority === priority ? undefined : this.full(turn.priority))
   }
 
-  #full(priority: Priority.Priority): SchedulerFull | undefined {
+  full(priority: Priority.Priority): SchedulerFull | undefined {
     const { held, queued } = this.#queue.stateOf(priority)
     const waiting = held + queued
-    return waiting < this.#maxWaiting
+    // First in, first out: who comes now waits as long as who began last, while there is anybody before it.
+    const isSlow = priority !== "P0" && queued > 0 && this.#waited[priority] > this.#maxWait
+    return waiting < this.#maxWaiting && !isSlow
       ? undefined
       : Stackless.make(() =>
         new SchedulerFull({ scheduler: this.#name, priority, waiting, retryAfter: this.#timeFor(priority, waiting) })
@@ -232,6 +240,7 @@ export class Turns {
     if (entry === undefined) return undefined
     const { cost, enqueuedAt, isAged, priority, value: turn } = entry
     turn.startedAt = now
+    this.#waited[priority] = now - enqueuedAt
     turn.ticket?.wait(false)
     this.#prefetched.delete(turn)
     this.#slots.begin(priority)

@@ -55,7 +55,7 @@ import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { dual } from "effect/Function"
+import { cast, dual } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
@@ -443,7 +443,7 @@ export const retry: {
       const above = Context.get(fiber.context, Retrying.Retrying)
       // In the middle: what is harmless is retried above, and what is unknown here if that is harmless too.
       if (policy.attempts > 1 && (above === "nothing" || above === "harmless" && idempotent)) {
-        const once = Effect.provideService(counted, Retrying.Retrying, idempotent ? "everything" : "harmless")
+        const once = (idempotent ? retriesEverything : retriesHarmless)(counted)
         const startedAt = fiber.getRef(Clock.Clock).monotonicTimeNanosUnsafe()
         // What succeeds at once pays for no schedule.
         return Effect.catch(once, (first) => {
@@ -465,6 +465,23 @@ export const retry: {
       return budget === undefined ? self : Effect.tapError(counted, (error) => count(classify(error), budget))
     })
 )
+
+/** Marks what is called as retried. Who calls again and again does so in one context, for which this is done once. */
+const mark = (above: Retrying.Above) => {
+  let last: Context.Context<never> = Context.empty()
+  let marked: Context.Context<never> = Context.make(Retrying.Retrying, above)
+  return <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.updateContext(self, (context: Context.Context<R>): Context.Context<R> => {
+      if (context !== last) {
+        last = context
+        marked = Context.add(context, Retrying.Retrying, above)
+      }
+      return cast(marked)
+    })
+}
+
+const retriesEverything = mark("everything")
+const retriesHarmless = mark("harmless")
 
 /** What the layers above retry, and how to begin as one above which nothing does. */
 export { outermost, Retrying } from "@strata/postgres/Retrying"

@@ -76,11 +76,11 @@ import { Slots } from "../internal/slots.ts"
 import { Turn, Turns } from "../internal/turns.ts"
 import type * as Quota from "../limits/Quota.ts"
 import * as FairQueue from "./FairQueue.ts"
-import type { HandedBack, NotBegun, Overrun, Retry, Task } from "./FairTask.ts"
+import { HandedBack, type NotBegun, type Overrun, type Retry, SchedulerFull, type Task } from "./FairTask.ts"
 import * as Priority from "./Priority.ts"
 import * as WorkerShares from "./WorkerShares.ts"
 
-export { HandedBack, type NotBegun, type Overrun, type Retry, SchedulerFull, type Task } from "./FairTask.ts"
+export { HandedBack, type NotBegun, type Overrun, type Retry, SchedulerFull, type Task }
 
 // --------------------------------------------------------------------------------------------------------- models
 
@@ -99,6 +99,11 @@ export interface Options {
   readonly shares?: WorkerShares.WorkerShares | undefined
   /** Effects of a class that wait at most, those that are to be tried again among them. Default: 1,000. */
   readonly maxWaiting?: number | undefined
+  /**
+   * Effects of a class are refused while its next ones have waited longer, for a late answer serves nobody. P0 is not. Default:
+   * without end.
+   */
+  readonly maxWait?: Duration.Input | undefined
   /** Of the classes. Default: 8, 4, 2 and 1. */
   readonly weights?: FairQueue.ByClass | undefined
   /**
@@ -180,6 +185,10 @@ export interface FairScheduler {
   readonly prefetch: <E0 = unknown, R0 = never>(task: Task & Retry<E0, R0>) => <A, E extends E0, R>(
     effect: Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | NotBegun | HandedBack | Deadline.DeadlineExceeded, R | R0>
+  /** What `run` would refuse an effect of a class for now; `undefined` where it would not. */
+  readonly refusal: (priority: Priority.Priority) => SchedulerFull | undefined
+  /** Slots that nobody has now. */
+  readonly free: () => number
   readonly state: Effect.Effect<FairSchedulerState>
 }
 
@@ -219,6 +228,7 @@ export const make = Effect.fnUntraced(function*(
     queue,
     slots,
     maxWaiting: options.maxWaiting ?? defaultMaxWaiting,
+    maxWait: options.maxWait === undefined ? Infinity : Duration.toMillis(Duration.fromInputUnsafe(options.maxWait)),
     paysTime: pay === "time",
     overruns: reports.overruns,
     metrics
@@ -226,6 +236,8 @@ export const make = Effect.fnUntraced(function*(
 
   return {
     ...running(turns, shares, quota),
+    refusal: (priority) => turns.full(priority),
+    free: () => slots.total - slots.running,
     state: Effect.sync(() => ({
       name,
       slots: slots.total,
@@ -357,9 +369,12 @@ const isWeight = (number: number): boolean => number > 0 && Number.isFinite(numb
 
 const isShares = Schema.is(WorkerShares.WorkerShares)
 
-const problemOf = ({ maxWaiting = defaultMaxWaiting, shares, slots = defaultSlots, weights }: Options) => {
+const problemOf = (
+  { maxWait = Duration.infinity, maxWaiting = defaultMaxWaiting, shares, slots = defaultSlots, weights }: Options
+) => {
   if (!isCount(slots)) return `slots must be a whole number from 1, got ${slots}`
   if (!isCount(maxWaiting)) return `maxWaiting must be a whole number from 1, got ${maxWaiting}`
+  if (!Duration.isPositive(Duration.fromInputUnsafe(maxWait))) return "maxWait must be above zero"
   if (shares !== undefined && !isShares(shares)) {
     return `shares must be from 0 to 1 and 1 together at most, got ${WorkerShares.format(shares)}`
   }
@@ -391,6 +406,9 @@ export const config = (prefix: string, defaults: Options): Config.Config<Options
   return Config.all({
     slots: Config.Int(`${prefix}_SLOTS`).pipe(Config.withDefault(slots)),
     maxWaiting: Config.Int(`${prefix}_MAX_WAITING`).pipe(Config.withDefault(maxWaiting)),
+    maxWait: Config.Duration(`${prefix}_MAX_WAIT`).pipe(
+      Config.withDefault(Duration.fromInputUnsafe(defaults.maxWait ?? Duration.infinity))
+    ),
     weights: Config.all({ P0: weight("P0"), P1: weight("P1"), P2: weight("P2"), P3: weight("P3") }),
     shares: WorkerShares.config(prefix, shares)
   }).pipe(Config.map((numbers) => ({ ...defaults, ...numbers })))

@@ -83,6 +83,8 @@ export interface Request {
   readonly tenant?: string | undefined
   /** What belongs together: a correlation id, or that of a saga. */
   readonly flow?: string | undefined
+  /** That `decide` let it in: `protect` does not ask again. */
+  readonly isDecided?: boolean | undefined
 }
 
 /**
@@ -173,6 +175,8 @@ export class Shed extends Schema.TaggedError<Shed>("@strata/resilience/LoadShedd
 export class LoadShedding extends Context.Service<LoadShedding, {
   /** Succeeds when the work may go on. */
   readonly admit: (request: Request) => Effect.Effect<void, Shed>
+  /** What `protect` would refuse it for now: for an edge where a refusal has to cost next to nothing, outside of any fiber. */
+  readonly decide: (request: Request & { readonly priority: Priority.Priority }) => Shed | undefined
   /** Runs an effect if it may, and counts it when it succeeds. */
   readonly protect: <A, E, R>(effect: Effect.Effect<A, E, R>, request: Request) => Effect.Effect<A, E | Shed, R>
   readonly state: Effect.Effect<State>
@@ -263,14 +267,28 @@ const make = Effect.fnUntraced(function*<R>(options: Options<R>) {
   })
   const metrics = yield* ShedMetrics.make(sensors.map(({ name }) => name), watch)
 
-  const ask = (fiber: Fiber.Fiber<unknown, unknown>, request: Request, priority: Priority.Priority) => {
-    metrics.offered[priority].updateUnsafe(1, fiber.context)
+  const context = yield* Effect.context<never>()
+
+  const judge = (context: Context.Context<never>, request: Request, priority: Priority.Priority): Shed | undefined => {
+    metrics.offered[priority].updateUnsafe(1, context)
     if (!shedder.sheds(priority, request.tenant, request.flow)) return undefined
-    metrics.shed[priority].updateUnsafe(1, fiber.context)
+    metrics.shed[priority].updateUnsafe(1, context)
     const [{ value: load }, { level }] = [watch.load(), watch.stand()]
-    annotate(fiber, { class: priority, tenant: request.tenant, level, load })
-    const pause = Jitter.around(retryAfter, fiber.getRef(Random))
-    return Effect.fail(Stackless.make(() => new Shed({ priority, level, load, retryAfter: pause })))
+    const pause = Jitter.around(retryAfter, Context.get(context, Random))
+    return Stackless.make(() => new Shed({ priority, level, load, retryAfter: pause }))
+  }
+
+  const isIdle = (context: Context.Context<never>, priority: Priority.Priority): boolean => {
+    if (inside >= floor) return false
+    metrics.offered[priority].updateUnsafe(1, context)
+    return true
+  }
+
+  const ask = (fiber: Fiber.Fiber<unknown, unknown>, request: Request, priority: Priority.Priority) => {
+    const refused = judge(fiber.context, request, priority)
+    if (refused === undefined) return undefined
+    annotate(fiber, { class: priority, tenant: request.tenant, level: refused.level, load: refused.load })
+    return Effect.fail(refused)
   }
 
   return LoadShedding.of({
@@ -278,14 +296,15 @@ const make = Effect.fnUntraced(function*<R>(options: Options<R>) {
       Effect.withFiber((fiber) =>
         ask(fiber, request, request.priority ?? fiber.getRef(Priority.Current)) ?? Effect.void
       ),
+    decide: (request) => isIdle(context, request.priority) ? undefined : judge(context, request, request.priority),
     protect: <A, E, R>(effect: Effect.Effect<A, E, R>, request: Request) =>
       Effect.withFiber<A, E | Shed, R>((fiber) => {
         const priority = request.priority ?? fiber.getRef(Priority.Current)
         let isInside = false
         // It goes in inside what lets it out: a fiber may be interrupted between any two steps.
         const enter = Effect.suspend((): Effect.Effect<A, E | Shed, R> => {
-          if (inside < floor) metrics.offered[priority].updateUnsafe(1, fiber.context)
-          const refused = inside < floor ? undefined : ask(fiber, request, priority)
+          const isLetIn = request.isDecided === true || isIdle(fiber.context, priority)
+          const refused = isLetIn ? undefined : ask(fiber, request, priority)
           if (refused !== undefined) return refused
           isInside = true
           inside++
