@@ -182,6 +182,24 @@ describe("a fair scheduler that is full", () => {
       assert.deepStrictEqual([other.pollUnsafe(), (yield* scheduler.state).refused], [undefined, 1])
     }))
 
+  it.effect("refuses a class whose next ones have waited for too long, until they have not, and never the most urgent", () =>
+    Effect.gen(function*() {
+      const scheduler = yield* make({ slots: 1, maxWait: "1 second" })
+      const refused = () => scheduler.refusal("P2")?._tag
+      yield* Effect.forEach(range(3), () => start(scheduler.run({ priority: "P2" })(Effect.sleep("2 seconds"))))
+      assert.deepStrictEqual([refused(), scheduler.free()], [undefined, 0])
+      // The second one has begun after two seconds, and one waits behind it.
+      yield* TestClock.adjust("2 seconds")
+      assert.strictEqual(refused(), "SchedulerFull")
+      assert.strictEqual((yield* Effect.flip(scheduler.run({ priority: "P2" })(Effect.void)))._tag, "SchedulerFull")
+      assert.deepStrictEqual([scheduler.refusal("P0"), scheduler.refusal("P1")], [undefined, undefined])
+      // Nobody is left to wait behind.
+      yield* TestClock.adjust("2 seconds")
+      assert.strictEqual(refused(), undefined)
+      yield* TestClock.adjust("2 seconds")
+      assert.strictEqual(scheduler.free(), 1)
+    }))
+
   it.effect("also counts what is to be tried again", () =>
     Effect.gen(function*() {
       const scheduler = yield* make({ slots: 2, maxWaiting: 1 })

@@ -178,6 +178,19 @@ describe("load shedding", () => {
       assert.isTrue(Result.isSuccess(yield* one()))
     }))
 
+  it.effect("decides outside of any fiber as it would inside, and asks nobody twice", () =>
+    Effect.gen(function*() {
+      const shedding = yield* open({ ladder: Result.getOrThrow(ShedLadder.parse("0.5=50/50/50")) })
+      yield* shedding.press(5)
+      const decisions = Arr.range(1, 100).map(() => shedding.decide({ priority: "P2" }))
+      const refused = decisions.filter((decision) => decision !== undefined)
+      assert.deepStrictEqual([refused.length, refused[0]?.priority, refused[0]?.level], [50, "P2", 1])
+      assert.strictEqual(shedding.decide({ priority: "P0" }), undefined)
+      // Half of them would be refused if they were asked again.
+      const decided = shedding.protect(Effect.succeed("done"), { priority: "P2", isDecided: true })
+      for (let ask = 0; ask < 10; ask++) assert.strictEqual(yield* decided, "done")
+    }))
+
   it.effect("runs what it lets in, and counts what was offered, shed and completed", () =>
     Effect.gen(function*() {
       const shedding = yield* open()
