@@ -28,7 +28,6 @@ export const make = (call: () => Promise<number>): Parts.PeerParts => {
   const fallback = Cockatiel.fallback(Cockatiel.handleAll, 0)
   const stack = Cockatiel.wrap(fallback, deadline, bulkhead, breaker, retry, attempt)
   return {
-    "bare": call,
     "retry": () => retry.execute(call),
     "breaker": () => breaker.execute(call),
     "bulkhead": () => bulkhead.execute(call),
