@@ -78,7 +78,7 @@ export interface WakeUpPolicies {
   /** Least milliseconds between two notifications while there is no end of them. */
   readonly longestPause: number
   /** Least milliseconds between two commits of one process that notify themselves. */
-  readonly carryPause: number
+  readonly commitPause: number
 }
 
 /**
@@ -174,7 +174,7 @@ export const defaults: Policies = {
     reconnect: doubling("100 millis", "5 seconds"),
     pause: 5,
     longestPause: 20,
-    carryPause: 25
+    commitPause: 25
   },
   migrations: {
     lockPoll: Schedule.spaced("100 millis"),

@@ -89,6 +89,7 @@ export const layer = Layer.effect(
       quota: yield* Quota.make({ everyone: admission.quota })
     })
 
+    const { enabled, retryAfter } = admission.shedding
     const entrance = new Entrance(yield* Clock)
     const callers = yield* KnownCallers.KnownCallers
     const decided = new WeakSet<object>()
@@ -100,7 +101,9 @@ export const layer = Layer.effect(
       if (principal === undefined || ofEndpoint === undefined) return undefined
       const priority = classOf(request.headers[Api.priorityHeader], principal, ofEndpoint)
       if (priority === undefined) return undefined
-      if (priority !== "P0" && entrance.isCrowded(scheduler.free())) return { detail: overloaded, retryAfter: 1 }
+      if (enabled && priority !== "P0" && entrance.isCrowded(scheduler.free())) {
+        return { detail: overloaded, retryAfter: seconds(retryAfter) }
+      }
       const crowd = scheduler.refusal(priority)
       if (crowd !== undefined) return { detail: crowded, retryAfter: seconds(crowd.retryAfter) }
       const refusal = shedding.decide({ priority, tenant: principal.tenant })

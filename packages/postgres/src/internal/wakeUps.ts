@@ -91,7 +91,7 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
 
     mayNotify: Effect.sync(() => {
       const now = clock.monotonicTimeNanosUnsafe()
-      const isSoon = notifiedAt !== undefined && Number(now - notifiedAt) < policies.carryPause * 1e6
+      const isSoon = notifiedAt !== undefined && Number(now - notifiedAt) < policies.commitPause * 1e6
       if (isSoon || pending.size > 0) return false
       notifiedAt = now
       return true
