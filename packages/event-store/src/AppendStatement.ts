@@ -3,13 +3,15 @@
  *
  * @since 0.1.0
  */
+import * as Outbox from "@strata/outbox/Outbox"
+import * as PublishStatement from "@strata/outbox/PublishStatement"
 import type { Postgres } from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
 import * as SqlState from "@strata/postgres/SqlState"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { cast } from "effect/Function"
+import { cast, identity } from "effect/Function"
 import * as Predicate from "effect/Predicate"
 import type { SqlError } from "effect/sql/SqlError"
 import * as AppendJudgement from "./AppendJudgement.ts"
@@ -46,27 +48,29 @@ export type Outcome =
  * @since 0.1.0
  */
 export const make = (
-  { rows, sql }: Postgres["Service"],
+  postgres: Postgres["Service"],
   storeId: number
 ): (appends: ReadonlyArray<PreparedAppend>) => Effect.Effect<ReadonlyArray<Answer>, SqlError> => {
+  const { mayNotify, rows } = postgres
   const write = (appends: ReadonlyArray<PreparedAppend>): Effect.Effect<ReadonlyArray<Answer>, SqlError> =>
     Effect.suspend(() => {
       const [append] = appends
       if (append !== undefined && appends.length === 1 && isSingle(append)) return writeOne(append)
-      const p = parameters(appends)
-      return Effect.map(
-        sql<BatchRow>`
-          select * from append_facts(
-            ${storeId}::integer, ${Pg.text(p.tenant)}, ${p.streams},
-            ${p.sliceAppend}, ${p.sliceStream}, ${p.sliceExpected}, ${p.sliceCount},
-            ${p.factSlice}, ${p.factOrdinal}, ${p.eventId}, ${p.type}, ${p.schemaVersion},
-            ${p.data}, ${p.metadata}, ${p.correlationId}, ${p.causationId}, ${p.actor},
-            ${p.traceparent}, ${p.validFrom}, ${p.validTo},
-            ${p.keyAppend}, ${p.key}, ${p.keyFingerprint}, ${p.keyAnswer}, ${p.keyLast},
-            ${p.conditionAfter}, ${p.conditionFilters}
-          )`,
-        (rows) => answers(appends, rows[0]!)
+      const published = appends.flatMap(({ messages }, index) =>
+        messages.map((message) => ({ message, append: index + 1 }))
       )
+      const parameters = [storeId, ...parametersOf(appends)]
+      if (published.length === 0) return Effect.map(rows(appendFacts, parameters), answered(appends))
+      return Effect.flatMap(mayNotify, (notifies) =>
+        Effect.map(
+          rows(appendAndPublish, [
+            ...parameters,
+            Pg.boolean(notifies),
+            Pg.intArray(published.map(({ append }) => append)),
+            ...PublishStatement.parameters(published.map(({ message }) => message))
+          ]),
+          answered(appends)
+        ).pipe(notifies ? identity : Effect.tap(() => Outbox.wakeRelay(postgres))))
     })
 
   /** The same for one fact: half the work where load makes no batches. */
@@ -109,8 +113,8 @@ export const make = (
 // ---------------------------------------------------------------------------------------------------- one statement
 
 /** True when append_fact can write it: nothing else than one fact of one stream. */
-const isSingle = ({ condition, facts, idempotency, slices }: PreparedAppend): boolean =>
-  facts.length === 1 && slices.length === 1 && condition === null && idempotency === null
+const isSingle = ({ condition, facts, idempotency, messages, slices }: PreparedAppend): boolean =>
+  facts.length === 1 && slices.length === 1 && condition === null && idempotency === null && messages.length === 0
 
 /** The text of the one for one fact. */
 const appendFact = `
@@ -121,7 +125,17 @@ const appendFact = `
 type SingleRow = readonly [outcome: number, version: number, position: bigint, at: Timestamp.Timestamp]
 
 /** What append_facts returns. */
-interface BatchRow {
+type BatchRow = readonly [
+  outcomes: Batch["outcomes"],
+  conflicts: Batch["conflicts"],
+  actuals: Batch["actuals"],
+  offsets: Batch["offsets"],
+  bases: Batch["bases"],
+  blocker: Batch["blocker"],
+  at: Batch["at"]
+]
+
+interface Batch {
   readonly outcomes: ReadonlyArray<number>
   readonly conflicts: ReadonlyArray<number>
   readonly actuals: ReadonlyArray<number>
@@ -134,8 +148,32 @@ interface BatchRow {
 const expectedCode = (expected: ExpectedVersion): number =>
   expected === "any" ? -2 : expected === "streamExists" ? -1 : expected === "noStream" ? 0 : expected
 
+/** The text for any others. */
+const appendFacts = `
+  select a.outcomes, a.conflicts, a.actuals, a.offsets, a.bases, a.blocker, a.at
+  from append_facts(
+    $1::integer, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
+    $26, $27
+  ) a`
+
+/** The same, where something is published with what was written. */
+const appendAndPublish = `
+  select w.*
+  from (${appendFacts}) w
+  cross join lateral (
+    select
+      publish_with_appends(w.outcomes, $29, ${PublishStatement.placeholders(30)}),
+      case when $28 then pg_notify('${Outbox.channel}', '') end
+    offset 0
+  ) p`
+
+const answered = (appends: ReadonlyArray<PreparedAppend>) => (found: ReadonlyArray<ReadonlyArray<unknown>>) => {
+  const [outcomes, conflicts, actuals, offsets, bases, blocker, at]: BatchRow = cast(found[0]!)
+  return answers(appends, { outcomes, conflicts, actuals, offsets, bases, blocker, at })
+}
+
 /** The arguments of append_facts: appends, slices and facts of the batch, each numbered from 1. */
-const parameters = (appends: ReadonlyArray<PreparedAppend>) => {
+const parametersOf = (appends: ReadonlyArray<PreparedAppend>): ReadonlyArray<Pg.Parameter> => {
   const streams = new Map<string, number>()
   const slices = appends.flatMap((append, index) => append.slices.map((slice) => ({ slice, append: index + 1 })))
   for (const { slice } of slices) if (!streams.has(slice.stream)) streams.set(slice.stream, streams.size + 1)
@@ -150,34 +188,34 @@ const parameters = (appends: ReadonlyArray<PreparedAppend>) => {
     firstSlice += append.slices.length
   }
   const { condition, tenant } = appends[0]!
-  return {
-    tenant,
-    streams: Pg.textArray([...streams.keys()]),
-    sliceAppend: Pg.intArray(slices.map(({ append }) => append)),
-    sliceStream: Pg.intArray(slices.map(({ slice }) => streams.get(slice.stream)!)),
-    sliceExpected: Pg.intArray(slices.map(({ slice }) => expectedCode(slice.expected))),
-    sliceCount: Pg.intArray(slices.map(({ slice }) => slice.count)),
-    keyAppend: Pg.intArray(keys.map(({ append }) => append)),
-    key: Pg.textArray(keys.map(({ record }) => record.key)),
-    keyFingerprint: Pg.textArray(keys.map(({ record }) => record.fingerprint)),
-    keyAnswer: Pg.textArray(keys.map(({ record }) => record.answer)),
-    keyLast: Pg.intArray(keys.map(({ last }) => last)),
-    factSlice: Pg.intArray(facts.map(({ slice }) => slice)),
-    factOrdinal: Pg.intArray(facts.map(({ fact }) => fact.ordinal)),
-    eventId: Pg.uuidArray(facts.map(({ fact }) => fact.eventId)),
-    type: Pg.textArray(facts.map(({ fact }) => fact.type)),
-    schemaVersion: Pg.intArray(facts.map(({ fact }) => fact.schemaVersion)),
-    data: Pg.textArray(facts.map(({ fact }) => fact.data)),
-    metadata: Pg.textArray(unlessNull(facts.map(({ fact }) => fact.metadata))),
-    correlationId: Pg.textArray(unlessNull(facts.map(({ fact }) => fact.correlationId))),
-    causationId: Pg.textArray(unlessNull(facts.map(({ fact }) => fact.causationId))),
-    actor: Pg.textArray(unlessNull(facts.map(({ append }) => append.actor))),
-    traceparent: Pg.textArray(unlessNull(facts.map(({ append }) => append.traceparent))),
-    validFrom: Pg.timestamptzArray(unlessNull(facts.map(({ fact }) => fact.validFrom))),
-    validTo: Pg.timestamptzArray(unlessNull(facts.map(({ fact }) => fact.validTo))),
-    conditionAfter: Pg.bigint(condition?.looked ?? null),
-    conditionFilters: Pg.jsonText(condition?.filters ?? null)
-  }
+  return [
+    Pg.text(tenant),
+    Pg.textArray([...streams.keys()]),
+    Pg.intArray(slices.map(({ append }) => append)),
+    Pg.intArray(slices.map(({ slice }) => streams.get(slice.stream)!)),
+    Pg.intArray(slices.map(({ slice }) => expectedCode(slice.expected))),
+    Pg.intArray(slices.map(({ slice }) => slice.count)),
+    Pg.intArray(facts.map(({ slice }) => slice)),
+    Pg.intArray(facts.map(({ fact }) => fact.ordinal)),
+    Pg.uuidArray(facts.map(({ fact }) => fact.eventId)),
+    Pg.textArray(facts.map(({ fact }) => fact.type)),
+    Pg.intArray(facts.map(({ fact }) => fact.schemaVersion)),
+    Pg.textArray(facts.map(({ fact }) => fact.data)),
+    Pg.textArray(unlessNull(facts.map(({ fact }) => fact.metadata))),
+    Pg.textArray(unlessNull(facts.map(({ fact }) => fact.correlationId))),
+    Pg.textArray(unlessNull(facts.map(({ fact }) => fact.causationId))),
+    Pg.textArray(unlessNull(facts.map(({ append }) => append.actor))),
+    Pg.textArray(unlessNull(facts.map(({ append }) => append.traceparent))),
+    Pg.timestamptzArray(unlessNull(facts.map(({ fact }) => fact.validFrom))),
+    Pg.timestamptzArray(unlessNull(facts.map(({ fact }) => fact.validTo))),
+    Pg.intArray(keys.map(({ append }) => append)),
+    Pg.textArray(keys.map(({ record }) => record.key)),
+    Pg.textArray(keys.map(({ record }) => record.fingerprint)),
+    Pg.textArray(keys.map(({ record }) => record.answer)),
+    Pg.intArray(keys.map(({ last }) => last)),
+    Pg.bigint(condition?.looked ?? null),
+    Pg.jsonText(condition?.filters ?? null)
+  ]
 }
 
 /** What is null in every fact goes as an empty array, which costs nothing. */
@@ -209,7 +247,7 @@ export type Answer = Outcome | {
   readonly reason: VersionConflict | ConditionFailed | InvalidAppend
 }
 
-const answers = (appends: ReadonlyArray<PreparedAppend>, row: BatchRow): ReadonlyArray<Answer> => {
+const answers = (appends: ReadonlyArray<PreparedAppend>, row: Batch): ReadonlyArray<Answer> => {
   let firstSlice = 0
   let firstFact = 1n
   return appends.map((append, index): Answer => {
@@ -287,6 +325,9 @@ export const isRepeatable = (error: SqlError): boolean => {
  */
 export const isUnknown = (error: SqlError): boolean => SqlState.classify(error) === "unknown-outcome"
 
+/** The code of publish_with_appends where a destination takes nothing. */
+const refused = "23000"
+
 /**
  * What PostgreSQL refuses for good is the append's fault: a value it cannot hold, or a constraint.
  *
@@ -299,7 +340,7 @@ export const failureOf = (error: SqlError): EventStoreError => {
   const reason = Predicate.hasProperty(cause, "constraint") && cause.constraint === "fact_validity"
     ? endsBeforeRecording
     : new InvalidAppend({
-      path: "facts",
+      path: SqlState.codeOf(error) === refused ? "publications" : "facts",
       message: Predicate.hasProperty(cause, "message") ? String(cause.message) : error.message
     })
   return new EventStoreError({ reason })

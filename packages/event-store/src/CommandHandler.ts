@@ -28,6 +28,7 @@
  *
  * @since 0.1.0
  */
+import type { Publication } from "@strata/outbox/Publication"
 import * as Retrying from "@strata/postgres/Retrying"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import type * as Arr from "effect/Array"
@@ -123,7 +124,7 @@ export interface CommandHandler<State, Command, Event, Error> {
  * @category options
  * @since 0.1.0
  */
-export interface Options {
+export interface Options<in State = unknown, in Event = unknown> {
   /** Aggregates whose state is kept in memory. Default: 10,000. */
   readonly capacity?: number | undefined
   /** How long an unused state is kept. Default: 10 minutes. */
@@ -135,6 +136,20 @@ export interface Options {
    * read what was stored tells whether the command is carried out already. Default: `fail`.
    */
   readonly onEventIdTaken?: "fail" | "decideAgain" | undefined
+  /** What the world is to be told of an aggregate's new events: published with them. Default: nothing. */
+  readonly publish?: ((told: Told<State, Event>) => ReadonlyArray<Publication>) | undefined
+}
+
+/**
+ * Events that are about to be appended, and the state they lead to.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Told<State, Event> {
+  readonly id: string
+  readonly events: ReadonlyArray<Event>
+  readonly state: State
 }
 
 // ---------------------------------------------------------------------------------------------------- constructors
@@ -147,7 +162,7 @@ export interface Options {
  */
 export const make = Effect.fnUntraced(function*<State, Command, Event extends { readonly _tag: string }, Error>(
   decider: Decider<State, Command, Event, Error>,
-  options: Options = {}
+  options: Options<NoInfer<State>, NoInfer<Event>> = {}
 ): Effect.fn.Return<CommandHandler<State, Command, Event, Error>, never, EventStore | Scope.Scope> {
   const store = yield* EventStore
   const { commands: policies } = yield* EventStorePolicies
@@ -206,22 +221,23 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
     id: string,
     current: Aggregate<State>,
     decided: Decided<State, Event>,
-    options: CommandOptions<Event>
+    commandOptions: CommandOptions<Event>
   ) {
     const stream = streamId(decider.category, id)
     const appended = yield* store.append({
       facts: decided.events.map((event) =>
         decider.events.encode(event, {
           stream,
-          eventId: options.eventId?.(event),
-          validFrom: options.validFrom?.(event),
-          correlationId: options.correlationId,
-          causationId: options.causationId
+          eventId: commandOptions.eventId?.(event),
+          validFrom: commandOptions.validFrom?.(event),
+          correlationId: commandOptions.correlationId,
+          causationId: commandOptions.causationId
         })
       ),
       expect: { [stream]: current.version },
-      actor: options.actor,
-      idempotency: options.idempotency
+      actor: commandOptions.actor,
+      idempotency: commandOptions.idempotency,
+      publications: options.publish?.({ id, ...decided })
     })
     // Event ids that were there before leave the aggregate as it is; the next command reads what that is.
     if (appended.duplicate) {

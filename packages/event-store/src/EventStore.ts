@@ -25,6 +25,7 @@
  *
  * @since 0.1.0
  */
+import type { Publication } from "@strata/outbox/Publication"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import type { NotCommitted } from "@strata/postgres/TransactionError"
 import type { NonEmptyReadonlyArray } from "effect/Array"
@@ -72,6 +73,11 @@ export interface Append {
   readonly actor?: string | undefined
   /** A client's key for the whole request: kept in the same statement as the facts. */
   readonly idempotency?: IdempotencyRecord | undefined
+  /**
+   * What the world is to be told of it: published to the outbox in the same statement, and not at all when the append is refused or was
+   * there before. Messages that do not say have its tenant, its correlation and its trace. Needs the tables of the outbox.
+   */
+  readonly publications?: ReadonlyArray<Publication> | undefined
 }
 
 /**

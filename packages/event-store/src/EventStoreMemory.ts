@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import type { PreparedMessage } from "@strata/outbox/PreparedMessage"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
@@ -47,13 +48,26 @@ import * as Subscription from "./Subscription.ts"
 import * as WeighedPages from "./WeighedPages.ts"
 
 /**
+ * Options of a store in memory.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /** Default: `default`. */
+  readonly name?: string | undefined
+  /** Is told what was published with each append. Default: nobody is. */
+  readonly published?: ((messages: ReadonlyArray<PreparedMessage>) => void) | undefined
+}
+
+/**
  * An empty store.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function*(
-  options: { readonly name?: string | undefined } = {}
+  options: Options = {}
 ): Effect.fn.Return<EventStore["Service"], never, SecureRandom.SecureRandom> {
   const random = yield* SecureRandom.SecureRandom
   const name = options.name ?? "default"
@@ -118,6 +132,7 @@ export const make = Effect.fnUntraced(function*(
       const { answer, fingerprint, key } = append.idempotency
       keys.set(keyOf(append.tenant, key), { key, fingerprint, answer: parse(answer), position })
     }
+    if (append.messages.length > 0) options.published?.(append.messages)
     return { facts, position, recordedAt, duplicate: false }
   }
 
@@ -385,7 +400,7 @@ export const make = Effect.fnUntraced(function*(
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options?: { readonly name?: string | undefined }): Layer.Layer<EventStore> =>
+export const layer = (options?: Options): Layer.Layer<EventStore> =>
   Layer.effect(EventStore, make(options)).pipe(Layer.provide(EventIds.layerRandom))
 
 const refuse = (reason: EventStoreError["reason"]) => Effect.fail(new EventStoreError({ reason }))

@@ -78,22 +78,24 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     page: Page,
     known: Position,
     rest = after(sql, storeId, query, page)
-  ) =>
-    FactRows.foundOf(
+  ) => {
+    const number = sql`(
+      select number from stream where store = ${storeId} and tenant = scope.tenant and id = ${stream}
+    )`
+    return FactRows.foundOf(
       tenant,
       stream,
       sql`
         select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
           select ${columns} from fact
-          where stream = (
-              select number from stream where store = ${storeId} and tenant = scope.tenant and id = ${stream}
-            )
+          where stream = ${number}
             and position + 0 <= ${Pg.bigint(known)}
-            and ${sql.and([...filters(sql, query), ...believed(sql, query, known), ...rest])}
+            and ${sql.and([...filters(sql, query), ...believedInStream(sql, query, number, known), ...rest])}
           order by ${order(sql, query, page)}
           limit ${page.limit + 1}
         ) as f`.values
     )
+  }
 
   // The streams of a category by stream_id, each one's facts by fact_version; all of them are sorted.
   const ofFewFacts = (tenant: string, category: string, query: FactQuery, page: Page, known: Position) =>
@@ -386,17 +388,43 @@ const filters = (sql: Sql, query: FactQuery): Array<Statement.Fragment> => {
 
 const toJson = Schema.encodeSync(Schema.fromJsonString(Schema.Json))
 
-// Under row-level security an index takes what cannot tell of other rows: `case` passes for that, `coalesce` does not.
-const believed = (sql: Sql, query: FactQuery, known: Position): ReadonlyArray<Statement.Fragment> =>
+// A revision takes the place of the one before it, the first of them of the fact itself, all in one stream: served by fact_revisions, once
+// for all facts. Where a stream has many, they are looked for fact by fact.
+const believedInStream = (
+  sql: Sql,
+  query: FactQuery,
+  number: Statement.Fragment,
+  known: Position
+): ReadonlyArray<Statement.Fragment> =>
   query.revisions === "all" ? [] : [sql`
-    not retracted and (
+    not retracted and case
+      when (
+        select count(*) from (select from fact r where r.stream = ${number} and r.revision > 0 limit ${fewRevisions}) as counted
+      ) < ${fewRevisions}
+      then position not in (
+        select lag(r.position, 1, r.origin) over (partition by r.origin order by r.revision) from fact r
+        where r.stream = ${number} and r.revision > 0 and r.position + 0 <= ${Pg.bigint(known)}
+      )
+      else ${isNewest(sql, known)}
+    end`]
+
+/** Revisions of a stream that are sooner looked at together. */
+const fewRevisions = 1000
+
+const believed = (sql: Sql, query: FactQuery, known: Position): ReadonlyArray<Statement.Fragment> =>
+  query.revisions === "all" ? [] : [sql`not retracted and ${isNewest(sql, known)}`]
+
+// Under row-level security an index takes what cannot tell of other rows: `case` passes for that, `coalesce` does not.
+const isNewest = (sql: Sql, known: Position): Statement.Fragment =>
+  sql`
+    (
       select true from fact as newer
       where newer.origin = case when fact.origin is null then fact.position else fact.origin end
         and newer.store + 0 = fact.store and newer.revision > 0 and newer.revision > fact.revision and newer.position + 0 <= ${
     Pg.bigint(known)
   }
       limit 1
-    ) is null`]
+    ) is null`
 
 const after = (
   sql: Sql,

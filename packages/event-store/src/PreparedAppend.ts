@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as PreparedMessage from "@strata/outbox/PreparedMessage"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Traceparent from "@strata/postgres/Traceparent"
 import * as Context from "effect/Context"
@@ -95,6 +96,8 @@ export interface PreparedAppend {
     readonly looked: Position
   } | null
   readonly idempotency: (Omit<IdempotencyRecord, "answer"> & { readonly answer: string }) | null
+  /** What is published with it. */
+  readonly messages: ReadonlyArray<PreparedMessage.PreparedMessage>
   /** Characters of JSON it holds. */
   readonly size: number
 }
@@ -164,7 +167,7 @@ const fill = (
     const slice = sliceOf(fact.stream)
     size += data.success.length + (metadata?.success.length ?? 0)
     if (size > maxSize) {
-      return Result.fail({ path: "facts", message: `more than ${maxSize} characters of JSON in one append` })
+      return Result.fail(tooLarge("facts"))
     }
     facts.push({
       slice,
@@ -188,6 +191,19 @@ const fill = (
   if (filters !== undefined && Result.isFailure(filters)) return Result.fail(filters.failure)
   const answer = idempotency === undefined ? undefined : Fields.toJson(idempotency.answer, "idempotency.answer")
   if (answer !== undefined && Result.isFailure(answer)) return Result.fail(answer.failure)
+  const messages = append.publications === undefined
+    ? nothing
+    : PreparedMessage.prepare(append.publications, {
+      tenant,
+      correlationId: facts[0]?.correlationId ?? firstId ?? null,
+      causationId: null,
+      traceparent
+    })
+  if (Result.isFailure(messages)) {
+    return Result.fail({ path: `publications.${messages.failure.path}`, message: messages.failure.problem })
+  }
+  for (const { data } of messages.success) size += data.length
+  if (size > maxSize) return Result.fail(tooLarge("publications"))
   return Result.succeed({
     slices,
     facts,
@@ -198,9 +214,19 @@ const fill = (
       ? null
       : { after: condition.after, filters: filters.success, looked: condition.after },
     idempotency: idempotency === undefined || answer === undefined ? null : { ...idempotency, answer: answer.success },
+    messages: messages.success,
     size
   })
 }
+
+const nothing: Result.Result<ReadonlyArray<PreparedMessage.PreparedMessage>, PreparedMessage.Problem> = Result.succeed(
+  []
+)
+
+const tooLarge = (path: string): Fields.Problem => ({
+  path,
+  message: `more than ${maxSize} characters of JSON in one append`
+})
 
 /**
  * The tenant the fiber runs for.

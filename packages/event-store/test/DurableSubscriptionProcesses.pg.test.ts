@@ -35,7 +35,7 @@ const eventually = <A, E, R>(effect: Effect.Effect<A, E, R>, holds: (value: A) =
   effect.pipe(
     Effect.filterOrFail(holds, () => new Waiting()),
     Effect.retry({ while: (error) => error instanceof Waiting, schedule: Schedule.spaced("20 millis") }),
-    Effect.timeout("10 seconds")
+    Effect.timeout("1 minute")
   )
 
 interface Handled {
@@ -150,7 +150,7 @@ layer(Services, { excludeTestServices: true })("DurableSubscription, several pro
         deepStrictEqual(new Set(rows.map(({ label }) => label)), new Set(["steady"]))
         assertInOrder(rows)
       }),
-    30_000
+    120_000
   )
 
   it.effect(
@@ -170,7 +170,7 @@ layer(Services, { excludeTestServices: true })("DurableSubscription, several pro
         deepStrictEqual([rows.length, distinct(rows)], [head, head])
         deepStrictEqual(new Set(rows.map(({ label }) => label)), new Set(["second"]))
       }),
-    30_000
+    120_000
   )
 
   it.effect(
@@ -192,7 +192,7 @@ layer(Services, { excludeTestServices: true })("DurableSubscription, several pro
         // What the first one had begun comes again.
         deepStrictEqual(rows.filter(({ label }) => label === "second").length, head)
       }),
-    30_000
+    120_000
   )
 
   it.effect(
@@ -239,7 +239,7 @@ layer(Services, { excludeTestServices: true })("DurableSubscription, several pro
         assertInOrder(rows)
         yield* Scope.close(c, Exit.void)
       }),
-    30_000
+    120_000
   )
 
   it.effect("a subscription goes on after its database was killed and started again", () =>
@@ -281,5 +281,5 @@ layer(Services, { excludeTestServices: true })("DurableSubscription, several pro
           )
         )
       )
-    }), 30_000)
+    }), 120_000)
 })

@@ -31,6 +31,7 @@ const log = "fact_pkey"
 const event = "fact_event_id"
 const version = "fact_version"
 const chain = "fact_chain"
+const revisions = "fact_revisions"
 const streams = "stream_id"
 const streamNumber = "stream_pkey"
 const chunks = "fact_chunk_pkey"
@@ -112,26 +113,26 @@ const readsOfStreams: ReadonlyArray<Question> = [
     streams
   ]],
   ["read the version of a stream", (store) => store.streamVersion(stream), [version, streams]],
-  ["ask what is believed in a stream", read({ stream }), [chain, version, streams]],
+  ["ask what is believed in a stream", read({ stream }), [chain, revisions, version, streams]],
   [
     "ask what was known of a stream",
     read({ stream, knownAt: { position: position(600_000) } }),
-    [chain, version, streams]
+    [chain, revisions, version, streams]
   ],
   [
     "ask what was known of a stream at a time",
     (store, turn) => store.read({ stream, knownAt: { time: recorded(600_000 + turn) } }),
-    [chain, log, version, streams]
+    [chain, revisions, log, version, streams]
   ],
   [
     "ask what of a stream holds, by validity",
     read({ stream, validAt: moment(500_000), orderBy: "validity" }),
-    [chain, version, streams]
+    [chain, revisions, version, streams]
   ],
   [
     "ask for some versions of a stream",
     read({ stream, versions: { from: 10, to: 20 }, types: ["thing.*.4"], direction: "backwards" }),
-    [chain, version, streams]
+    [chain, revisions, version, streams]
   ],
   ["list streams", (store) => store.streams.list({ category: "visit" }), [version, streams]],
   ["look at a stream", (store) => store.streams.get(stream), [version, streams]],

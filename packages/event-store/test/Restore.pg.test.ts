@@ -32,7 +32,7 @@ const eventually = <A, E, R>(effect: Effect.Effect<A, E, R>, holds: (value: A) =
   effect.pipe(
     Effect.filterOrFail(holds, () => new Waiting()),
     Effect.retry({ while: (error) => error instanceof Waiting, schedule: Schedule.spaced("10 millis") }),
-    Effect.timeout("10 seconds")
+    Effect.timeout("1 minute")
   )
 
 /** A cluster with the store's tables, and one of an application. */

@@ -52,7 +52,7 @@ const query = (url: Redacted.Redacted, sql: string) =>
 const untilGone = (pid: number) =>
   Process.isAlive(pid).pipe(
     Effect.repeat({ while: (alive) => alive, schedule: Schedule.spaced("10 millis") }),
-    Effect.timeout("10 seconds")
+    Effect.timeout("1 minute")
   )
 
 const pidOf = (child: ChildProgram.ChildProgram) =>
@@ -174,7 +174,7 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
       yield* query(url, "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'")
       yield* sessions.pipe(
         Effect.repeat({ until: (rows) => rows.length === 2, schedule: Schedule.spaced("50 millis") }),
-        Effect.timeout("10 seconds")
+        Effect.timeout("1 minute")
       )
       yield* child.end
       yield* child.waitFor((line) => line === "left")

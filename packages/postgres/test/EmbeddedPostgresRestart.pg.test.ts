@@ -42,7 +42,7 @@ const runningIn = (dataDirectory: string) =>
 const untilGone = (pid: number) =>
   Process.isAlive(pid).pipe(
     Effect.repeat({ while: (alive) => alive, schedule: Schedule.spaced("10 millis") }),
-    Effect.timeout("10 seconds")
+    Effect.timeout("1 minute")
   )
 
 const kill9 = (pid: number) => Effect.andThen(Process.signal(pid, "SIGKILL"), untilGone(pid))

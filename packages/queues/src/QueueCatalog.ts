@@ -83,29 +83,33 @@ export const make = ({ rows }: Postgres["Service"], refresh: Duration.Duration) 
 
   const find = (queue: Named) => one("find", queue, rows(`${select} where name = $1`, [Pg.text(queue.name)]))
 
-  return {
-    /** True when how deep the queue is has to be looked at. */
-    isBounded: (queue: number): boolean => bounded.has(queue),
-
-    declare: (queue: Named & { readonly settings: QueueSettings.QueueSettings }) =>
-      one(
-        "declare",
-        queue,
-        // Locks the name until it is committed.
-        rows(
-          `with made as (
+  /** One that somebody else makes at the same moment is there afterwards, and not found yet. */
+  const declare = (queue: Named & { readonly settings: QueueSettings.QueueSettings }) =>
+    one(
+      "declare",
+      queue,
+      // Locks the name until it is committed.
+      rows(
+        `with made as (
             insert into queue (name, settings, rules) values ($1, $2::text::json, $3::text::jsonb)
             on conflict (name) do nothing
             returning ${columns}
           )
           select * from made union all ${select} where name = $1 limit 1`,
-          [
-            Pg.text(queue.name),
-            Pg.text(encode(queue.settings)),
-            Pg.text(JSON.stringify(QueueSettings.toRules(queue.settings)))
-          ]
-        )
-      ),
+        [
+          Pg.text(queue.name),
+          Pg.text(encode(queue.settings)),
+          Pg.text(JSON.stringify(QueueSettings.toRules(queue.settings)))
+        ]
+      )
+    )
+
+  return {
+    /** True when how deep the queue is has to be looked at. */
+    isBounded: (queue: number): boolean => bounded.has(queue),
+
+    declare: (queue: Named & { readonly settings: QueueSettings.QueueSettings }) =>
+      Effect.catchReason(declare(queue), "QueueError", "UnknownQueue", () => find(queue)),
 
     configure: (queue: Named, settings: QueueSettings.QueueSettings) =>
       one(

@@ -293,7 +293,7 @@ const sequence = Effect.fnUntraced(function*(seed: number, foreign: MessageId) {
         + (select count(*)::int from message_unique where queue = ${number}) as rows
       from forget_keys(1000)`,
     { until: ([left]) => left?.rows === 0 }
-  ).pipe(Effect.timeout("10 seconds"))
+  ).pipe(Effect.timeout("1 minute"))
 })
 
 const isOpen = ({ later, leased, parked, ready }: Model.QueueModel["stats"]): boolean =>

@@ -156,7 +156,7 @@ const works = Effect.fnUntraced(function*(server: Server.Server, systems: System
   const readBy = (callers: number) =>
     Effect.as(prepared, readers.map((reader) => Lanes.read(reader, { work: `read@${callers}`, callers })))
   const readAlone: Work = { name: "read-alone", rounds: 11, lanes: readBy(1) }
-  const read: Work = { name: "read", lanes: readBy(32) }
+  const read: Work = { name: "read", rounds: 11, lanes: readBy(32) }
 
   const catchUp: Work = {
     name: "catch-up",
@@ -205,6 +205,7 @@ const works = Effect.fnUntraced(function*(server: Server.Server, systems: System
 
   const knownAt: Work = {
     name: "known-at",
+    rounds: 11,
     lanes: Effect.gen(function*() {
       const small = yield* Effect.flatMap(server.createDatabase("strata_known_at"), StrataSystem.make)
       yield* StrataFill.fill(small.sql, size.small)

@@ -44,7 +44,7 @@ interface Wish extends Pick<Claims.Wish, "limit" | "suspects" | "bytes"> {
 export const run = (consumer: Consumer): Effect.Effect<void, SqlError> => {
   const { holdings, hinted, hungry, setting: { capacity, claims, filter, metrics, name, now, policies, prefetch } } =
     consumer
-  const lowWater = new LowWater()
+  const lowWater = new LowWater(highest + 1)
   const asking = patiently(policies)
   const watched = Outage.make(consumer.stored.name, now, policies)
 
@@ -68,7 +68,8 @@ export const run = (consumer: Consumer): Effect.Effect<void, SqlError> => {
         }),
         (found) => {
           const ended = now()
-          lowWater.end(above, found, begun, ended)
+          for (const { id, priority } of found) lowWater.reach(highest - priority, id)
+          lowWater.end(above, found.length, begun, ended)
           metrics.claimed += found.length
           metrics.claims.record((ended - begun) / 1000)
           return use(found, asked)

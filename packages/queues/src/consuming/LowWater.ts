@@ -11,9 +11,6 @@
  * @since 0.1.0
  */
 
-/** Of the priorities from 10 to 0. */
-const beginning: ReadonlyArray<bigint> = Array.from({ length: 11 }, () => 0n)
-
 /** A look back costs at most this part of the time. */
 const share = 0.05
 
@@ -21,38 +18,38 @@ const share = 0.05
 const few = 1000
 
 /**
- * What one claimer knows.
+ * What one claimer knows, of each of some places in which ids rise: the priorities of a queue.
  *
  * @category models
  * @since 0.1.0
  */
 export class LowWater {
-  #above: ReadonlyArray<bigint> = beginning
+  readonly #beginning: ReadonlyArray<bigint>
+  #above: Array<bigint>
   #claimed = 0
   #nextAt = 0
 
-  /** Where a claim begins: an id for each priority. `now` is in milliseconds. */
-  begin(now: number): ReadonlyArray<bigint> {
-    if (this.#claimed > few && now < this.#nextAt) return this.#above
-    this.#above = beginning
-    this.#claimed = 0
-    return this.#above
+  constructor(places: number) {
+    this.#beginning = Array.from({ length: places }, () => 0n)
+    this.#above = [...this.#beginning]
   }
 
-  /** A claim that began at `above` found these, and took from `begun` to `now`. */
-  end(
-    above: ReadonlyArray<bigint>,
-    found: ReadonlyArray<{ readonly id: bigint; readonly priority: number }>,
-    begun: number,
-    now: number
-  ): void {
+  /** Where a claim begins: an id for each place. `now` is in milliseconds. */
+  begin(now: number): ReadonlyArray<bigint> {
+    if (this.#claimed > few && now < this.#nextAt) return [...this.#above]
+    this.#above = [...this.#beginning]
+    this.#claimed = 0
+    return this.#beginning
+  }
+
+  /** A claim found this id at a place. */
+  reach(place: number, id: bigint): void {
+    if (id > (this.#above[place] ?? 0n)) this.#above[place] = id
+  }
+
+  /** A claim that began at `above` found so many, and took from `begun` to `now`. */
+  end(above: ReadonlyArray<bigint>, found: number, begun: number, now: number): void {
     if (above.every((id) => id === 0n)) this.#nextAt = now + (now - begun) / share
-    this.#claimed += found.length
-    const next = [...this.#above]
-    for (const { id, priority } of found) {
-      const place = 10 - priority
-      if (id > (next[place] ?? 0n)) next[place] = id
-    }
-    this.#above = next
+    this.#claimed += found
   }
 }

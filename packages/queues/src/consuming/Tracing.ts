@@ -12,13 +12,23 @@
 import * as Traceparent from "@strata/postgres/Traceparent"
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
-import type { Held } from "./Holdings.ts"
+import type { Claimed } from "./Claims.ts"
 
 /** Spans that one links to. */
 const mostLinks = 32
 
+/**
+ * What is looked at of a message.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Traceable {
+  readonly claimed: Pick<Claimed, "id" | "attempts" | "correlationId" | "traceparent">
+}
+
 /** Puts the handling of messages into their traces. */
-type Traced = <A, E, R>(messages: ReadonlyArray<Held>, handling: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+type Traced = <A, E, R>(messages: ReadonlyArray<Traceable>, handling: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /**
  * Puts the handling of messages of a queue into their traces.
@@ -57,13 +67,13 @@ const inSpan = (queue: string): Traced => (messages, handling) => {
   )
 }
 
-const spansOf = (messages: ReadonlyArray<Held>): ReadonlyArray<Tracer.ExternalSpan> =>
+const spansOf = (messages: ReadonlyArray<Traceable>): ReadonlyArray<Tracer.ExternalSpan> =>
   [...new Set(messages.map(({ claimed }) => claimed.traceparent))].flatMap((traceparent) => {
     const span = Traceparent.toSpan(traceparent)
     return span === undefined ? [] : [span]
   })
 
-const attributesOf = (queue: string, messages: ReadonlyArray<Held>): Record<string, unknown> => {
+const attributesOf = (queue: string, messages: ReadonlyArray<Traceable>): Record<string, unknown> => {
   const [first] = messages
   const common = {
     "messaging.system": "strata",

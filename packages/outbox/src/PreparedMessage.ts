@@ -1,0 +1,177 @@
+/**
+ * Messages made ready to be written: checked, with their defaults filled in.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
+import type { Headers, NewMessage, Publication } from "./Publication.ts"
+
+/**
+ * A message as it is written.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PreparedMessage {
+  readonly kind: "topic" | "queue"
+  readonly destination: string
+  readonly id: string | null
+  readonly key: string | null
+  readonly type: string
+  readonly tenant: string
+  readonly correlationId: string | null
+  readonly causationId: string | null
+  readonly traceparent: string | null
+  /** JSON. */
+  readonly headers: string | null
+  /** JSON. */
+  readonly data: string
+  /** JSON. */
+  readonly options: string | null
+}
+
+/**
+ * The field at `path`, and what is wrong with it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Problem {
+  readonly path: string
+  readonly problem: string
+}
+
+/**
+ * What messages have where they do not say.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Defaults {
+  readonly tenant: string
+  readonly correlationId: string | null
+  readonly causationId: string | null
+  readonly traceparent: string | null
+}
+
+/**
+ * Checks messages, and fills in what they do not say.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const prepare = (
+  publications: ReadonlyArray<Publication>,
+  defaults: Defaults
+): Result.Result<ReadonlyArray<PreparedMessage>, Problem> => {
+  const prepared: Array<PreparedMessage> = []
+  for (const [place, { destination, messages, payload }] of publications.entries()) {
+    const path = publications.length === 1 ? "" : `publications[${place}].`
+    if (destination.name === "" || !isText(destination.name, 128)) {
+      return Result.fail({ path: `${path}destination.name`, problem: "expected 1 to 128 characters, none of them NUL" })
+    }
+    for (const [index, message] of messages.entries()) {
+      const problem = findProblem(message, destination.kind)
+      const data = problem === undefined ? textOf(payload(index)) : Result.fail(problem)
+      if (Result.isFailure(data)) {
+        const { failure } = data
+        return Result.fail({ path: `${path}messages[${index}].${failure.path}`, problem: failure.problem })
+      }
+      prepared.push({
+        kind: destination.kind,
+        destination: destination.name,
+        id: message.id ?? null,
+        key: message.key ?? null,
+        type: message.type ?? destination.name,
+        tenant: message.tenant ?? defaults.tenant,
+        correlationId: message.correlationId ?? defaults.correlationId,
+        causationId: message.causationId ?? defaults.causationId,
+        traceparent: defaults.traceparent,
+        headers: message.headers === undefined ? null : JSON.stringify(message.headers),
+        data: data.success,
+        options: optionsOf(message)
+      })
+    }
+  }
+  return Result.succeed(prepared)
+}
+
+/** Bytes of a payload as JSON, at most. */
+const largest = 1_048_576
+
+const textOf = (json: ReturnType<Publication["payload"]>): Result.Result<string, Problem> => {
+  if (Result.isFailure(json)) return Result.fail({ path: "payload", problem: json.failure.message })
+  const text = Result.try({ try: (): string | undefined => JSON.stringify(json.success), catch: String })
+  if (Result.isFailure(text)) return Result.fail({ path: "payload", problem: `not JSON: ${text.failure}` })
+  if (text.success === undefined) return Result.fail({ path: "payload", problem: "not JSON" })
+  // No character of a text has more than three bytes.
+  return 3 * text.success.length > largest && utf8.encode(text.success).length > largest
+    ? Result.fail({ path: "payload", problem: `expected at most ${largest} bytes as JSON` })
+    : Result.succeed(text.success)
+}
+
+const utf8 = new TextEncoder()
+
+const optionsOf = ({ delay, priority }: Omit<NewMessage<unknown>, "payload">): string | null =>
+  delay === undefined && priority === undefined
+    ? null
+    : JSON.stringify({ priority, delay: delay === undefined ? undefined : secondsOf(delay) })
+
+// --------------------------------------------------------------------------------------------------------- checks
+
+/** No message waits longer. */
+const longestDelay = 10 * 365 * 86_400
+
+const findProblem = (
+  { causationId, correlationId, delay, headers, id, key, priority, tenant, type }: Omit<NewMessage<unknown>, "payload">,
+  kind: "topic" | "queue"
+): Problem | undefined => {
+  if (id !== undefined && !uuid.test(id)) return { path: "id", problem: "expected a UUID" }
+  if (kind === "topic" && priority !== undefined) {
+    return { path: "priority", problem: "a topic has none: what it holds is read in order" }
+  }
+  if (kind === "topic" && delay !== undefined) {
+    return { path: "delay", problem: "a topic has none: what it holds is read in order" }
+  }
+  if (priority !== undefined && (!Number.isInteger(priority) || priority < 0 || priority > 10)) {
+    return { path: "priority", problem: "expected a whole number from 0 to 10" }
+  }
+  const seconds = delay === undefined ? 0 : secondsOf(delay)
+  if (seconds === undefined || seconds < 0 || seconds > longestDelay) {
+    return { path: "delay", problem: "expected a time of at most ten years" }
+  }
+  for (const [path, label] of Object.entries({ key, type, tenant, correlationId, causationId })) {
+    if (label !== undefined && !isLabel(label)) return { path, problem: labelExpected }
+  }
+  return headers === undefined ? undefined : findHeaderProblem(headers)
+}
+
+const findHeaderProblem = (headers: Headers): Problem | undefined => {
+  const entries = Object.entries(headers)
+  if (entries.length > mostHeaders) return { path: "headers", problem: `expected at most ${mostHeaders}` }
+  for (const [name, value] of entries) {
+    if (!isLabel(name)) return { path: "headers", problem: `of a name, ${labelExpected}` }
+    if (Predicate.isString(value) ? !isText(value, 4096) : !Predicate.isBoolean(value) && !Number.isFinite(value)) {
+      return { path: `headers.${name}`, problem: "expected a text of at most 4,096 characters, a number or a boolean" }
+    }
+  }
+  return undefined
+}
+
+const mostHeaders = 64
+
+const uuid = /^[\da-f]{8}-[\da-f]{4}-[\da-f]{4}-[\da-f]{4}-[\da-f]{12}$/i
+
+const secondsOf = (input: Duration.Input): number | undefined => {
+  const duration = Duration.fromInput(input)
+  return duration._tag === "Some" && Duration.isFinite(duration.value) ? Duration.toSeconds(duration.value) : undefined
+}
+
+const labelExpected = "expected 1 to 512 characters, none of them NUL or half of a surrogate pair"
+
+const isLabel = (text: string): boolean => text !== "" && isText(text, 512)
+
+const isText = (text: string, longest: number): boolean =>
+  text.length <= longest && !text.includes("\0") && text.isWellFormed()

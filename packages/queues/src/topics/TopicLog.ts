@@ -1,0 +1,138 @@
+/**
+ * Reads topics.
+ *
+ * @since 0.1.0
+ */
+import type { Postgres } from "@strata/postgres/Postgres"
+import * as Pg from "@strata/postgres/PostgresTypes"
+import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as Effect from "effect/Effect"
+import { cast } from "effect/Function"
+import type { SqlError } from "effect/sql/SqlError"
+import type { TopicMessage } from "./Topic.ts"
+
+/**
+ * A message as it is stored.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StoredMessage {
+  readonly position: bigint
+  readonly partition: number
+  readonly at: Timestamp.Timestamp
+  readonly id: string
+  readonly key: string | null
+  readonly type: string
+  readonly tenant: string
+  readonly correlationId: string | null
+  readonly causationId: string | null
+  readonly traceparent: string | null
+  readonly headers: TopicMessage<unknown>["headers"] | null
+  readonly data: unknown
+  readonly publishedAt: Timestamp.Timestamp
+}
+
+/**
+ * What was found: messages in order, and up to where all of them were seen.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Page {
+  readonly messages: ReadonlyArray<StoredMessage>
+  /** The position up to which there are no others. */
+  readonly seen: bigint
+  /** There are more. */
+  readonly isFull: boolean
+}
+
+/**
+ * Reads messages of partitions after the positions they are at, at most `limit`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = ({ rows }: Postgres["Service"]) =>
+(
+  topic: number,
+  /** How many the topic has. */
+  partitions: number,
+  wanted: ReadonlyArray<{ readonly partition: number; readonly cursor: bigint }>,
+  limit: number
+): Effect.Effect<Page, SqlError> => {
+  const from = wanted.reduce((least, { cursor }) => cursor < least ? cursor : least, wanted[0]!.cursor)
+  return Effect.map(
+    rows(read, [
+      Pg.int(topic),
+      Pg.int(partitions),
+      Pg.intArray(wanted.map(({ partition }) => partition)),
+      Pg.bigintArray(wanted.map(({ cursor }) => cursor)),
+      Pg.bigint(from),
+      Pg.int(limit)
+    ]),
+    (found) => {
+      const messages = found[0]?.[1] === null ? [] : found.map(messageOf)
+      const end: bigint = cast(found[0]?.[0] ?? from)
+      const isFull = messages.length === limit
+      return { messages, isFull, seen: isFull ? messages[messages.length - 1]!.position : end > from ? end : from }
+    }
+  )
+}
+
+const read = `
+  select
+    "end", "position", "partition", at, id, key, type, tenant, correlation_id, causation_id, traceparent, headers, data,
+    published_at
+  from read_topic($1, $2, $3, $4, $5, $6)`
+
+type Row = readonly [
+  end: bigint,
+  position: bigint,
+  partition: number,
+  at: Timestamp.Timestamp,
+  id: string,
+  key: string | null,
+  type: string,
+  tenant: string,
+  correlationId: string | null,
+  causationId: string | null,
+  traceparent: string | null,
+  headers: StoredMessage["headers"],
+  data: unknown,
+  publishedAt: Timestamp.Timestamp
+]
+
+const messageOf = (row: ReadonlyArray<unknown>): StoredMessage => {
+  const [
+    _,
+    position,
+    partition,
+    at,
+    id,
+    key,
+    type,
+    tenant,
+    correlationId,
+    causationId,
+    traceparent,
+    headers,
+    data,
+    publishedAt
+  ]: Row = cast(row)
+  return {
+    position,
+    partition,
+    at,
+    id,
+    key,
+    type,
+    tenant,
+    correlationId,
+    causationId,
+    traceparent,
+    headers,
+    data,
+    publishedAt
+  }
+}

@@ -1,0 +1,424 @@
+/**
+ * Works on partitions that a member has, one batch after the other.
+ *
+ * **Details**
+ *
+ * A lane reads its partitions together where they are about equally far, so that they share a look at the topic, a transaction and a batch
+ * of the handler; one that is far behind takes turns with the others until it has caught up. The handler gets messages in the order of
+ * the topic. Whether partitions come and go is looked at between two batches.
+ *
+ * A batch that fails is handled again message by message, each with a transaction of its own. A message that fails then is put aside (see
+ * `Retries`), and so are those of its key that come later, as long as it is not over.
+ *
+ * @since 0.1.0
+ */
+import * as SqlState from "@strata/postgres/SqlState"
+import * as Timestamp from "@strata/postgres/Timestamp"
+import { TransactionError } from "@strata/postgres/TransactionError"
+import * as Deadline from "@strata/resilience/bounds/Deadline"
+import * as FailureClass from "@strata/resilience/retry/FailureClass"
+import * as Pace from "@strata/resilience/retry/Pace"
+import * as RetryPolicy from "@strata/resilience/retry/RetryPolicy"
+import type * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import * as Random from "effect/Random"
+import * as Result from "effect/Result"
+import * as Semaphore from "effect/Semaphore"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import * as Handling from "../../consuming/Handling.ts"
+import * as Signal from "../../consuming/Signal.ts"
+import * as Tracing from "../../consuming/Tracing.ts"
+import type { QueueSettings } from "../../QueueSettings.ts"
+import type { Topic, TopicMessage } from "../Topic.ts"
+import { Fenced } from "../TopicError.ts"
+import type * as TopicLog from "../TopicLog.ts"
+import type * as TopicMetrics from "../TopicMetrics.ts"
+import type { Policies } from "../TopicPolicies.ts"
+import type { Owned } from "./Membership.ts"
+import type { Move, Offsets } from "./Offsets.ts"
+import type { Diverted, Retries } from "./Retries.ts"
+
+// --------------------------------------------------------------------------------------------------------- models
+
+/**
+ * A partition in a lane.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Held extends Owned {
+  /** Up to where all is done or of others. */
+  cursor: bigint
+  /** What the database knows of that. */
+  saved: bigint
+  /** A key of it may have messages aside. */
+  mayBeBusy: boolean
+  /** There was nothing more when the topic was at this hint. */
+  emptyAt: number
+}
+
+/**
+ * A lane, and the partitions in it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Lane {
+  readonly held: Set<Held>
+  /** There may be something to do. */
+  readonly hinted: Signal.Signal
+  /** Held while a batch is at work. */
+  readonly gate: Semaphore.Semaphore
+}
+
+/**
+ * What a lane needs.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options<A, E, R> {
+  readonly group: string
+  readonly topics: ReadonlyMap<number, Topic<A>>
+  readonly handler: (messages: Arr.NonEmptyReadonlyArray<TopicMessage<A>>) => Effect.Effect<unknown, E, R>
+  readonly delivery: "transactional" | "atLeastOnce"
+  readonly batchSize: number
+  /** Messages a second while it is behind. */
+  readonly catchUpRate: number | undefined
+  readonly classify: FailureClass.Classifier<E> | undefined
+  readonly worker: string
+  readonly read: ReturnType<typeof TopicLog.make>
+  readonly offsets: Offsets
+  readonly retries: Retries
+  /** Of the queue in which failed messages wait, as they are now. */
+  readonly settings: Effect.Effect<QueueSettings>
+  /** Hints that a topic had so far. */
+  readonly hintsOf: (topic: number) => number
+  /** Others have these, or what was read of them is read again. */
+  readonly lost: (fenced: Fenced) => Effect.Effect<void>
+  readonly metrics: TopicMetrics.GroupMetrics
+  readonly policies: Pick<Policies, "poll" | "reconnect" | "checkpoint">
+}
+
+/**
+ * A lane with nothing in it.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (): Lane => ({ held: new Set(), hinted: Signal.make(), gate: Semaphore.makeUnsafe(1) })
+
+/**
+ * A partition as it was taken.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const holdingOf = (owned: Owned): Held => ({
+  ...owned,
+  cursor: owned.position,
+  saved: owned.position,
+  mayBeBusy: true,
+  emptyAt: -1
+})
+
+/** Why a batch was not done. */
+type Failed<E> = E | Fenced | SqlError | TransactionError
+
+/** Partitions that are read together, of one topic. */
+type Cohort = Arr.NonEmptyReadonlyArray<Held>
+
+/** Partitions that are further apart are read apart. */
+const apart = 5000n
+
+/**
+ * Works until it is interrupted.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const run = Effect.fnUntraced(function*<A, E, R>(
+  lane: Lane,
+  options: Options<A, E, R>
+): Effect.fn.Return<never, never, R> {
+  const { batchSize, classify = Handling.classify, handler, metrics, offsets, policies, retries } = options
+  const clock = yield* Clock.Clock
+  const random = yield* Random.Random
+  const traced = yield* Tracing.make(options.group)
+  const isTransactional = options.delivery === "transactional"
+  let turn = 0
+
+  /** As long as the database cannot be reached. */
+  const patiently = RetryPolicy.retry({ policy: policies.reconnect, idempotent: true, classify: ofTheDatabase })
+
+  // -------------------------------------------------------------------------------------------------- what is read
+
+  const isOpen = (held: Held) => held.emptyAt < options.hintsOf(held.topic)
+
+  /** The next ones to read; undefined when nothing is left. */
+  const pick = (): Cohort | undefined => {
+    const cohorts: Array<Array<Held>> = []
+    for (const of of Map.groupBy(lane.held, ({ topic }) => topic).values()) {
+      const sorted = of.toSorted((one, other) => one.cursor < other.cursor ? -1 : one.cursor > other.cursor ? 1 : 0)
+      let last: Held | undefined
+      for (const held of sorted) {
+        if (last === undefined || held.cursor > last.cursor + apart) cohorts.push([held])
+        else cohorts[cohorts.length - 1]!.push(held)
+        last = held
+      }
+    }
+    const open = cohorts.filter((cohort) => cohort.some(isOpen))
+    const [first, ...rest] = open[turn++ % open.length] ?? []
+    return first === undefined ? undefined : [first, ...rest]
+  }
+
+  const opened = (held: Held, message: TopicLog.StoredMessage): Result.Result<TopicMessage<A>, Diverted> => {
+    const topic = options.topics.get(held.topic)!
+    return Result.mapBoth(topic.decode(message.data), {
+      onFailure: (failure): Diverted => ({
+        topic: topic.name,
+        message,
+        because: { dead: Handling.unreadable(0n, 1, failure, options.worker) }
+      }),
+      onSuccess: (payload): TopicMessage<A> => ({
+        topic: topic.name,
+        position: message.position,
+        partition: message.partition,
+        id: message.id,
+        payload,
+        key: message.key ?? undefined,
+        type: message.type,
+        tenant: message.tenant,
+        headers: message.headers ?? {},
+        correlationId: message.correlationId ?? undefined,
+        causationId: message.causationId ?? undefined,
+        traceparent: message.traceparent ?? undefined,
+        publishedAt: message.publishedAt,
+        attempt: 1
+      })
+    })
+  }
+
+  // --------------------------------------------------------------------------------------------- what is done with it
+
+  /** Handles messages, puts others aside, and moves partitions: together, or as near to that as can be. */
+  const commit = (
+    topic: number,
+    moves: ReadonlyArray<Move>,
+    messages: ReadonlyArray<TopicMessage<A>>,
+    diverted: ReadonlyArray<Diverted>
+  ) => {
+    const [first, ...rest] = messages
+    const handled = first === undefined
+      ? Effect.void
+      : traced(
+        messages.map((message) => ({
+          claimed: {
+            id: message.position,
+            attempts: 1,
+            correlationId: message.correlationId ?? null,
+            traceparent: message.traceparent ?? null
+          }
+        })),
+        Effect.suspend(() => handler([first, ...rest]))
+      )
+    return isTransactional
+      ? offsets.moveWith(topic, moves, Effect.andThen(handled, retries.divert(diverted)))
+      : Effect.andThen(handled, offsets.moveWith(topic, moves, retries.divert(diverted)))
+  }
+
+  /** What becomes of a message whose handler failed; undefined when it was interrupted. */
+  const judge = (cause: Cause.Cause<Failed<E>>, settings: QueueSettings) => {
+    const now = Timestamp.fromMicros(BigInt(clock.currentTimeMillisUnsafe()) * 1000n)
+    return Handling.judge(cause, {
+      id: 0n,
+      attempt: 1,
+      firstAt: now,
+      now,
+      worker: options.worker,
+      random: random.nextDoubleUnsafe()
+    }, {
+      // What the database says is not the handler's.
+      classifier: (error) =>
+        error instanceof Fenced || error instanceof TransactionError || isSqlError(error)
+          ? Handling.classify(error)
+          : classify(error),
+      retry: settings.retry,
+      maxAttempts: settings.maxAttempts ?? settings.retry.attempts
+    })
+  }
+
+  const moveOf = (held: Held, to: bigint): Move => ({
+    partition: held.partition,
+    epoch: held.epoch,
+    from: held.saved,
+    to
+  })
+
+  const moved = (held: Held, to: bigint) => {
+    held.saved = to
+    held.cursor = to
+  }
+
+  /** One message after the other, from the first. */
+  const oneByOne = Effect.fnUntraced(function*(
+    cohort: Cohort,
+    messages: ReadonlyArray<TopicLog.StoredMessage>,
+    busy: Set<string>
+  ) {
+    const byPartition = new Map(cohort.map((held) => [held.partition, held]))
+    for (const message of messages) {
+      const held = byPartition.get(message.partition)!
+      const topic = options.topics.get(held.topic)!
+      const move = [moveOf(held, message.position)]
+      const aside = (because: Diverted["because"]) =>
+        patiently(commit(held.topic, move, [], [{ topic: topic.name, message, because }]))
+      const ready = opened(held, message)
+      if (message.key !== null && busy.has(message.key)) yield* aside({ waits: true })
+      else if (Result.isFailure(ready)) yield* aside(ready.failure.because)
+      else {
+        yield* Effect.catchCause(patiently(commit(held.topic, move, [ready.success], [])), (cause) => {
+          if (isFence(cause)) return Effect.failCause(cause)
+          return Effect.flatMap(options.settings, (settings): Effect.Effect<void, Failed<E>, R> => {
+            const judged = judge(cause, settings)
+            if (judged === undefined) return Effect.failCause(cause)
+            held.mayBeBusy = true
+            if ("retried" in judged && message.key !== null) busy.add(message.key)
+            return Effect.andThen(Metric.update(metrics.failures, 1), aside(judged))
+          })
+        })
+      }
+      yield* Metric.update(metrics.messages, 1)
+      moved(held, message.position)
+    }
+  })
+
+  /** All at once, and one by one where that fails. */
+  const handle = Effect.fnUntraced(function*(cohort: Cohort, { messages, seen }: TopicLog.Page) {
+    const [{ topic }] = cohort
+    if (messages.length > 0) {
+      const byPartition = new Map(cohort.map((held) => [held.partition, held]))
+      const busy = new Set<string>()
+      if (cohort.some(({ mayBeBusy }) => mayBeBusy)) {
+        const isEmpty = yield* patiently(retries.isEmpty)
+        const keys = [...new Set(messages.flatMap(({ key }) => key === null ? [] : [key]))]
+        if (!isEmpty && keys.length > 0) { for (const key of yield* patiently(retries.busy(keys))) busy.add(key) }
+        if (isEmpty) { for (const held of cohort) held.mayBeBusy = false }
+      }
+      const ready: Array<TopicMessage<A>> = []
+      const diverted: Array<Diverted> = []
+      const touched = new Set<Held>()
+      for (const message of messages) {
+        const held = byPartition.get(message.partition)!
+        touched.add(held)
+        if (message.key !== null && busy.has(message.key)) {
+          diverted.push({ topic: options.topics.get(topic)!.name, message, because: { waits: true } })
+          continue
+        }
+        const one = opened(held, message)
+        if (Result.isSuccess(one)) ready.push(one.success)
+        else diverted.push(one.failure)
+      }
+      const moves = [...touched].map((held) => moveOf(held, seen))
+      const startedAt = clock.monotonicTimeNanosUnsafe()
+      yield* Effect.catchCause(
+        Effect.flatMap(patiently(commit(topic, moves, ready, diverted)), () => {
+          for (const held of touched) moved(held, seen)
+          return Metric.update(metrics.messages, messages.length)
+        }),
+        (cause) =>
+          isFence(cause) || Cause.hasInterruptsOnly(cause) ? Effect.failCause(cause) : oneByOne(cohort, messages, busy)
+      )
+      yield* Metric.update(metrics.batch, Number(clock.monotonicTimeNanosUnsafe() - startedAt) / 1e9)
+    }
+    for (const held of cohort) if (held.cursor < seen) held.cursor = seen
+  })
+
+  // ---------------------------------------------------------------------------------------------------- again and again
+
+  const save = Effect.suspend(() =>
+    Effect.forEach(Map.groupBy(lane.held, ({ topic }) => topic), ([topic, of]) => {
+      const behind = of.filter(({ cursor, saved }) => cursor > saved)
+      const moves = behind.map((held) => moveOf(held, held.cursor))
+      return Effect.map(offsets.pass(topic, moves), () => {
+        for (const [index, held] of behind.entries()) held.saved = moves[index]!.to
+      })
+    }, { discard: true })
+  )
+
+  const step: Effect.Effect<boolean, Failed<E>, R> = Effect.suspend(() => {
+    const cohort = pick()
+    if (cohort === undefined) return Effect.succeed(false)
+    const [{ partitions, topic }] = cohort
+    const begun = clock.monotonicTimeNanosUnsafe()
+    const hints = options.hintsOf(topic)
+    return patiently(options.read(topic, partitions, cohort, batchSize)).pipe(
+      Effect.flatMap((page) =>
+        Effect.andThen(
+          handle(cohort, page),
+          Effect.suspend(() => {
+            for (const held of cohort) if (!page.isFull) held.emptyAt = hints
+            return page.isFull ? rest(page.messages.length, begun) : Effect.void
+          })
+        )
+      ),
+      Effect.as(true)
+    )
+  })
+
+  /** So that it catches up no faster than it may. */
+  const rest = (count: number, begun: bigint): Effect.Effect<void> => {
+    if (options.catchUpRate === undefined) return Effect.void
+    const left = count / options.catchUpRate * 1000 - Number(clock.monotonicTimeNanosUnsafe() - begun) / 1e6
+    return left <= 0 ? Effect.void : Pace.after(left)(Effect.void)
+  }
+
+  const guarded = lane.gate.withPermit(step).pipe(
+    Effect.catchCause((cause): Effect.Effect<boolean> => {
+      const error = Cause.squash(cause)
+      if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
+      if (error instanceof Fenced) {
+        return Effect.logWarning(error.message).pipe(
+          Effect.andThen(Metric.update(metrics.fenced, 1)),
+          Effect.andThen(options.lost(error)),
+          Effect.as(true)
+        )
+      }
+      // A bug, or a database that refuses for good: nothing was moved, and it is tried again.
+      return Effect.logError("A batch of a consumer group broke off", cause).pipe(
+        Effect.andThen(Pace.after(policies.poll)(Effect.succeed(true)))
+      )
+    })
+  )
+
+  yield* lane.gate.withPermit(save).pipe(
+    Effect.catchCause((cause) => Effect.logDebug("Positions were not saved", cause)),
+    Pace.every(policies.checkpoint),
+    Effect.withTracerEnabled(false),
+    Effect.forkChild
+  )
+  return yield* Effect.forever(
+    Effect.flatMap(
+      guarded,
+      (found) =>
+        found ? Effect.void : Effect.map(Effect.exit(Deadline.within(policies.poll)(lane.hinted.wait)), (exit) => {
+          // Hints may get lost, so it looks now and then.
+          if (exit._tag === "Failure") {
+            for (const held of lane.held) {
+              held.emptyAt = -1
+            }
+          }
+        })
+    )
+  )
+})
+
+const isFence = (cause: Cause.Cause<unknown>): boolean => Cause.squash(cause) instanceof Fenced
+
+const ofTheDatabase: FailureClass.Classifier = (error) =>
+  passing.has(SqlState.classify(error)) ? FailureClass.transient : FailureClass.permanent
+
+const passing: ReadonlySet<SqlState.ErrorClass> = new Set(["retryable", "unknown-outcome", "disk-full"])

@@ -1,0 +1,106 @@
+/**
+ * How far a group has read the partitions of its topics, fenced by their epochs.
+ *
+ * @since 0.1.0
+ */
+import type { Postgres } from "@strata/postgres/Postgres"
+import * as Pg from "@strata/postgres/PostgresTypes"
+import type { TransactionError } from "@strata/postgres/TransactionError"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
+import { Fenced } from "../TopicError.ts"
+
+/**
+ * From which message to which a partition moves, in the epoch of its owner.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Move {
+  readonly partition: number
+  readonly epoch: bigint
+  readonly from: bigint
+  readonly to: bigint
+}
+
+/** The partitions are where the move would take them: the answer to an earlier attempt was lost after its commit. */
+class AlreadyMoved extends Data.TaggedError("AlreadyMoved") {}
+const isAlreadyMoved = (error: unknown): error is AlreadyMoved => error instanceof AlreadyMoved
+
+/**
+ * The offsets of a group.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  { rows, transact }: Postgres["Service"],
+  group: { readonly id: number; readonly name: string },
+  nameOf: (topic: number) => string
+) => {
+  const columns = (topic: number, moves: ReadonlyArray<Move>) => [
+    Pg.int(group.id),
+    Pg.int(topic),
+    Pg.intArray(moves.map(({ partition }) => partition)),
+    Pg.bigintArray(moves.map(({ epoch }) => epoch)),
+    Pg.bigintArray(moves.map(({ from }) => from)),
+    Pg.bigintArray(moves.map(({ to }) => to))
+  ]
+
+  const step = Effect.fnUntraced(function*(topic: number, moves: ReadonlyArray<Move>) {
+    if (moves.length === 0) return
+    const moved = yield* rows(move, columns(topic, moves))
+    if (moved.length === moves.length) return
+    // Nothing of it is kept, so what was moved here counts neither.
+    const there = yield* rows(reached, columns(topic, moves))
+    const isThere = new Set(there.map(([partition, isMoved]) => isMoved === true ? partition : undefined))
+    const lost = moves.filter(({ partition }) => !moved.some(([other]) => other === partition))
+    if (moved.length === 0 && moves.every(({ partition }) => isThere.has(partition))) return yield* new AlreadyMoved()
+    return yield* new Fenced({
+      group: group.name,
+      topic: nameOf(topic),
+      partitions: lost.map(({ partition }) => partition)
+    })
+  })
+
+  return {
+    /**
+     * Commits an effect and the moves together, or nothing. The rows are locked last, so that they are free while the effect takes place.
+     * Repeating it is safe: what was committed is not committed again.
+     */
+    moveWith: <E, R>(
+      topic: number,
+      moves: ReadonlyArray<Move>,
+      effect: Effect.Effect<unknown, E, R>
+    ): Effect.Effect<void, E | Fenced | SqlError | TransactionError, R> =>
+      transact(Effect.andThen(effect, step(topic, moves)), { idempotent: true }).pipe(
+        Effect.catchIf(isAlreadyMoved, () => Effect.void)
+      ),
+
+    /** Moves over what is of nobody here. Where another epoch has begun it changes nothing. */
+    pass: (topic: number, moves: ReadonlyArray<Move>): Effect.Effect<void, SqlError> =>
+      moves.length === 0 ? Effect.void : Effect.asVoid(rows(move, columns(topic, moves)))
+  }
+}
+
+// By primary key, in its order.
+const move = `
+  update group_partition p
+  set position = m.reached
+  from unnest($3::integer[], $4::bigint[], $5::bigint[], $6::bigint[]) as m (partition, epoch, before, reached)
+  where p.consumer_group = $1 and p.topic = $2 and p.partition = m.partition and p.epoch = m.epoch and p.position = m.before
+  returning p.partition`
+
+const reached = `
+  select p.partition, p.position >= m.reached and p.epoch = m.epoch
+  from unnest($3::integer[], $4::bigint[], $5::bigint[], $6::bigint[]) as m (partition, epoch, before, reached)
+  join group_partition p on p.consumer_group = $1 and p.topic = $2 and p.partition = m.partition`
+
+/**
+ * The offsets of a group.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Offsets = ReturnType<typeof make>

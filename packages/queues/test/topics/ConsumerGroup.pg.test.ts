@@ -1,0 +1,369 @@
+import { layer } from "@effect/vitest"
+import { deepStrictEqual, strictEqual } from "@effect/vitest/utils"
+import * as Outbox from "@strata/outbox/Outbox"
+import { Postgres } from "@strata/postgres/Postgres"
+import * as Timestamp from "@strata/postgres/Timestamp"
+import * as DeadLetters from "@strata/queues/DeadLetters"
+import * as ConsumerGroup from "@strata/queues/topics/ConsumerGroup"
+import * as Topics from "@strata/queues/topics/Topics"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Result from "effect/Result"
+import { Database, eventually, many, member, numbers, type Seen, seenBy, shares, topicOf } from "./fixture.ts"
+
+const count = (name: string, wanted: number) => eventually(seenBy(name), ({ length }) => length >= wanted)
+
+const sorted = (seen: ReadonlyArray<Seen>) => seen.map(({ n }) => n).toSorted((one, other) => one - other)
+
+const upTo = (end: number) => Array.from({ length: end }, (_, n) => n)
+
+const inOrder = (seen: ReadonlyArray<Seen>) => {
+  for (const [, of] of Map.groupBy(seen, ({ key }) => key)) {
+    deepStrictEqual(of.map(({ n }) => n), of.map(({ n }) => n).toSorted((one, other) => one - other))
+  }
+}
+
+layer(Database, { excludeTestServices: true })("a consumer group", (it) => {
+  it.effect("gets every message of its topics once, as every other group does", () =>
+    Effect.gen(function*() {
+      const outbox = yield* Outbox.Outbox
+      const one = topicOf("each-one")
+      const other = topicOf("each-other", { partitions: 3 })
+      const names = ["each-1", "each-2", "each-3"]
+      for (const name of names) yield* member({ name, topics: [one, other] })
+      yield* outbox.publish(one, many(50, (n) => `${n % 7}`))
+      yield* outbox.publish(other, many(50).map(({ payload: { n } }) => ({ payload: { n: n + 50 } })))
+      for (const name of names) {
+        const seen = yield* count(name, 100)
+        deepStrictEqual(sorted(seen), upTo(100))
+        inOrder(seen)
+      }
+    }).pipe(Effect.scoped))
+
+  it.effect("begins at the beginning, at the end, after a position or at a time", () =>
+    Effect.gen(function*() {
+      const outbox = yield* Outbox.Outbox
+      const topics = yield* Topics.Topics
+      const topic = topicOf("starts")
+      yield* topics.declare(topic)
+      yield* outbox.publish(topic, many(5))
+      yield* eventually(topics.find(topic), ({ last }) => last === 5n)
+      yield* Effect.sleep("20 millis")
+      const [[micros]] = yield* numbers(
+        "select extract(epoch from clock_timestamp()) * 1000000"
+      ) as never as Effect.Effect<
+        [[number]]
+      >
+      const starts = {
+        beginning: "beginning",
+        end: "end",
+        position: { position: 3n },
+        time: { time: Timestamp.fromMicros(BigInt(Math.floor(micros))) }
+      } as const
+      const wanted = { beginning: [0, 1, 2, 3, 4, 5], end: [5], position: [3, 4, 5], time: [5] }
+      for (const [name, startFrom] of Object.entries(starts)) {
+        yield* member({ name: `starts-${name}`, topics: [topic], startFrom })
+      }
+      yield* outbox.publish(topic, [{ payload: { n: 5 } }])
+      for (const [name, numbers] of Object.entries(wanted)) {
+        const seen = yield* eventually(seenBy(`starts-${name}`), (seen) => seen.some(({ n }) => n === 5))
+        deepStrictEqual(sorted(seen), numbers)
+      }
+    }).pipe(Effect.scoped))
+
+  it.effect("commits what its handler writes with its positions, or neither", () =>
+    Effect.gen(function*() {
+      const outbox = yield* Outbox.Outbox
+      const { rows } = yield* Postgres
+      const topic = topicOf("effects")
+      yield* rows("create table effect (n integer)", [])
+      let failed = 0
+      yield* ConsumerGroup.run({
+        name: "effects",
+        topics: [topic],
+        startFrom: "beginning",
+        handler: (messages) =>
+          Effect.gen(function*() {
+            for (const { payload: { n } } of messages) yield* rows(`insert into effect values (${n})`, [])
+            // What came together fails, and then goes well one by one.
+            if (messages.length > 1 && failed++ >= 0) return yield* Effect.fail("together")
+          })
+      })
+      yield* outbox.publish(topic, many(30, (n) => `${n % 3}`))
+      yield* eventually(numbers("select count(*) from effect"), ([row]) => row![0]! >= 30)
+      strictEqual(failed > 0, true)
+      deepStrictEqual(yield* numbers("select count(*), count(distinct n) from effect"), [[30, 30]])
+      const { aside, dead } = yield* (yield* Topics.Topics).group({ name: "effects" })
+      deepStrictEqual([aside, dead], [0, 0])
+    }).pipe(Effect.scoped))
+
+  it.effect("tries a message again that failed, in the order of its key, and goes on with others meanwhile", () =>
+    Effect.gen(function*() {
+      const outbox = yield* Outbox.Outbox
+      const topic = topicOf("poison")
+      yield* member({
+        name: "poison",
+        topics: [topic],
+        retries: { retry: { attempts: 3, base: "100 millis", kind: "fixed", total: "1 minute" } },
+        handler: ConsumerGroup.each(({ attempt, key, payload: { n } }) =>
+          (key === "bad" && n === 1) || (key === "late" && n === 1 && attempt < 3)
+            ? Effect.fail("not now")
+            : Effect.void
+        )
+      })
+      yield* outbox.publish(
+        topic,
+        upTo(4).flatMap((n) => ["bad", "good", "late"].map((key) => ({ payload: { n }, key })))
+      )
+      const of = (seen: ReadonlyArray<Seen>, key: string) => seen.filter((each) => each.key === key).map(({ n }) => n)
+      const seen = yield* count("poison", 11)
+      deepStrictEqual(["good", "late", "bad"].map((key) => of(seen, key)), [[0, 1, 2, 3], [0, 1, 2, 3], [0, 2, 3]])
+      const placeOf = (key: string, n: number) => seen.findIndex((each) => each.key === key && each.n === n)
+      strictEqual(placeOf("good", 3) < placeOf("late", 1), true)
+
+      // Its key goes on directly again.
+      yield* outbox.publish(topic, [{ payload: { n: 4 }, key: "bad" }])
+      yield* eventually(seenBy("poison"), (seen) => of(seen, "bad").length === 4)
+
+      const letters = yield* DeadLetters.DeadLetters
+      const [letter, ...others] = yield* letters.list(ConsumerGroup.deadLettersOf("poison"))
+      deepStrictEqual(others, [])
+      deepStrictEqual([letter?.payload, letter?.key, letter?.attempts, letter?.reason], [
+        { n: 1 },
+        "bad",
+        3,
+        "attempts"
+      ])
+      yield* letters.reprocess(ConsumerGroup.deadLettersOf("poison"), {}, { edit: { payload: { n: 9 } } })
+      yield* eventually(seenBy("poison"), (seen) => of(seen, "bad").includes(9))
+    }).pipe(Effect.scoped))
+
+  it.effect("gives up what cannot be read or is rejected at once, and what is permanent", () =>
+    Effect.gen(function*() {
+      const outbox = yield* Outbox.Outbox
+      const topic = topicOf("unreadable")
+      yield* member({ name: "unreadable", topics: [topic] })
+      yield* outbox.publish({ kind: "topic", name: "unreadable", encode: () => Result.succeed("text") }, [
+        { payload: undefined }
+      ])
+      yield* outbox.publish(topic, many(1))
+      yield* count("unreadable", 1)
+      const [letter] = yield* (yield* DeadLetters.DeadLetters).list(ConsumerGroup.deadLettersOf("unreadable"))
+      deepStrictEqual([letter?.payload, letter?.reason], ["text", "unreadable"])
+    }).pipe(Effect.scoped))
+
+  it.effect(
+    "is shared by its members, and moves only the partitions that it must when they come and go",
+    () =>
+      Effect.gen(function*() {
+        const outbox = yield* Outbox.Outbox
+        const topic = topicOf("shared")
+        const a = yield* member({ name: "shared", topics: [topic], label: "a" })
+        yield* eventually(shares("shared"), (owners) => owners["a"] === 8)
+        const publish = (from: number) =>
+          outbox.publish(
+            topic,
+            many(200, (n) => `${n % 20}`).map((each) => ({ ...each, payload: { n: from + each.payload.n } }))
+          )
+        yield* publish(0)
+        const b = yield* member({ name: "shared", topics: [topic], label: "b" })
+        yield* publish(200)
+        yield* eventually(shares("shared"), (owners) => owners["a"] === 4 && owners["b"] === 4)
+        yield* publish(400)
+        yield* member({ name: "shared", topics: [topic], label: "c" })
+        yield* eventually(shares("shared"), (owners) => owners["c"] === 2)
+        yield* publish(600)
+        yield* b.leave
+        yield* eventually(shares("shared"), (owners) => owners["a"] === 4 && owners["c"] === 4)
+        yield* publish(800)
+        yield* a.leave
+        yield* eventually(shares("shared"), (owners) => owners["c"] === 8)
+        const seen = yield* count("shared", 1000)
+        deepStrictEqual(sorted(seen), upTo(1000))
+        inOrder(seen)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.effect("grows partitions while it reads, without losing, doubling or overtaking", () =>
+    Effect.gen(function*() {
+      const outbox = yield* Outbox.Outbox
+      const topics = yield* Topics.Topics
+      const topic = topicOf("grows", { partitions: 1 })
+      yield* topics.declare(topic)
+      yield* member({ name: "grows", topics: [topic], label: "a", concurrency: 4 })
+      yield* member({ name: "grows", topics: [topic], label: "b", concurrency: 4 })
+      const publishing = yield* Effect.forkChild(
+        Effect.forEach(upTo(100), (round) =>
+          outbox.publish(
+            topic,
+            many(20, (n) => `${n}`).map(({ key }, n) => ({ key, payload: { n: round * 20 + n } }))
+          ), {
+          discard: true
+        })
+      )
+      for (const partitions of [2, 3, 7, 16]) yield* topics.configure(topic, { partitions })
+      yield* Fiber.join(publishing)
+      const seen = yield* count("grows", 2000)
+      deepStrictEqual(sorted(seen), upTo(2000))
+      inOrder(seen)
+      strictEqual((yield* topics.find(topic)).settings.partitions, 16)
+      const refused = yield* Effect.flip(topics.configure(topic, { partitions: 8 }))
+      strictEqual(refused.message, "settings.partitions: expected 16 at least, as many as there are")
+    }).pipe(Effect.scoped), 60_000)
+
+  it.effect(
+    "is paused, resumed, sought and cancelled; what is handled meanwhile does not commit",
+    () =>
+      Effect.gen(function*() {
+        const outbox = yield* Outbox.Outbox
+        const topics = yield* Topics.Topics
+        const topic = topicOf("steered")
+        const name = "steered"
+        const { ended } = yield* member({ name, topics: [topic] })
+        yield* outbox.publish(topic, many(10))
+        yield* count(name, 10)
+        yield* eventually(topics.group({ name }), ({ partitions }) => partitions.every(({ lag }) => lag === 0n))
+        yield* topics.pause({ name })
+        yield* outbox.publish(topic, many(10).map(() => ({ payload: { n: 100 } })))
+        yield* eventually(topics.find(topic), ({ last }) => last === 20n)
+        yield* Effect.sleep("300 millis")
+        const paused = yield* topics.group({ name })
+        deepStrictEqual([
+          (yield* seenBy(name)).length,
+          paused.state,
+          Math.max(...paused.partitions.map(({ lag }) => Number(lag)))
+        ], [
+          10,
+          "paused",
+          10
+        ])
+        strictEqual(paused.partitions.every(({ lagSeconds }) => lagSeconds > 0), true)
+        yield* topics.resume({ name })
+        yield* count(name, 20)
+        yield* eventually(
+          topics.group({ name }),
+          ({ partitions, state }) => state === "stable" && partitions.every(({ lag }) => lag === 0n)
+        )
+        yield* topics.seek({ name }, topic, { position: 18n })
+        yield* count(name, 22)
+        yield* topics.seek({ name }, topic, "beginning")
+        yield* count(name, 42)
+        yield* topics.cancel({ name })
+        const error = yield* Effect.flip(ended)
+        strictEqual(error.message, "The consumer group steered was cancelled")
+        strictEqual((yield* Effect.flip(member({ name, topics: [topic] }))).message, error.message)
+        deepStrictEqual((yield* topics.group({ name })).state, "cancelled")
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.effect("takes no more members than it may have", () =>
+    Effect.gen(function*() {
+      const topic = topicOf("full")
+      const first = yield* member({ name: "full", topics: [topic], maxMembers: 1 })
+      const error = yield* Effect.flip(member({ name: "full", topics: [topic], maxMembers: 1 }))
+      strictEqual(error.message, "The consumer group full has 1 members, and may have no more")
+      yield* first.leave
+      yield* member({ name: "full", topics: [topic], maxMembers: 1 })
+    }).pipe(Effect.scoped))
+
+  it.effect(
+    "keeps the partitions of a static member that comes back, and fences who was it before",
+    () =>
+      Effect.gen(function*() {
+        const topics = yield* Topics.Topics
+        const topic = topicOf("static")
+        const name = "static"
+        const options = { name, topics: [topic] as const, session: "5 seconds" as const }
+        yield* member({ ...options, label: "b" })
+        const a = yield* member({ ...options, label: "a", instance: "one" })
+        yield* eventually(shares(name), (owners) => owners["a"] === 4 && owners["b"] === 4)
+        const before = yield* topics.group({ name })
+        yield* a.leave
+        const again = yield* member({ ...options, label: "a again", instance: "one" })
+        yield* eventually(shares(name), (owners) => owners["a again"] === 4)
+        const after = yield* topics.group({ name })
+        strictEqual(after.epoch, before.epoch)
+        const owned = (of: typeof before, owner: string) =>
+          of.partitions.filter((each) => each.owner === owner).map(({ partition }) => partition)
+        deepStrictEqual(owned(after, "a again"), owned(before, "a"))
+        yield* member({ ...options, label: "thief", instance: "one" })
+        const error = yield* Effect.flip(again.ended)
+        strictEqual(error.message, "Another process takes part in the consumer group static as one")
+        yield* eventually(shares(name), (owners) => owners["thief"] === 4)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.effect("that many join at once has two assignments at most", () =>
+    Effect.gen(function*() {
+      const topics = yield* Topics.Topics
+      const topic = topicOf("many", { partitions: 24 })
+      yield* Effect.forEach(upTo(12), (n) => member({ name: "many", topics: [topic], label: `${n}` }), {
+        concurrency: "unbounded"
+      })
+      yield* eventually(shares("many"), (owners) => Object.keys(owners).length === 12)
+      strictEqual((yield* topics.group({ name: "many" })).epoch <= 2n, true)
+    }).pipe(Effect.scoped), 60_000)
+
+  it.effect(
+    "that reads nobody any more is dead after a while, and alive again with its next member",
+    () =>
+      Effect.gen(function*() {
+        const outbox = yield* Outbox.Outbox
+        const topics = yield* Topics.Topics
+        const topic = topicOf("lonely", { requiresGroup: true })
+        const name = "lonely"
+        yield* topics.declare(topic)
+        const refused = yield* Effect.flip(outbox.publish(topic, many(1)))
+        strictEqual(refused.message, "Nothing is published to topic lonely: no live group reads it")
+        const first = yield* member({ name, topics: [topic] })
+        yield* outbox.publish(topic, many(1))
+        yield* count(name, 1)
+        yield* first.leave
+        yield* eventually(topics.group({ name }), ({ state }) => state === "dead")
+        yield* eventually(Effect.result(outbox.publish(topic, many(1))), Result.isFailure)
+        yield* member({ name, topics: [topic] })
+        yield* eventually(topics.group({ name }), ({ state }) => state === "stable")
+        yield* outbox.publish(topic, many(1))
+        yield* count(name, 2)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.effect("holds back what a topic would remove, until it has read it", () =>
+    Effect.gen(function*() {
+      const outbox = yield* Outbox.Outbox
+      const topics = yield* Topics.Topics
+      const topic = topicOf("kept", { keepBytes: 0 })
+      const go = yield* Deferred.make<void>()
+      yield* member({ name: "kept-slow", topics: [topic], handler: () => Deferred.await(go), batchSize: 10 })
+      yield* member({ name: "kept-fast", topics: [topic] })
+      for (let round = 0; round < 5; round++) yield* outbox.publish(topic, many(10))
+      yield* count("kept-fast", 50)
+      yield* Effect.sleep("500 millis")
+      strictEqual((yield* topics.find(topic)).first, 1n)
+      yield* Deferred.succeed(go, undefined)
+      yield* eventually(topics.find(topic), ({ first }) => first > 1n)
+    }).pipe(Effect.scoped), 60_000)
+
+  it.effect("catches up no faster than it may", () =>
+    Effect.gen(function*() {
+      const outbox = yield* Outbox.Outbox
+      const topic = topicOf("throttled")
+      yield* outbox.publish(topic, many(100))
+      yield* eventually(Effect.flatMap(Topics.Topics, (topics) => Effect.option(topics.find(topic))), (found) =>
+        found._tag === "Some" && found.value.last === 100n)
+      const [took] = yield* Effect.timed(
+        Effect.andThen(
+          member({ name: "throttled", topics: [topic], batchSize: 10, catchUpRate: 100 }),
+          count("throttled", 100)
+        )
+      )
+      strictEqual(Duration.toMillis(took) >= 900, true)
+      deepStrictEqual(sorted(yield* seenBy("throttled")), upTo(100))
+    }).pipe(Effect.scoped))
+})

@@ -1,0 +1,197 @@
+import { layer } from "@effect/vitest"
+import { deepStrictEqual, strictEqual } from "@effect/vitest/utils"
+import * as Outbox from "@strata/outbox/Outbox"
+import * as Publication from "@strata/outbox/Publication"
+import { Postgres } from "@strata/postgres/Postgres"
+import * as Queue from "@strata/queues/Queue"
+import * as Queues from "@strata/queues/Queues"
+import * as OutboxRelay from "@strata/queues/topics/OutboxRelay"
+import * as Topics from "@strata/queues/topics/Topics"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Result from "effect/Result"
+import { collect } from "../fixture.ts"
+import { Database, eventually, many, member, numbers, Payload, seenBy, Tables, topicOf } from "./fixture.ts"
+
+const ends = (name: string) =>
+  Effect.flatMap(Topics.Topics, (topics) => Effect.map(topics.find({ name }), ({ last }) => last))
+
+layer(Database, { excludeTestServices: true })("the outbox", (it) => {
+  it.effect("publishes with the transaction, and nothing of one that is rolled back", () =>
+    Effect.gen(function*() {
+      const { transact } = yield* Postgres
+      const outbox = yield* Outbox.Outbox
+      const topic = topicOf("transactions")
+      yield* member({ name: "transactions", topics: [topic] })
+      yield* Effect.exit(transact(Effect.andThen(outbox.publish(topic, many(3)), Effect.fail("no"))))
+      yield* transact(Effect.andThen(
+        outbox.publish(topic, [{ payload: { n: 10 } }]),
+        Effect.andThen(
+          Effect.exit(transact(Effect.andThen(outbox.publish(topic, many(3)), Effect.fail("no")))),
+          outbox.publish(topic, [{ payload: { n: 11 } }])
+        )
+      ))
+      const seen = yield* eventually(seenBy("transactions"), (seen) => seen.length >= 2)
+      deepStrictEqual(seen.map(({ n }) => n), [10, 11])
+      strictEqual(yield* ends("transactions"), 2n)
+    }).pipe(Effect.scoped))
+
+  it.effect("holds nobody up: a transaction that is open delays only what it published itself", () =>
+    Effect.gen(function*() {
+      const { transact } = yield* Postgres
+      const outbox = yield* Outbox.Outbox
+      const topic = topicOf("open")
+      yield* member({ name: "open", topics: [topic] })
+      const published = yield* Deferred.make<void>()
+      const go = yield* Deferred.make<void>()
+      const slow = yield* Effect.forkChild(transact(
+        outbox.publish(topic, [{ payload: { n: 0 } }]).pipe(
+          Effect.andThen(Deferred.succeed(published, undefined)),
+          Effect.andThen(Deferred.await(go))
+        )
+      ))
+      yield* Deferred.await(published)
+      yield* outbox.publish(topic, [{ payload: { n: 1 } }])
+      yield* eventually(seenBy("open"), (seen) => seen.length === 1)
+      yield* Deferred.succeed(go, undefined)
+      yield* Fiber.join(slow)
+      const seen = yield* eventually(seenBy("open"), (seen) => seen.length === 2)
+      deepStrictEqual(seen.map(({ n }) => n), [1, 0])
+    }).pipe(Effect.scoped))
+
+  it.effect("refuses what cannot be published by the name of the field, and publishes nothing of it", () =>
+    Effect.gen(function*() {
+      const outbox = yield* Outbox.Outbox
+      const topic = topicOf("refused")
+      const queue = { kind: "queue" as const, name: "refused", encode: topic.encode }
+      const refused = (...[destination, message]: readonly [Publication.Destination<{ n: number }>, object]) =>
+        Effect.map(
+          Effect.result(outbox.publish(destination, [{ payload: { n: 1 } }, { payload: { n: 2 }, ...message }])),
+          (result) => Result.isFailure(result) ? result.failure.message : "published"
+        )
+      deepStrictEqual(
+        yield* Effect.all([
+          refused(topic, { payload: { n: 0.5 } }),
+          refused(topic, { key: "" }),
+          refused(topic, { id: "1" }),
+          refused(topic, { priority: 3 }),
+          refused(topic, { delay: "1 second" }),
+          refused(queue, { priority: 11 }),
+          refused(queue, { delay: "4000 days" }),
+          refused(topic, { headers: { "": 1 } }),
+          refused({ ...topic, name: "" }, {})
+        ]),
+        [
+          "messages[1].payload: Expected an integer\n  at [\"n\"]",
+          "messages[1].key: expected 1 to 512 characters, none of them NUL or half of a surrogate pair",
+          "messages[1].id: expected a UUID",
+          "messages[1].priority: a topic has none: what it holds is read in order",
+          "messages[1].delay: a topic has none: what it holds is read in order",
+          "messages[1].priority: expected a whole number from 0 to 10",
+          "messages[1].delay: expected a time of at most ten years",
+          "messages[1].headers: of a name, expected 1 to 512 characters, none of them NUL or half of a surrogate pair",
+          "destination.name: expected 1 to 128 characters, none of them NUL"
+        ]
+      )
+      deepStrictEqual(yield* numbers("select count(*) from outbox"), [[0]])
+    }))
+
+  it.effect("goes to topics and queues, several at once, and makes those that are not there", () =>
+    Effect.gen(function*() {
+      const outbox = yield* Outbox.Outbox
+      const topic = topicOf("several")
+      const queue = Queue.make({ name: "several", payload: Payload })
+      const toQueue: Publication.Destination<{ readonly n: number }> = {
+        kind: "queue",
+        name: "several",
+        encode: topic.encode
+      }
+      yield* outbox.publishAll([
+        Publication.make(topic, many(2)),
+        Publication.make(toQueue, [
+          { payload: { n: 5 }, priority: 1 },
+          { payload: { n: 6 }, priority: 9 },
+          { payload: { n: 7 }, delay: "300 millis" }
+        ]),
+        Publication.make(topic, [{ payload: { n: 2 } }])
+      ])
+      deepStrictEqual(yield* collect(queue, 3, { concurrency: 1 }), [{ n: 6 }, { n: 5 }, { n: 7 }])
+      const { done, sent } = yield* (yield* Queues.Queues).stats(queue)
+      deepStrictEqual([sent, done <= 3], [3, true])
+      yield* member({ name: "several", topics: [topic] })
+      const seen = yield* eventually(seenBy("several"), (seen) => seen.length === 3)
+      deepStrictEqual(seen.map(({ n }) => n), [0, 1, 2])
+    }).pipe(Effect.scoped))
+
+  it.effect("keeps the order of a key, however many publish", () =>
+    Effect.gen(function*() {
+      const { transact } = yield* Postgres
+      const outbox = yield* Outbox.Outbox
+      const topic = topicOf("ordered")
+      yield* member({ name: "ordered", topics: [topic], concurrency: 4 })
+      yield* Effect.forEach(
+        Array.from({ length: 10 }, (_, key) => `${key}`),
+        (key) =>
+          Effect.forEach(many(40), (message) => transact(outbox.publish(topic, [{ ...message, key }])), {
+            discard: true
+          }),
+        { concurrency: "unbounded", discard: true }
+      )
+      const seen = yield* eventually(seenBy("ordered"), (seen) => seen.length === 400)
+      for (const [, of] of Map.groupBy(seen, ({ key }) => key)) {
+        deepStrictEqual(of.map(({ n }) => n), Array.from({ length: 40 }, (_, n) => n))
+      }
+    }).pipe(Effect.scoped), 60_000)
+})
+
+layer(Tables, { excludeTestServices: true })("relays", (it) => {
+  it.effect(
+    "are one at a time; when it stops another goes on at once, when it is gone within its lease",
+    () =>
+      Effect.gen(function*() {
+        const { rows } = yield* Postgres
+        const outbox = yield* Outbox.Outbox
+        const topic = topicOf("relays")
+        const epoch = Effect.map(numbers("select epoch from outbox_relay"), ([row]) => row![0])
+        const first = yield* Effect.forkChild(OutboxRelay.run)
+        yield* outbox.publish(topic, many(1))
+        yield* eventually(Effect.orElseSucceed(ends("relays"), () => 0n), (end) => end === 1n)
+        const second = yield* Effect.forkChild(OutboxRelay.run)
+        yield* outbox.publish(topic, many(1))
+        yield* eventually(ends("relays"), (end) => end === 2n)
+        strictEqual(yield* epoch, 1)
+        yield* Fiber.interrupt(first)
+        yield* outbox.publish(topic, many(1))
+        yield* eventually(ends("relays"), (end) => end === 3n)
+        strictEqual(yield* epoch, 2)
+        yield* Fiber.interrupt(second)
+        yield* eventually(numbers("select count(*) from outbox_relay where owner is null"), ([row]) => row![0] === 1)
+        // Somebody who is gone, and whose clock was ahead.
+        yield* rows("update outbox_relay set owner = gen_random_uuid(), until = now() + interval '1 day'", [])
+        yield* Effect.forkScoped(OutboxRelay.run)
+        yield* outbox.publish(topic, many(1))
+        yield* eventually(ends("relays"), (end) => end === 4n)
+        strictEqual(yield* epoch, 3)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.effect("leave nothing behind: the outbox does not grow with what was published", () =>
+    Effect.gen(function*() {
+      const outbox = yield* Outbox.Outbox
+      const topic = topicOf("size")
+      yield* Effect.forkScoped(OutboxRelay.run)
+      const text = "x".repeat(1000)
+      for (let round = 0; round < 30; round++) {
+        yield* outbox.publish(topic, Array.from({ length: 1000 }, (_, n) => ({ payload: { n }, headers: { text } })))
+      }
+      yield* eventually(ends("size"), (end) => end === 30_000n)
+      yield* eventually(
+        numbers(
+          "select sum(pg_total_relation_size(c)) from unnest(array['outbox_0', 'outbox_1', 'outbox_2']::regclass[]) c"
+        ),
+        ([row]) => row![0]! < 16_000_000
+      )
+    }).pipe(Effect.scoped), 60_000)
+})
