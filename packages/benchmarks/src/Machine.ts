@@ -40,7 +40,7 @@ export const describe: Effect.Effect<Machine> = Effect.sync(() => ({
  * @since 0.1.0
  */
 export interface Usage {
-  /** This process. */
+  /** This process and those it started. */
   readonly client: number
   /** The server with its children. */
   readonly server: number

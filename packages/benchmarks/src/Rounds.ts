@@ -42,7 +42,7 @@ export interface Row extends RowName {
   readonly runs: number
   /** Runs among them in which other processes took more of the machine than is tolerated. */
   readonly disturbed: number
-  /** CPU that this process and the server used, in cores. */
+  /** CPU that this process with those it started and the server used, in cores. */
   readonly client: number
   readonly server: number
 }

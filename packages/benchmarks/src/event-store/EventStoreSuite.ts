@@ -15,6 +15,7 @@ import * as Scope from "effect/Scope"
 import { fileURLToPath } from "node:url"
 import * as Callers from "../Callers.ts"
 import { type BenchmarkError, failure, type Lane, type Suite, type Work } from "../Suite.ts"
+import * as Appender from "./Appender.ts"
 import * as EmmettSystem from "./EmmettSystem.ts"
 import { emmettCallers, goals } from "./Goals.ts"
 import * as Lanes from "./Lanes.ts"
@@ -65,6 +66,8 @@ export const suite: Suite = {
       notes: [
         "A name ends with the number of callers; operations are facts; one caller appends or reads at a time.",
         "Appends name the version they expect, but hot ones. Everything written is counted and its order checked.",
+        "append-1: each system appends in a process of its own, two seconds to warm up and then timed, on a database that is new: empty " +
+        "but for what the warm-up wrote. In one process, the slowest appends of each would tell of the garbage of all.",
         "Emmett retries a hot append that lost against another one; its number of connections is 32.",
         "message-db: the functions of its package; an append of 100 is one statement of 100 calls.",
         `plain SQL, batched: one statement for 256 appends, with stream rows and version check, by one connection.`,
@@ -112,23 +115,24 @@ const works = Effect.fnUntraced(function*(server: Server.Server, systems: System
       Lanes.append(strata, alone),
       Lanes.append(emmett, alone),
       Lanes.append(messageDb, alone),
-      plainInserts(plain, alone)
+      Lanes.plainInserts(plain, alone)
     ])
   }
 
+  const apart = yield* Appender.make(server)
   const append1: Work = {
     name: "append-1",
-    lanes: Effect.succeed([
-      ...[32, 256].flatMap((callers): ReadonlyArray<Lane> => {
-        const options = { work: `append-1@${callers}`, callers, facts: 1, before, latency: callers === 256 }
-        return [Lanes.append(strata, options), Lanes.append(messageDb, options)]
-      }),
-      ...emmettCallers.filter((callers) => callers > 1).map((callers) =>
-        Lanes.append(emmett, { work: `append-1@${callers}`, callers, facts: 1, before, latency: callers === 256 })
-      ),
-      plainInserts(plain, { work: "append-1@32", callers: 32, before }),
-      ...[32, 256].map((size) => plainBatches(plain, { work: `append-1@${size}`, size, before }))
-    ])
+    lanes: Effect.sync(() => {
+      const lane = (system: Appender.Order["system"], callers: number, latency = callers === 256) =>
+        apart({ system, work: `append-1@${callers}`, callers, latency })
+      return [
+        ...[32, 256].flatMap((callers) => [lane("Strata", callers), lane("message-db", callers)]),
+        ...emmettCallers.filter((callers) => callers > 1).map((callers) => lane("Emmett", callers)),
+        lane("plain SQL, single inserts", 32),
+        // What takes its time there is a batch, not an append.
+        ...[32, 256].map((size) => lane("plain SQL, batched", size, false))
+      ]
+    })
   }
 
   const append100: Work = {
@@ -214,36 +218,6 @@ const works = Effect.fnUntraced(function*(server: Server.Server, systems: System
   }
 
   return [append1Alone, append1, append100, hot, readAlone, read, catchUp, memory, growth, knownAt]
-})
-
-/** Single-row inserts: no stream row and no version check. */
-const plainInserts = (
-  plain: PlainSystem.PlainSystem,
-  options: { readonly work: string; readonly callers: number; readonly before: Effect.Effect<void, BenchmarkError> }
-): Lane =>
-  Lanes.append({
-    ...plain,
-    name: "plain SQL, single inserts",
-    append: (stream, version, facts) => plain.insertOne(stream, version === "any" ? 0 : version, facts[0]!)
-  }, { ...options, facts: 1 })
-
-/** What a group append does, by hand: one connection writes batch after batch of one-fact appends. */
-const plainBatches = (
-  plain: PlainSystem.PlainSystem,
-  options: { readonly work: string; readonly size: number; readonly before: Effect.Effect<void, BenchmarkError> }
-): Lane => ({
-  system: "plain SQL, batched",
-  run: Lanes.audited(plain, { ...options, facts: options.size }, (prefix, seconds) =>
-    Callers.run({
-      callers: 1,
-      seconds,
-      call: (_, turn) =>
-        plain.appendMany(Array.from({ length: options.size }, (_, caller) => ({
-          stream: Workload.streamName(prefix, caller + Math.floor(turn / 10) * options.size),
-          version: turn % 10,
-          facts: [Workload.data(turn)]
-        })))
-    }))
 })
 
 /** Streams of 100 facts, every tenth of them corrected: read as they are stored, and as they were known at a time. */

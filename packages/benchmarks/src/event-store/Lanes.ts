@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Callers from "../Callers.ts"
 import { BenchmarkError, type Lane, type Sample, type Watch } from "../Suite.ts"
+import type { PlainSystem } from "./PlainSystem.ts"
 import type { System } from "./System.ts"
 import * as Workload from "./Workload.ts"
 
@@ -41,6 +42,50 @@ export const append = (system: Pick<System, "name" | "append" | "head" | "audit"
         const data = Array.from({ length: options.facts }, (_, index) => Workload.data(turn + index))
         return system.append(stream, turn % appendsPerStream * options.facts, data)
       }
+    }))
+})
+
+/**
+ * Single-row inserts by so many callers: no stream row and no version check.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const plainInserts = (plain: PlainSystem, options: {
+  readonly work: string
+  readonly callers: number
+  /** Untimed, before each run. */
+  readonly before?: Effect.Effect<void, BenchmarkError> | undefined
+  /** Also give the percentiles of the latency. */
+  readonly latency?: boolean | undefined
+}): Lane =>
+  append({
+    ...plain,
+    name: "plain SQL, single inserts",
+    append: (stream, version, facts) => plain.insertOne(stream, version === "any" ? 0 : version, facts[0]!)
+  }, { ...options, facts: 1 })
+
+/**
+ * What a group append does, by hand: one connection writes batch after batch of the one-fact appends of so many callers.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const plainBatches = (
+  plain: PlainSystem,
+  options: { readonly work: string; readonly callers: number }
+): Lane => ({
+  system: "plain SQL, batched",
+  run: audited(plain, { work: options.work, facts: options.callers }, (prefix, seconds) =>
+    Callers.run({
+      callers: 1,
+      seconds,
+      call: (_, turn) =>
+        plain.appendMany(Array.from({ length: options.callers }, (_, caller) => ({
+          stream: Workload.streamName(prefix, caller + Math.floor(turn / appendsPerStream) * options.callers),
+          version: turn % appendsPerStream,
+          facts: [Workload.data(turn)]
+        })))
     }))
 })
 

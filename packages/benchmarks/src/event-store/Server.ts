@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
 import Pg from "pg"
 import { type BenchmarkError, failure } from "../Suite.ts"
 
@@ -53,6 +54,8 @@ export interface Server {
   readonly settings: Readonly<Record<string, string>>
   /** Makes a database, and gives its URL. */
   readonly createDatabase: (name: string) => Effect.Effect<Redacted.Redacted, BenchmarkError>
+  /** Makes a database for the time of the scope, and gives its URL. */
+  readonly temporaryDatabase: (name: string) => Effect.Effect<Redacted.Redacted, BenchmarkError, Scope.Scope>
   /** Writes what is in memory to the disk, so that no round pays for the one before. */
   readonly checkpoint: Effect.Effect<void, BenchmarkError>
 }
@@ -72,14 +75,18 @@ export const start = Effect.gen(function*() {
   const { sql } = yield* connect({ url, maxConnections: 2, statementTimeout: 0 })
   const shown = yield* sql<{ name: string; value: string }>`
     select name, current_setting(name) as value from pg_settings where name in ${sql.in(shownSettings)} order by name`
+  const createDatabase: Server["createDatabase"] = (name) =>
+    sql`create database ${sql(name)}`.pipe(
+      Effect.as(databaseUrl(url, name)),
+      Effect.mapError(failure(`Creating the database ${name}`))
+    )
   return {
     pid,
     settings: Object.fromEntries(shown.map(({ name, value }) => [name, value])),
-    createDatabase: (name) =>
-      sql`create database ${sql(name)}`.pipe(
-        Effect.as(databaseUrl(url, name)),
-        Effect.mapError(failure(`Creating the database ${name}`))
-      ),
+    createDatabase,
+    temporaryDatabase: (name) =>
+      // Connections that are still about to end must not keep it.
+      Effect.acquireRelease(createDatabase(name), () => Effect.orDie(sql`drop database ${sql(name)} with (force)`)),
     checkpoint: Effect.asVoid(Effect.mapError(sql`checkpoint`, failure("Checkpoint")))
   } satisfies Server
 }).pipe(Effect.mapError(failure("Starting the server")))
