@@ -23,8 +23,14 @@ import * as Report from "./Report.ts"
 import * as ResilienceSuite from "./resilience/ResilienceSuite.ts"
 import * as Rounds from "./Rounds.ts"
 import { BenchmarkError, type Suite } from "./Suite.ts"
+import * as TopicsSuite from "./topics/TopicsSuite.ts"
 
-const suites: ReadonlyArray<Suite> = [EventStoreSuite.suite, QueuesSuite.suite, ResilienceSuite.suite]
+const suites: ReadonlyArray<Suite> = [
+  EventStoreSuite.suite,
+  QueuesSuite.suite,
+  TopicsSuite.suite,
+  ResilienceSuite.suite
+]
 
 const bench = Command.make("bench", {
   name: Argument.String("suite").pipe(Argument.withDescription(`One of: ${suites.map(({ name }) => name).join(", ")}`)),

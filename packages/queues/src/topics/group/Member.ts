@@ -186,13 +186,13 @@ export const run = Effect.fnUntraced(function*<R>(
     )
   }).pipe(
     Effect.forever,
-    Effect.tapCause((cause) =>
-      Effect.logError(`The consumer group ${options.name} goes on without this member`, cause)
+    Effect.tapError((error) =>
+      Effect.suspend(() => {
+        for (const lane of lanes) lane.held.clear()
+        return Effect.logError(`The consumer group ${options.name} goes on without this member`, error)
+      })
     ),
     Effect.onExit((exit) => Deferred.done(ended, exit)),
-    Effect.ensuring(Effect.sync(() => {
-      for (const lane of lanes) lane.held.clear()
-    })),
     Effect.forkIn(working)
   )
 

@@ -1,0 +1,224 @@
+/**
+ * Topics beside plain SQL, PgQ-style SQL and Emmett's consumer: consuming with an effect, publishing with an append, and how soon a message
+ * is delivered.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Callers from "../Callers.ts"
+import * as EmmettSystem from "../event-store/EmmettSystem.ts"
+import * as Lanes from "../event-store/Lanes.ts"
+import * as Server from "../event-store/Server.ts"
+import * as Workload from "../event-store/Workload.ts"
+import * as Loading from "../queues/Loading.ts"
+import * as PgqStyle from "../queues/PgqStyle.ts"
+import { BenchmarkError, type Goal, type Lane, type RowName, type Suite, type Work } from "../Suite.ts"
+import * as PlainLog from "./PlainLog.ts"
+import * as StrataTopics from "./StrataTopics.ts"
+
+const sizes = {
+  full: { messages: 200_000, emmett: 20_000 },
+  quick: { messages: 50_000, emmett: 5000 }
+}
+
+/** Messages a second of `latency`, and the first ones, which find everything cold. */
+const rate = 100
+const cold = 100
+
+/** Groups of `fan-out`. */
+const fanOut = 16
+
+const strata = (work: string): RowName => ({ work, system: "Strata" })
+const within = (ours: RowName, millis: number): Goal => ({ ours, against: `${millis} ms`, theirs: millis, goal: 1 })
+
+const goals: ReadonlyArray<Goal> = [
+  {
+    ours: strata("consume"),
+    against: "plain SQL, offset",
+    theirs: [{ work: "consume", system: "plain SQL, offset" }],
+    goal: 0.5
+  },
+  {
+    ours: strata("publish@256"),
+    against: "nothing published",
+    theirs: [{ work: "publish@256", system: "Strata, nothing published" }],
+    goal: 0.8
+  },
+  within(strata("latency p50"), 5),
+  within(strata("latency p99"), 25),
+  {
+    ours: strata(`publish time p50, ${fanOut} groups`),
+    against: "one group",
+    theirs: [strata("publish time p50, 1 group")],
+    goal: 0.9
+  }
+]
+
+/**
+ * `topics`.
+ *
+ * @category suites
+ * @since 0.1.0
+ */
+export const suite: Suite = {
+  name: "topics",
+  open: Effect.fnUntraced(function*({ quick }) {
+    const size = quick ? sizes.quick : sizes.full
+    const server = yield* Server.start
+    return {
+      versions: { node: process.versions.node },
+      settings: server.settings,
+      serverPid: server.pid,
+      works: yield* works(server, size),
+      goals,
+      notes: [
+        `consume: ${size.messages} messages of a thousand keys, 500 by a transaction, read from the beginning. Strata: one member, eight ` +
+        "partitions, what the handler writes and the positions commit together. Plain SQL: one reader, one offset.",
+        "PgQ-style: one consumer, told by batches. Emmett: its consumer and a handler that does nothing.",
+        "publish: appends of one fact by 256 callers; each carries a message, which a relay moves to a topic meanwhile.",
+        `latency: ${rate} messages a second, each published by itself; from before the publishing to the handler.`,
+        `fan-out: the time that publishing takes at that rate, while as many groups get each message in the same process.`
+      ]
+    }
+  })
+}
+
+const works = Effect.fnUntraced(function*(server: Server.Server, size: typeof sizes.full) {
+  const consume: Work = {
+    name: "consume",
+    lanes: Effect.gen(function*() {
+      const topics = yield* Effect.flatMap(server.createDatabase("strata"), StrataTopics.make)
+      const plain = yield* Effect.flatMap(server.createDatabase("plain"), PlainLog.make)
+      const pgq = yield* Effect.flatMap(server.createDatabase("pgq"), PgqStyle.make)
+      const emmett = yield* Effect.flatMap(server.createDatabase("emmett"), EmmettSystem.make)
+      yield* topics.consumer.fill(size.messages)
+      yield* plain.withEffect.fill(size.messages)
+      for (let n = 0; n * 100 < size.emmett; n++) {
+        yield* emmett.append(
+          Workload.streamName("filled", n),
+          0,
+          Array.from({ length: 100 }, (_, k) => Workload.data(k))
+        )
+      }
+      return [
+        ...[topics.consumer, plain.offset, plain.withEffect].map((consumer) =>
+          timed(consumer.name, "consume", size.messages, consumer.consume(size.messages))
+        ),
+        drained(pgq, size.messages),
+        timed("Emmett", "consume", size.emmett, emmett.catchUp(size.emmett))
+      ]
+    })
+  }
+
+  const publish: Work = {
+    name: "publish",
+    rounds: 11,
+    lanes: Effect.map(
+      Effect.flatMap(server.createDatabase("strata_publish"), StrataTopics.make),
+      ({ silent, telling }) =>
+        [telling, silent].map((system) =>
+          Lanes.append(system, { work: "publish@256", callers: 256, facts: 1, before: server.checkpoint })
+        )
+    )
+  }
+
+  const latency: Work = {
+    name: "latency",
+    lanes: Effect.map(
+      Effect.flatMap(server.createDatabase("strata_latency"), StrataTopics.make),
+      (topics) => [delivery(topics)]
+    )
+  }
+
+  const groups: Work = {
+    name: "fan-out",
+    lanes: Effect.map(
+      Effect.flatMap(server.createDatabase("strata_groups"), StrataTopics.make),
+      (topics) => [1, fanOut].map((count) => publishing(topics, count))
+    )
+  }
+  return [consume, publish, latency, groups]
+})
+
+const timed = (
+  system: string,
+  work: string,
+  count: number,
+  run: Effect.Effect<void, BenchmarkError>
+): Lane => ({
+  system,
+  run: Effect.fnUntraced(function*(_, watch) {
+    const now = yield* Loading.stopwatch
+    const begun = now()
+    yield* watch(run)
+    return [{ work, unit: "ops/s", value: count / (now() - begun) * 1000 }]
+  })
+})
+
+const drained = (pgq: Effect.Success<ReturnType<typeof PgqStyle.make>>, count: number): Lane => ({
+  system: pgq.name,
+  run: Effect.fnUntraced(function*(_, watch) {
+    yield* pgq.empty
+    yield* Loading.load(pgq, { from: 0, count })
+    const millis = yield* watch(Loading.drain(pgq, count))
+    return [{ work: "consume", unit: "ops/s", value: count / millis * 1000 }]
+  })
+})
+
+/** Publishes at the rate, and gives how long each took, in milliseconds. */
+const publishAll = Effect.fnUntraced(function*(topics: StrataTopics.StrataTopics, count: number) {
+  const now = yield* Loading.stopwatch
+  const begun = now()
+  const took: Array<number> = []
+  for (let n = 0; n < count; n++) {
+    const early = n / rate * 1000 - (now() - begun)
+    if (early > 0) yield* Effect.sleep(early)
+    const at = now()
+    yield* topics.publish({ n, at })
+    took.push(now() - at)
+  }
+  return took
+})
+
+const percentiles = (work: string, millis: ReadonlyArray<number>) => {
+  const latencies = Float64Array.from(millis.slice(cold)).sort()
+  const timing = { calls: latencies.length, seconds: 1, latencies }
+  return [50, 99].map((share) => ({
+    work: `${work} p${share}`,
+    unit: "ms" as const,
+    value: Callers.percentile(timing, share / 100)
+  }))
+}
+
+const delivery = (topics: StrataTopics.StrataTopics): Lane => ({
+  system: "Strata",
+  run: (seconds, watch) =>
+    Effect.scoped(Effect.gen(function*() {
+      const count = cold + Math.round(rate * seconds * 5)
+      const now = yield* Loading.stopwatch
+      const latencies: Array<number> = []
+      yield* topics.listen("latency", ({ at }) => latencies.push(now() - at))
+      yield* watch(publishAll(topics, count))
+      yield* Loading.patiently(
+        Effect.repeat(Effect.sync(() => latencies.length), { until: (length) => length >= count, times: 100_000 }),
+        () => `The group got ${latencies.length} of ${count} messages`
+      )
+      if (latencies.length !== count) {
+        return yield* new BenchmarkError({ message: `The group got ${latencies.length} of ${count} messages` })
+      }
+      return percentiles("latency", latencies)
+    }))
+})
+
+const publishing = (topics: StrataTopics.StrataTopics, groups: number): Lane => ({
+  system: "Strata",
+  run: (seconds, watch) =>
+    Effect.scoped(Effect.gen(function*() {
+      for (let n = 0; n < groups; n++) yield* topics.listen(`fan-out ${n}`, () => undefined)
+      const took = yield* watch(publishAll(topics, cold + Math.round(rate * seconds * 2)))
+      return percentiles("publish time", took).map((sample) => ({
+        ...sample,
+        work: `${sample.work}, ${groups} ${groups === 1 ? "group" : "groups"}`
+      }))
+    }))
+})
