@@ -123,13 +123,14 @@ export const prepare = (
     )
   })
 
-/** One for each fact that brings none. */
+/** One for each fact, and for each message published with them, that brings none. */
 const newEventIds = (
-  { facts }: Append,
+  { facts, publications }: Append,
   random: SecureRandom.SecureRandom["Service"]
 ): Effect.Effect<ReadonlyArray<string>> => {
   const ids: Array<string> = []
-  const missing = facts.reduce((count, { eventId }) => eventId === undefined ? count + 1 : count, 0)
+  const missing = facts.reduce((count, { eventId }) => eventId === undefined ? count + 1 : count, 0) +
+    (publications === undefined ? 0 : PreparedMessage.idsWanted(publications))
   const body = () => random.uuidV7()
   const step = (id: string) => void ids.push(id)
   return Effect.as(Effect.whileLoop({ while: () => ids.length < missing, body, step }), ids)
@@ -198,7 +199,7 @@ const fill = (
       correlationId: facts[0]?.correlationId ?? firstId ?? null,
       causationId: null,
       traceparent
-    })
+    }, eventIds.slice(nextId))
   if (Result.isFailure(messages)) {
     return Result.fail({ path: `publications.${messages.failure.path}`, message: messages.failure.problem })
   }

@@ -138,6 +138,6 @@ layer(Store, { excludeTestServices: true })("an append", (it) => {
       yield* Effect.exit(
         store.append({ facts: [fact("a-1")], expect: { "a-1": "noStream" }, publications: told("two") })
       )
-      deepStrictEqual(seen.map(({ data, destination }) => [destination, data]), [["news", "\"one\""]])
+      deepStrictEqual(seen.map(({ data, destination }) => [destination.name, data]), [["news", "\"one\""]])
     }).pipe(Effect.provide(SecureRandom.layerWebCrypto)))
 })

@@ -72,64 +72,64 @@ return (select s.slot from outbox_slot s);
 -- With an append: _append has the number of the append that each message goes with, from 1, and _outcomes what became of the
 -- appends. Those that were not written, whose outcome is not 0, publish nothing.
 create function publish_messages(
-  _outcomes integer[], _append integer[], _kind text[], _destination text[], _id uuid[], _key text[], _type text[],
-  _tenant text[], _correlation_id text[], _causation_id text[], _traceparent text[], _headers jsonb[], _data json[],
-  _options jsonb[]
+  _outcomes integer[], _append integer[],
+  -- The destinations, and for each message the number of its own, from 1.
+  _kinds text[], _destinations text[], _to integer[],
+  _id uuid[], _key text[], _type text[], _tenant text[], _correlation_id text[], _causation_id text[], _traceparent text[],
+  _headers jsonb[], _data json[], _options jsonb[]
 ) returns text language plpgsql
 set plan_cache_mode = force_generic_plan
 as $$
 declare
+  whole constant boolean := cardinality(_append) = 0;
+  lone constant boolean := cardinality(_destinations) = 1;
   refused text;
 begin
   select format('%s %s: %s', r.kind, r.destination, r.reason) into refused
-  from outbox_refusal r
+  from outbox_refusal r join unnest(_kinds, _destinations) with ordinality as d (kind, destination, number)
+    on d.kind = r.kind and d.destination = r.destination
   where exists (
-    select from unnest(_kind, _destination) with ordinality as m (kind, destination, number)
-    where m.kind = r.kind and m.destination = r.destination
-      and coalesce(_outcomes[_append[m.number]] = 0, cardinality(_append) = 0)
+    select from unnest(_to) with ordinality as m (destination, number)
+    where m.destination = d.number and (whole or _outcomes[_append[m.number]] = 0)
   )
   limit 1;
   if refused is not null then
     return refused;
   end if;
-  insert into outbox (slot, kind, destination, count, messages)
-  select
-    outbox_slot_now(), g.kind, g.destination, count(*),
-    array_agg(
-      row(
-        g.id, case when g.key is null then uuid_hash(g.id) else hashtext(g.key) end & 2147483647, g.key, g.type, g.tenant,
-        g.correlation_id, g.causation_id, g.traceparent, g.headers, g.data, clock_timestamp(), g.options
-      )::outbox_message
-      order by g.number
-    )
-  from (
+  -- The order of a message is that in which it was given, without being sorted.
+  for place in 1 .. cardinality(_destinations) loop
+    insert into outbox (slot, kind, destination, count, messages)
     select
-      m.kind, m.destination, coalesce(m.id, gen_random_uuid()) as id, m.key, m.type, m.tenant, m.correlation_id,
-      m.causation_id, m.traceparent, m.headers, m.data, m.options, m.number
+      outbox_slot_now(), _kinds[place], _destinations[place], count(*),
+      array_agg(
+        row(
+          m.id, case when m.key is null then uuid_hash(m.id) else hashtext(m.key) end & 2147483647, m.key, m.type, m.tenant,
+          m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, clock_timestamp(), m.options
+        )::outbox_message
+      )
     from unnest(
-      _kind, _destination, _id, _key, _type, _tenant, _correlation_id, _causation_id, _traceparent, _headers, _data, _options
+      _id, _key, _type, _tenant, _correlation_id, _causation_id, _traceparent, _headers, _data, _options
     ) with ordinality as m (
-      kind, destination, id, key, type, tenant, correlation_id, causation_id, traceparent, headers, data, options, number
+      id, key, type, tenant, correlation_id, causation_id, traceparent, headers, data, options, number
     )
-    where coalesce(_outcomes[_append[m.number]] = 0, cardinality(_append) = 0)
-  ) g
-  group by g.kind, g.destination
-  order by min(g.number);
+    where (lone or _to[m.number] = place) and (whole or _outcomes[_append[m.number]] = 0)
+    having count(*) > 0;
+  end loop;
   return null;
 end
 $$;
 
 -- The same where a refusal is an error: it takes the appends of the statement back.
 create function publish_with_appends(
-  _outcomes integer[], _append integer[], _kind text[], _destination text[], _id uuid[], _key text[], _type text[],
-  _tenant text[], _correlation_id text[], _causation_id text[], _traceparent text[], _headers jsonb[], _data json[],
+  _outcomes integer[], _append integer[], _kinds text[], _destinations text[], _to integer[], _id uuid[], _key text[],
+  _type text[], _tenant text[], _correlation_id text[], _causation_id text[], _traceparent text[], _headers jsonb[], _data json[],
   _options jsonb[]
 ) returns void language plpgsql
 as $$
 declare
   refused constant text := publish_messages(
-    _outcomes, _append, _kind, _destination, _id, _key, _type, _tenant, _correlation_id, _causation_id, _traceparent, _headers,
-    _data, _options
+    _outcomes, _append, _kinds, _destinations, _to, _id, _key, _type, _tenant, _correlation_id, _causation_id, _traceparent,
+    _headers, _data, _options
   );
 begin
   if refused is not null then

@@ -38,6 +38,7 @@ import { Postgres } from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
 import * as Traceparent from "@strata/postgres/Traceparent"
 import * as Context from "effect/Context"
+import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import { cast } from "effect/Function"
 import * as Layer from "effect/Layer"
@@ -75,15 +76,18 @@ export const layer: Layer.Layer<Outbox, never, Postgres> = Layer.effect(
   Outbox,
   Effect.gen(function*() {
     const postgres = yield* Postgres
+    const random = yield* SecureRandom.SecureRandom
     const publishAll = Effect.fnUntraced(function*(publications: ReadonlyArray<Publication.Publication>) {
       const traceparent = yield* Traceparent.current
+      const ids: Array<string> = []
+      for (let wanted = PreparedMessage.idsWanted(publications); wanted > 0; wanted--) ids.push(yield* random.uuidV7())
       const messages = yield* Effect.fromResult(Result.mapError(
         PreparedMessage.prepare(publications, {
           tenant: "default",
           correlationId: null,
           causationId: null,
           traceparent
-        }),
+        }, ids),
         (problem) => new OutboxError({ reason: new InvalidPublication(problem) })
       ))
       if (messages.length === 0) return
@@ -106,7 +110,7 @@ export const layer: Layer.Layer<Outbox, never, Postgres> = Layer.effect(
       publishAll
     })
   })
-)
+).pipe(Layer.provide(SecureRandom.layerWebCrypto))
 
 /**
  * The channel on which it is told that something was published.

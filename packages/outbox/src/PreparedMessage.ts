@@ -15,9 +15,8 @@ import type { Headers, NewMessage, Publication } from "./Publication.ts"
  * @since 0.1.0
  */
 export interface PreparedMessage {
-  readonly kind: "topic" | "queue"
-  readonly destination: string
-  readonly id: string | null
+  readonly destination: Publication["destination"]
+  readonly id: string
   readonly key: string | null
   readonly type: string
   readonly tenant: string
@@ -64,9 +63,12 @@ export interface Defaults {
  */
 export const prepare = (
   publications: ReadonlyArray<Publication>,
-  defaults: Defaults
+  defaults: Defaults,
+  /** Ids for those that bring none: see `idsWanted`. */
+  ids: ReadonlyArray<string>
 ): Result.Result<ReadonlyArray<PreparedMessage>, Problem> => {
   const prepared: Array<PreparedMessage> = []
+  let nextId = 0
   for (const [place, { destination, messages, payload }] of publications.entries()) {
     const path = publications.length === 1 ? "" : `publications[${place}].`
     if (destination.name === "" || !isText(destination.name, 128)) {
@@ -80,9 +82,8 @@ export const prepare = (
         return Result.fail({ path: `${path}messages[${index}].${failure.path}`, problem: failure.problem })
       }
       prepared.push({
-        kind: destination.kind,
-        destination: destination.name,
-        id: message.id ?? null,
+        destination,
+        id: message.id ?? ids[nextId++]!,
         key: message.key ?? null,
         type: message.type ?? destination.name,
         tenant: message.tenant ?? defaults.tenant,
@@ -97,6 +98,18 @@ export const prepare = (
   }
   return Result.succeed(prepared)
 }
+
+/**
+ * How many messages bring no id.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const idsWanted = (publications: ReadonlyArray<Publication>): number =>
+  publications.reduce(
+    (sum, { messages }) => messages.reduce((sum, { id }) => id === undefined ? sum + 1 : sum, sum),
+    0
+  )
 
 /** Bytes of a payload as JSON, at most. */
 const largest = 1_048_576

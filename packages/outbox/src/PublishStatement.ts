@@ -13,20 +13,29 @@ import type { PreparedMessage } from "./PreparedMessage.ts"
  * @category converting
  * @since 0.1.0
  */
-export const parameters = (messages: ReadonlyArray<PreparedMessage>): ReadonlyArray<Pg.Parameter> => [
-  Pg.textArray(messages.map(({ kind }) => kind)),
-  Pg.textArray(messages.map(({ destination }) => destination)),
-  Pg.uuidArray(unlessNull(messages.map(({ id }) => id))),
-  Pg.textArray(unlessNull(messages.map(({ key }) => key))),
-  Pg.textArray(messages.map(({ type }) => type)),
-  Pg.textArray(messages.map(({ tenant }) => tenant)),
-  Pg.textArray(unlessNull(messages.map(({ correlationId }) => correlationId))),
-  Pg.textArray(unlessNull(messages.map(({ causationId }) => causationId))),
-  Pg.textArray(unlessNull(messages.map(({ traceparent }) => traceparent))),
-  Pg.textArray(unlessNull(messages.map(({ headers }) => headers))),
-  Pg.textArray(messages.map(({ data }) => data)),
-  Pg.textArray(unlessNull(messages.map(({ options }) => options)))
-]
+export const parameters = (messages: ReadonlyArray<PreparedMessage>): ReadonlyArray<Pg.Parameter> => {
+  const destinations: Array<PreparedMessage["destination"]> = []
+  const to = messages.map(({ destination }) => {
+    // There are one or two.
+    const known = destinations.findIndex(({ kind, name }) => kind === destination.kind && name === destination.name)
+    return known < 0 ? destinations.push(destination) : known + 1
+  })
+  return [
+    Pg.textArray(destinations.map(({ kind }) => kind)),
+    Pg.textArray(destinations.map(({ name }) => name)),
+    Pg.intArray(to),
+    Pg.uuidArray(messages.map(({ id }) => id)),
+    Pg.textArray(unlessNull(messages.map(({ key }) => key))),
+    Pg.textArray(messages.map(({ type }) => type)),
+    Pg.textArray(messages.map(({ tenant }) => tenant)),
+    Pg.textArray(unlessNull(messages.map(({ correlationId }) => correlationId))),
+    Pg.textArray(unlessNull(messages.map(({ causationId }) => causationId))),
+    Pg.textArray(unlessNull(messages.map(({ traceparent }) => traceparent))),
+    Pg.textArray(unlessNull(messages.map(({ headers }) => headers))),
+    Pg.textArray(messages.map(({ data }) => data)),
+    Pg.textArray(unlessNull(messages.map(({ options }) => options)))
+  ]
+}
 
 /**
  * The text for these parameters, the first of which is numbered `from`.
@@ -39,6 +48,7 @@ export const placeholders = (from: number): string => types.map((type, index) =>
 const types = [
   "text[]",
   "text[]",
+  "integer[]",
   "uuid[]",
   "text[]",
   "text[]",

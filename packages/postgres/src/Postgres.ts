@@ -147,8 +147,10 @@ export class Postgres extends Context.Service<Postgres, {
    * Wake-ups on a channel: one at once on each (re)connection, and one for each notification or burst of them, with the
    * text of the last; without text on a connection. Only a hint: read again after each. Never fails, and reconnects for
    * ever. Channel names have at most 63 bytes.
+   *
+   * With `here`, what this process says by `wake` is heard at once too, and a second time when it has gone through the server.
    */
-  readonly wakeups: (channel: string) => Stream.Stream<string>
+  readonly wakeups: (channel: string, options?: { readonly here?: boolean }) => Stream.Stream<string>
 
   /**
    * Sends a wake-up outside any transaction. Best effort: it never fails and never waits for the database, and calls

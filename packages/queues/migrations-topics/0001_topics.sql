@@ -118,33 +118,42 @@ begin
   select distinct r.destination from unnest(taken) r
   where r.kind = 'topic' and not exists (select from topic t where t.name = r.destination)
   on conflict do nothing;
+  -- What is many already is a chunk as it is; what is few, with its neighbours.
+  with placed as materialized (
+    select
+      t.id as topic, greatest(now, l.at) as at, r.id, r.messages, cardinality(r.messages) as count,
+      coalesce(l.last, 0) + sum(cardinality(r.messages)) over before - cardinality(r.messages) as base,
+      sum(case when cardinality(r.messages) >= 64 then 1 else 0 end) over before as many
+    from unnest(taken) r
+    join topic t on t.name = r.destination and r.kind = 'topic'
+    left join lateral (select c.last, c.at from topic_chunk c where c.topic = t.id order by c.last desc limit 1) l on true
+    window before as (partition by t.id order by r.id)
+  ), as_it_is as (
+    insert into topic_chunk (topic, first, last, at, bytes, messages)
+    select p.topic, p.base + 1, p.base + p.count, p.at, pg_column_size(p.messages), p.messages from placed p where p.count >= 64
+  )
   insert into topic_chunk (topic, first, last, at, bytes, messages)
   select
-    g.topic, g.base + min(g.n), g.base + max(g.n), greatest(now, g.since), sum(g.size),
-    array_agg(g.message order by g.n)
+    g.topic, min(g.position), max(g.position), g.at, sum(g.size), array_agg(g.message order by g.position)
   from (
-    select s.*, sum(s.size) over (partition by s.topic order by s.n) as total
+    select m.*, sum(m.size) over (partition by m.topic, m.many order by m.position) as total
     from (
       select
-        t.id as topic, coalesce(l.last, 0) as base, l.at as since, m.message, pg_column_size(m.message) as size,
-        row_number() over (partition by t.id order by r.id, m.place) as n
-      from unnest(taken) r
-      join topic t on t.name = r.destination and r.kind = 'topic'
-      left join lateral (select c.last, c.at from topic_chunk c where c.topic = t.id order by c.last desc limit 1) l on true
-      cross join lateral (
-        select
-          row(
-            e.id, e.hash, e.key, e.type, e.tenant, e.correlation_id, e.causation_id, e.traceparent, e.headers, e.data,
-            e.published_at, e.options
-          )::outbox_message as message,
-          e.place
-        from unnest(r.messages) with ordinality as e (
-          id, hash, key, type, tenant, correlation_id, causation_id, traceparent, headers, data, published_at, options, place
-        )
-      ) m
-    ) s
+        p.topic, p.at, p.many, p.base + e.place as position,
+        row_number() over (partition by p.topic, p.many order by p.id, e.place) as n,
+        row(
+          e.id, e.hash, e.key, e.type, e.tenant, e.correlation_id, e.causation_id, e.traceparent, e.headers, e.data,
+          e.published_at, e.options
+        )::outbox_message as message,
+        pg_column_size(e.data) + coalesce(pg_column_size(e.headers), 0) + 200 as size
+      from placed p
+      cross join lateral unnest(p.messages) with ordinality as e (
+        id, hash, key, type, tenant, correlation_id, causation_id, traceparent, headers, data, published_at, options, place
+      )
+      where p.count < 64
+    ) m
   ) g
-  group by g.topic, g.base, g.since, (g.n - 1) / 500, div(g.total, 1048576);
+  group by g.topic, g.many, g.at, (g.n - 1) / 500, div(g.total, 1048576);
 
   if exists (select from unnest(taken) r where r.kind = 'queue') then
     perform relay_to_queues(taken);

@@ -45,6 +45,26 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
       Stream.buffer({ capacity: 1, strategy: "sliding" })
     )
 
+  // Who wants it hears of what is said in this process without the way through the server.
+  const here = new Map<string, Set<Queue.Queue<string>>>()
+  const heardHere = (channel: string) =>
+    Stream.unwrap(Effect.map(
+      Effect.acquireRelease(
+        Effect.map(Queue.sliding<string>(1), (queue) => {
+          const queues = here.get(channel) ?? new Set()
+          here.set(channel, queues.add(queue))
+          return queue
+        }),
+        (queue) =>
+          Effect.sync(() => {
+            const queues = here.get(channel)
+            queues?.delete(queue)
+            if (queues?.size === 0) here.delete(channel)
+          })
+      ),
+      Stream.fromQueue
+    ))
+
   const clock = yield* Clock
   let notifiedAt: bigint | undefined
   const pending = new Map<string, string>()
@@ -75,9 +95,12 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
   )
 
   return {
-    wakeups: (channel: string): Stream.Stream<string> => {
+    wakeups: (channel: string, { here = false } = {}): Stream.Stream<string> => {
       const problem = problemOf(channel)
-      return problem === undefined ? listen(channel) : Stream.die(problem)
+      if (problem !== undefined) return Stream.die(problem)
+      return here
+        ? Stream.merge(listen(channel), heardHere(channel)).pipe(Stream.buffer({ capacity: 1, strategy: "sliding" }))
+        : listen(channel)
     },
 
     wake: (channel: string, text = ""): Effect.Effect<void> =>
@@ -86,6 +109,7 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
         if (problem !== undefined) return Effect.die(problem)
         pending.set(channel, text)
         Queue.offerUnsafe(signal, undefined)
+        for (const queue of here.get(channel) ?? []) Queue.offerUnsafe(queue, text)
         return Effect.void
       }),
 

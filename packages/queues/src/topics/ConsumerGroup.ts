@@ -218,7 +218,7 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
   })
 
   for (const topic of known.keys()) {
-    yield* postgres.wakeups(topicChannel(topic)).pipe(
+    yield* postgres.wakeups(topicChannel(topic), { here: true }).pipe(
       Stream.runForEach(() =>
         Effect.sync(() => {
           hints.set(topic, (hints.get(topic) ?? 0) + 1)

@@ -106,7 +106,7 @@ export const run: Effect.Effect<never, never, Postgres> = Effect.gen(function*()
     classify: () => FailureClass.transient
   })
 
-  yield* Stream.runForEach(wakeups(Outbox.channel), () => Effect.sync(hinted.set)).pipe(
+  yield* Stream.runForEach(wakeups(Outbox.channel, { here: true }), () => Effect.sync(hinted.set)).pipe(
     Effect.withTracerEnabled(false),
     Effect.forkScoped
   )

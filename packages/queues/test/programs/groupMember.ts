@@ -1,5 +1,5 @@
 /**
- * A process that takes part in a consumer group, and writes what it handles to the table `handled`.
+ * A process that takes part in a consumer group, and writes what it handles to the table `handled_apart`.
  *
  * Argument: JSON with `group`, `topic`, `label`, `instance`, `sessionMillis`, `hold`. Prints `ready`, then `batch <positions>` for
  * each batch after its rows are inserted; with `hold` it then waits for a line before it goes on, and each line lets go of all that is held
@@ -55,7 +55,7 @@ const program = Effect.gen(function*() {
     handler: Effect.fnUntraced(function*(batch) {
       const positions = batch.map(({ position }) => position)
       yield* sql`
-        insert into handled ("group", label, position, partition, key, n)
+        insert into handled_apart ("group", label, position, partition, key, n)
         select ${group}, ${label}, * from unnest(
           ${Pg.bigintArray(positions)}, ${Pg.intArray(batch.map(({ partition }) => partition))},
           ${Pg.textArray(batch.map(({ key }) => key ?? null))}, ${Pg.intArray(batch.map(({ payload: { n } }) => n))}

@@ -5,6 +5,7 @@ import { Postgres } from "@strata/postgres/Postgres"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as DeadLetters from "@strata/queues/DeadLetters"
 import * as ConsumerGroup from "@strata/queues/topics/ConsumerGroup"
+import * as TopicPolicies from "@strata/queues/topics/TopicPolicies"
 import * as Topics from "@strata/queues/topics/Topics"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -307,7 +308,11 @@ layer(Database, { excludeTestServices: true })("a consumer group", (it) => {
       })
       yield* eventually(shares("many"), (owners) => Object.keys(owners).length === 12)
       strictEqual((yield* topics.group({ name: "many" })).epoch <= 2n, true)
-    }).pipe(Effect.scoped), 60_000)
+    }).pipe(
+      // However long it takes them to come.
+      Effect.provideService(TopicPolicies.TopicPolicies, { ...TopicPolicies.defaults, settle: Duration.seconds(5) }),
+      Effect.scoped
+    ), 60_000)
 
   it.effect(
     "that reads nobody any more is dead after a while, and alive again with its next member",

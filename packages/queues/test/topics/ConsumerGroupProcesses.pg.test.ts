@@ -22,7 +22,7 @@ interface Handled {
 
 const createTable = Effect.flatMap(Postgres.Postgres, ({ sql }) =>
   sql`
-    create table if not exists handled (
+    create table if not exists handled_apart (
       "group" text not null, label text not null, position bigint not null, partition integer not null, key text,
       n integer not null, number bigint generated always as identity
     )`)
@@ -30,7 +30,7 @@ const createTable = Effect.flatMap(Postgres.Postgres, ({ sql }) =>
 const handledBy = Effect.fnUntraced(function*(group: string) {
   const { sql } = yield* Postgres.Postgres
   return yield* sql<Handled>`
-    select label, position, key from handled where "group" = ${group} order by number`
+    select label, position, key from handled_apart where "group" = ${group} order by number`
 })
 
 const toJson = Schema.encodeSync(Schema.fromJsonString(Schema.Unknown))

@@ -23,8 +23,19 @@ import type { SqlError } from "effect/sql/SqlError"
 
 export const migrations = [outboxMigrations, queuesMigrations, topicsMigrations]
 
+const handled = Layer.effectDiscard(Effect.flatMap(Postgres, ({ sql }) =>
+  sql`
+    create table handled (
+      number bigint generated always as identity, name text, label text, n integer, key text, partition integer
+    )`))
+
 /** Topics without anybody who moves messages to them, in a database of their own. */
-export const Tables = Layer.mergeAll(Outbox.layer, Topics.layer, Layer.provideMerge(DeadLetters.layer, Queues.layer))
+export const Tables = Layer.mergeAll(
+  handled,
+  Outbox.layer,
+  Topics.layer,
+  Layer.provideMerge(DeadLetters.layer, Queues.layer)
+)
   .pipe(
     Layer.provideMerge(PostgresTest.layer({ migrations, options: { maxConnections: 20 } })),
     Layer.provide(Layer.succeed(TopicPolicies.TopicPolicies, {
@@ -85,11 +96,6 @@ type Members<E> = Omit<ConsumerGroup.Options<typeof Payload.Type, E, never>, "cl
 export const member = Effect.fnUntraced(function*<E = never>(
   options: Partial<Members<E>> & Pick<Members<E>, "name" | "topics">
 ) {
-  const { sql } = yield* Postgres
-  yield* sql`
-    create table if not exists handled (
-      number bigint generated always as identity, name text, label text, n integer, key text, partition integer
-    )`
   const scope = yield* Scope.make()
   yield* Effect.addFinalizer(() => Scope.close(scope, Exit.void))
   const { handler, label = "member", name, ...others } = options
