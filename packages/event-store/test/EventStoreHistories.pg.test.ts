@@ -7,6 +7,8 @@ import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import * as Fact from "@strata/event-store/Fact"
 import type { FactQuery } from "@strata/event-store/FactQuery"
 import type { Revision } from "@strata/event-store/Revision"
+import { Postgres } from "@strata/postgres/Postgres"
+import * as Pg from "@strata/postgres/PostgresTypes"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Arbitrary from "effect/Arbitrary"
@@ -15,6 +17,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 
 const Database = Layer.merge(
   PostgresTest.layer({ migrations: [migrations], options: { maxConnections: 4 } }),
@@ -83,19 +86,24 @@ const History = Schema.Array(Schema.Union([AppendStep, AppendStep, ReviseStep, R
 )
 type Step = typeof History.Type[number]
 
-const eventId = (n: number) => Fact.EventId.make(`00000000-0000-7000-8000-${String(n).padStart(12, "0")}`)
+/**
+ * The id of that number, which the stores of a round share. Those of other rounds have others: a lookup would pass over the
+ * rows of thousands of stores that are done with.
+ */
+const eventId = (round: number, n: number) =>
+  Fact.EventId.make(`00000000-0000-7000-8000-${String(round * 1000 + n).padStart(12, "0")}`)
 const time = (n: number | null) => n === null ? undefined : Timestamp.fromMicros(BigInt(n) * 1_000_000n)
 const validity = ({ from, moments }: typeof Period.Type) => ({
   validFrom: time(from),
   validTo: from === null || moments > 4 ? undefined : time(from + moments)
 })
 
-const toAppend = (step: Extract<Step, { _tag: "Append" }>, number: number): Append => ({
+const toAppend = (step: Extract<Step, { _tag: "Append" }>, number: number, round: number): Append => ({
   facts: step.facts.map(({ id, n, period, stream }, index): Fact.NewFact => ({
     stream: Fact.StreamId.make(stream),
     type: `n.${n}`,
     data: { n },
-    eventId: eventId(id <= 3 ? id : 100 + number * 10 + index),
+    eventId: eventId(round, id <= 3 ? id : 100 + number * 10 + index),
     metadata: { n },
     ...validity(period)
   })),
@@ -103,16 +111,17 @@ const toAppend = (step: Extract<Step, { _tag: "Append" }>, number: number): Appe
   idempotency: step.key > 1 ? undefined : { key: `key ${step.key}`, fingerprint: "f", answer: { key: step.key } }
 })
 
-const pick = (ids: ReadonlyArray<Fact.EventId>, n: number) => ids[n % ids.length] ?? eventId(99)
+const pick = (ids: ReadonlyArray<Fact.EventId>, n: number, round: number) => ids[n % ids.length] ?? eventId(round, 99)
 
 const toRevision = (
   step: Extract<Step, { _tag: "Revise" }>,
   number: number,
-  ids: ReadonlyArray<Fact.EventId>
+  ids: ReadonlyArray<Fact.EventId>,
+  round: number
 ): Revision => {
   const fields = {
-    revises: pick(ids, step.revises),
-    eventId: step.again === 0 ? pick(ids, step.revises + 1) : eventId(100 + number * 10),
+    revises: pick(ids, step.revises, round),
+    eventId: step.again === 0 ? pick(ids, step.revises + 1, round) : eventId(round, 100 + number * 10),
     reason: "r",
     actor: "a",
     expectedRevision: step.expected > 1 ? undefined : step.expected
@@ -182,17 +191,18 @@ const run = Effect.fnUntraced(function*(
   store: EventStore["Service"],
   step: Step,
   number: number,
-  ids: Array<Fact.EventId>
+  ids: Array<Fact.EventId>,
+  round: number
 ) {
   switch (step._tag) {
     case "Append": {
-      const { duplicate, facts } = yield* store.append(toAppend(step, number))
+      const { duplicate, facts } = yield* store.append(toAppend(step, number, round))
       if (!duplicate) ids.push(...facts.map(({ eventId }) => eventId))
       const places = facts.map(({ eventId, position, stream, version }) => ({ eventId, position, stream, version }))
       return { duplicate, places }
     }
     case "Revise": {
-      const { recordedAt: _, ...revised } = yield* store.revise(toRevision(step, number, ids))
+      const { recordedAt: _, ...revised } = yield* store.revise(toRevision(step, number, ids, round))
       if (!revised.duplicate) ids.push(revised.eventId)
       return revised
     }
@@ -205,11 +215,15 @@ const run = Effect.fnUntraced(function*(
 const moments = [0, 2, 4]
 
 /** Runs a history, and tells all it answered and left: the log, some chains, and the plane from its last position and one before. */
-const observe = Effect.fnUntraced(function*(store: EventStore["Service"], history: typeof History.Type) {
+const observe = Effect.fnUntraced(function*(
+  store: EventStore["Service"],
+  history: typeof History.Type,
+  round: number
+) {
   const answers: Array<unknown> = []
   const ids: Array<Fact.EventId> = []
   for (const [number, step] of history.entries()) {
-    const result = yield* Effect.result(run(store, step, number, ids))
+    const result = yield* Effect.result(run(store, step, number, ids, round))
     answers.push(Result.isSuccess(result) ? result.success : { ...result.failure.reason })
   }
   const log = (yield* store.readLog({ after: Fact.beginning })).map(shown)
@@ -234,24 +248,52 @@ const observe = Effect.fnUntraced(function*(store: EventStore["Service"], histor
   return { answers, log, chains, plane }
 })
 
-/** Histories of a run, each on a store of its own, at the same time. */
+/** Histories of a round, each on a store of its own, at the same time. */
 const together = 16
+
+/**
+ * Rounds after which the stores that are done with are removed. All of them have a fact at position 1, and a chain that
+ * begins there: a lookup by the origin passes over those of all stores.
+ */
+const roundsKept = 16
+
+const beginAfresh = Effect.flatMap(Postgres, ({ sql }) => sql`truncate store, stream, fact, idempotency_key`)
+
+/** By one statement, for which each would take three. */
+const makeStores = (names: ReadonlyArray<string>) =>
+  Effect.flatMap(Postgres, ({ sql }) => sql`insert into store (name) select unnest(${Pg.textArray(names)})`)
+
+/** Nobody waits for a fact here, so nobody has to be told of one. */
+const withoutHints = Effect.updateService(Postgres, (postgres) => ({
+  ...postgres,
+  wakeups: () => Stream.never,
+  wake: () => Effect.void
+}))
 
 // A step that is refused is nothing to look for: to note where it was would take a twentieth of the time.
 Error.stackTraceLimit = 1
 
 layer(Database, { excludeTestServices: true })("generated histories", (it) => {
-  let stores = 0
+  let rounds = 0
   it.effect.prop(
     "leave the same log and the same answers in PostgreSQL and in the model in memory",
     [Arbitrary.schema(Schema.Array(History).check(Schema.isMinLength(together), Schema.isMaxLength(together)))],
-    ([histories]) =>
-      Effect.forEach(histories, (history) =>
-        Effect.gen(function*() {
-          const postgres = yield* EventStorePostgres.make({ name: `history ${++stores}`, summarize: false })
-          const memory = yield* EventStoreMemory.make()
-          deepStrictEqual(yield* observe(postgres, history), yield* observe(memory, history))
-        }).pipe(Effect.scoped), { concurrency: "unbounded", discard: true }),
+    ([histories]) => {
+      const round = ++rounds
+      const names = histories.map((_, index) => `history ${round}.${index}`)
+      return Effect.andThen(
+        round % roundsKept === 0 ? beginAfresh : Effect.void,
+        Effect.andThen(
+          makeStores(names),
+          Effect.forEach(histories, (history, index) =>
+            Effect.gen(function*() {
+              const postgres = yield* EventStorePostgres.make({ name: names[index], summarize: false })
+              const memory = yield* EventStoreMemory.make()
+              deepStrictEqual(yield* observe(postgres, history, round), yield* observe(memory, history, round))
+            }).pipe(Effect.scoped), { concurrency: "unbounded", discard: true })
+        )
+      ).pipe(withoutHints)
+    },
     { arbitrary: { runs: 625 }, timeout: 900_000 }
   )
 })
