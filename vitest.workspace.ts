@@ -34,8 +34,8 @@ export default defineConfig({
   resolve,
   ssr: { resolve },
   test: {
-    // Half of the time a test waits for the database or for a process, so one worker leaves a core idle.
-    maxWorkers: 2,
+    // A good part of the time a test waits for the database or for a process: with a worker for each core, cores are idle.
+    maxWorkers: 3,
     sequence: { sequencer: LongestFirst },
     projects: [
       {
@@ -44,6 +44,8 @@ export default defineConfig({
         test: {
           name: "unit",
           root,
+          // A worker goes on to the next file with the modules it has.
+          isolate: false,
           include: rooms.map((room) => `${room}/test/**/*.test.ts`),
           exclude: ["**/*.pg.test.ts", "**/node_modules/**"],
           testTimeout: 30_000
