@@ -24,6 +24,7 @@ export const below: { readonly [name: string]: ReadonlyArray<string> } = {
   resilience: ["postgres"],
   "event-store": ["outbox"],
   queues: ["outbox", "resilience"],
+  nats: ["queues"],
   projections: ["event-store", "resilience"],
   conversations: ["projections", "queues"],
   "http-api": ["conversations"],
@@ -32,7 +33,7 @@ export const below: { readonly [name: string]: ReadonlyArray<string> } = {
   cli: ["server"],
   console: ["http-api"],
   testing: ["projections", "queues"],
-  benchmarks: ["cli", "federation", "testing"]
+  benchmarks: ["cli", "federation", "nats", "testing"]
 }
 
 /** Packages that see only what is named for them, and not what lies below that. */

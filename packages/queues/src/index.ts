@@ -1,3 +1,6 @@
+export * as Broker from "./brokers/Broker.ts"
+export * as BrokerIntake from "./brokers/BrokerIntake.ts"
+export * as BrokerRelay from "./brokers/BrokerRelay.ts"
 export * as Handling from "./consuming/Handling.ts"
 export * as HeaderFilter from "./consuming/HeaderFilter.ts"
 export * as DeadLetters from "./DeadLetters.ts"

@@ -110,6 +110,11 @@ export interface Options<A, E, R> {
   readonly retries?: QueueSettings.Options | undefined
   /** Tells the class of a failure. Default: `Handling.classify`. */
   readonly classify?: FailureClass.Classifier<E> | undefined
+  /**
+   * True for a failure that says nothing of the messages, but that something is out of reach without which nothing can be done: they are
+   * tried again as they are, for as long as it takes. So it is with the database. Default: of nothing else.
+   */
+  readonly isOutage?: ((error: E) => boolean) | undefined
 }
 
 /**
@@ -197,6 +202,7 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
         batchSize,
         catchUpRate: options.catchUpRate,
         classify: options.classify,
+        isOutage: options.isOutage,
         worker: label,
         read: TopicLog.make(postgres),
         offsets,

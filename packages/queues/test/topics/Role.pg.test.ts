@@ -45,6 +45,8 @@ layer(AsApplication, { excludeTestServices: true })("a role that owns no tables"
           })
       })
       yield* outbox.publish(topic, many(100))
+      // What is moved together would be one chunk, and the last one stays.
+      yield* eventually(topics.find(topic), ({ last }) => last === 100n)
       yield* topics.configure(topic, { partitions: 16, keepFor: "0 millis", requiresGroup: true })
       yield* outbox.publish(topic, many(100))
       yield* Deferred.await(all)

@@ -90,7 +90,7 @@ const write = (name: string, label: string) =>
       )`
   })
 
-type Members<E> = Omit<ConsumerGroup.Options<typeof Payload.Type, E, never>, "classify">
+type Members<E> = Omit<ConsumerGroup.Options<typeof Payload.Type, E, never>, "classify" | "isOutage">
 
 /** A member that writes down what it gets, after `handler` where there is one; and how to have it leave. */
 export const member = Effect.fnUntraced(function*<E = never>(

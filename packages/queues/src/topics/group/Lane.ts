@@ -89,6 +89,7 @@ export interface Options<A, E, R> {
   /** Messages a second while it is behind. */
   readonly catchUpRate: number | undefined
   readonly classify: FailureClass.Classifier<E> | undefined
+  readonly isOutage: ((error: E) => boolean) | undefined
   readonly worker: string
   readonly read: ReturnType<typeof TopicLog.make>
   readonly offsets: Offsets
@@ -144,15 +145,21 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
   lane: Lane,
   options: Options<A, E, R>
 ): Effect.fn.Return<never, never, R> {
-  const { batchSize, classify = Handling.classify, handler, metrics, offsets, policies, retries } = options
+  const { batchSize, classify = Handling.classify, handler, isOutage = never, metrics, offsets, policies, retries } =
+    options
   const clock = yield* Clock.Clock
   const random = yield* Random.Random
   const traced = yield* Tracing.make(options.group)
   const isTransactional = options.delivery === "transactional"
   let turn = 0
 
-  /** As long as the database cannot be reached. */
-  const patiently = RetryPolicy.retry({ policy: policies.reconnect, idempotent: true, classify: ofTheDatabase })
+  /** As long as the database cannot be reached, or whatever the handler cannot do without. */
+  const patiently = RetryPolicy.retry({
+    policy: policies.reconnect,
+    idempotent: true,
+    classify: (error: Failed<E>) =>
+      isOfTheDatabase(error) || isHandlers(error) && isOutage(error) ? FailureClass.transient : FailureClass.permanent
+  })
 
   // -------------------------------------------------------------------------------------------------- what is read
 
@@ -242,10 +249,7 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
       random: random.nextDoubleUnsafe()
     }, {
       // What the database says is not the handler's.
-      classifier: (error) =>
-        error instanceof Fenced || error instanceof TransactionError || isSqlError(error)
-          ? Handling.classify(error)
-          : classify(error),
+      classifier: (error) => isHandlers(error) ? classify(error) : Handling.classify(error),
       retry: settings.retry,
       maxAttempts: settings.maxAttempts ?? settings.retry.attempts
     })
@@ -416,9 +420,13 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
   )
 })
 
+const never = () => false
+
 const isFence = (cause: Cause.Cause<unknown>): boolean => Cause.squash(cause) instanceof Fenced
 
-const ofTheDatabase: FailureClass.Classifier = (error) =>
-  passing.has(SqlState.classify(error)) ? FailureClass.transient : FailureClass.permanent
+const isHandlers = <E>(error: Failed<E>): error is E =>
+  !(error instanceof Fenced || error instanceof TransactionError || isSqlError(error))
+
+const isOfTheDatabase = (error: unknown): boolean => passing.has(SqlState.classify(error))
 
 const passing: ReadonlySet<SqlState.ErrorClass> = new Set(["retryable", "unknown-outcome", "disk-full"])
