@@ -254,13 +254,13 @@ return coalesce(
   topic_end(_topic)
 );
 
--- Messages of some partitions after the positions they are at, in order; with where the topic ends, so that who got fewer than asked
--- for has seen all up to there. _from is the lowest of the positions.
+-- Messages of some partitions after the positions they are at, in order, and a last row that has no message, but tells where the topic
+-- ends: who got fewer than asked for has seen all up to there. _from is the lowest of the positions.
 create function read_topic(
   _topic integer, _partitions integer, _wanted integer[], _after bigint[], _from bigint, _limit integer
 ) returns table (
-  "end" bigint, "position" bigint, "partition" integer, at timestamptz, id uuid, key text, type text, tenant text,
-  correlation_id text, causation_id text, traceparent text, headers jsonb, data json, published_at timestamptz
+  "position" bigint, "partition" integer, id uuid, key text, type text, tenant text, correlation_id text, causation_id text,
+  traceparent text, headers jsonb, data json, published_at timestamptz
 ) language plpgsql stable
 set enable_seqscan = off
 set enable_bitmapscan = off
@@ -275,7 +275,7 @@ begin
   if whole then
     return query
     select
-      ending, c.first + m.place - 1, partition_of(m.hash, _partitions, low), c.at, m.id, m.key, m.type, m.tenant, m.correlation_id,
+      c.first + m.place - 1, partition_of(m.hash, _partitions, low), m.id, m.key, m.type, m.tenant, m.correlation_id,
       m.causation_id, m.traceparent, m.headers, m.data, m.published_at
     from topic_chunk c
     cross join lateral unnest(c.messages) with ordinality as m (
@@ -287,8 +287,8 @@ begin
   else
     return query
     select
-      ending, c.first + m.place - 1, w.partition, c.at, m.id, m.key, m.type, m.tenant, m.correlation_id, m.causation_id,
-      m.traceparent, m.headers, m.data, m.published_at
+      c.first + m.place - 1, w.partition, m.id, m.key, m.type, m.tenant, m.correlation_id, m.causation_id, m.traceparent,
+      m.headers, m.data, m.published_at
     from topic_chunk c
     cross join lateral unnest(c.messages) with ordinality as m (
       id, hash, key, type, tenant, correlation_id, causation_id, traceparent, headers, data, published_at, options, place
@@ -299,10 +299,8 @@ begin
     order by c.last, m.place
     limit _limit;
   end if;
-  if not found then
-    return query select
-      ending, null::bigint, null::integer, null::timestamptz, null::uuid, null::text, null::text, null::text, null::text,
-      null::text, null::text, null::jsonb, null::json, null::timestamptz;
-  end if;
+  return query select
+    ending, null::integer, null::uuid, null::text, null::text, null::text, null::text, null::text, null::text, null::jsonb,
+    null::json, null::timestamptz;
 end
 $$;

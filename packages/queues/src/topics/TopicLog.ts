@@ -20,7 +20,6 @@ import type { TopicMessage } from "./Topic.ts"
 export interface StoredMessage {
   readonly position: bigint
   readonly partition: number
-  readonly at: Timestamp.Timestamp
   readonly id: string
   readonly key: string | null
   readonly type: string
@@ -72,8 +71,9 @@ export const make = ({ rows }: Postgres["Service"]) =>
       Pg.int(limit)
     ]),
     (found) => {
-      const messages = found[0]?.[1] === null ? [] : found.map(messageOf)
-      const end: bigint = cast(found[0]?.[0] ?? from)
+      const messages = found.slice(0, -1).map(messageOf)
+      // The last row has no message.
+      const end: bigint = cast(found[found.length - 1]?.[0] ?? from)
       const isFull = messages.length === limit
       return { messages, isFull, seen: isFull ? messages[messages.length - 1]!.position : end > from ? end : from }
     }
@@ -82,15 +82,13 @@ export const make = ({ rows }: Postgres["Service"]) =>
 
 const read = `
   select
-    "end", "position", "partition", at, id, key, type, tenant, correlation_id, causation_id, traceparent, headers, data,
+    "position", "partition", id, key, type, tenant, correlation_id, causation_id, traceparent, headers, data,
     published_at
   from read_topic($1, $2, $3, $4, $5, $6)`
 
 type Row = readonly [
-  end: bigint,
   position: bigint,
   partition: number,
-  at: Timestamp.Timestamp,
   id: string,
   key: string | null,
   type: string,
@@ -105,10 +103,8 @@ type Row = readonly [
 
 const messageOf = (row: ReadonlyArray<unknown>): StoredMessage => {
   const [
-    _,
     position,
     partition,
-    at,
     id,
     key,
     type,
@@ -123,7 +119,6 @@ const messageOf = (row: ReadonlyArray<unknown>): StoredMessage => {
   return {
     position,
     partition,
-    at,
     id,
     key,
     type,

@@ -5,7 +5,7 @@
  *
  * A lane reads its partitions together where they are about equally far, so that they share a look at the topic, a transaction and a batch
  * of the handler; one that is far behind takes turns with the others until it has caught up. The handler gets messages in the order of
- * the topic. Whether partitions come and go is looked at between two batches.
+ * the topic, and the next ones are read meanwhile. Whether partitions come and go is looked at between two batches.
  *
  * A batch that fails is handled again message by message, each with a transaction of its own. A message that fails then is put aside (see
  * `Retries`), and so are those of its key that come later, as long as it is not over.
@@ -23,6 +23,7 @@ import type * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
@@ -131,6 +132,19 @@ type Failed<E> = E | Fenced | SqlError | TransactionError
 
 /** Partitions that are read together, of one topic. */
 type Cohort = Arr.NonEmptyReadonlyArray<Held>
+
+/** A page that is read before it is asked for, and for whom. */
+interface Ahead {
+  readonly cohort: Cohort
+  readonly after: bigint
+  readonly page: Fiber.Fiber<Read, SqlError>
+}
+
+/** A page, and the hints that the topic had before it was read. */
+interface Read {
+  readonly page: TopicLog.Page
+  readonly hints: number
+}
 
 /** Partitions that are further apart are read apart. */
 const apart = 5000n
@@ -353,14 +367,45 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
     }, { discard: true })
   )
 
+  let ahead: Ahead | undefined
+
+  const ask = ([{ partitions, topic }]: Cohort, wanted: Parameters<typeof options.read>[2]) =>
+    Effect.suspend(() => {
+      const hints = options.hintsOf(topic)
+      return Effect.map(options.read(topic, partitions, wanted, batchSize), (page): Read => ({ page, hints }))
+    })
+
+  const read = (cohort: Cohort): Effect.Effect<Read, Failed<E>> =>
+    Effect.suspend(() => {
+      const known = ahead
+      ahead = undefined
+      const asked = patiently(ask(cohort, cohort))
+      if (known === undefined) return asked
+      const isFor = known.cohort.length === cohort.length &&
+        cohort.every((held) => known.cohort.includes(held) && held.cursor === known.after)
+      return isFor
+        ? Effect.catch(Fiber.join(known.page), () => asked)
+        : Effect.andThen(Effect.forkDetach(Fiber.interrupt(known.page)), asked)
+    })
+
+  /** Reads the page after one that was full, while that one is handled. */
+  const readAhead = (cohort: Cohort, { seen }: TopicLog.Page) => {
+    const wanted = cohort.map(({ partition }) => ({ partition, cursor: seen }))
+    return Effect.map(
+      Effect.forkChild(ask(cohort, wanted), { startImmediately: true }),
+      (page) => {
+        ahead = { cohort, after: seen, page }
+      }
+    )
+  }
+
   const step: Effect.Effect<boolean, Failed<E>, R> = Effect.suspend(() => {
     const cohort = pick()
     if (cohort === undefined) return Effect.succeed(false)
-    const [{ partitions, topic }] = cohort
     const begun = clock.monotonicTimeNanosUnsafe()
-    const hints = options.hintsOf(topic)
-    return patiently(options.read(topic, partitions, cohort, batchSize)).pipe(
-      Effect.flatMap((page) =>
+    return read(cohort).pipe(
+      Effect.tap(({ page }) => page.isFull ? readAhead(cohort, page) : Effect.void),
+      Effect.flatMap(({ hints, page }) =>
         Effect.andThen(
           handle(cohort, page),
           Effect.suspend(() => {
