@@ -34,8 +34,8 @@ export default defineConfig({
   resolve,
   ssr: { resolve },
   test: {
-    // A good part of the time a test waits for the database or for a process: with a worker for each core, cores are idle.
-    maxWorkers: 3,
+    // Half of the time a test waits for the database or for a process, so one worker leaves a core idle.
+    maxWorkers: 2,
     sequence: { sequencer: LongestFirst },
     projects: [
       {
