@@ -7,8 +7,6 @@ create table topic (
   id integer generated always as identity primary key,
   name text collate "C" not null unique check (name <> ''),
   partitions integer not null default 8 check (partitions between 1 and 1024),
-  -- As they were said: see Topic.ts.
-  settings json not null default '{}',
   -- What is kept: seconds, bytes; null for all.
   keep_seconds double precision,
   keep_bytes bigint,
@@ -68,7 +66,7 @@ create function relay_outbox(
   _above bigint,
   -- Rows and messages that are moved at most; one row at least.
   _rows integer, _messages integer
-) returns table (state text, rows integer, messages integer, above bigint, traceparents text[], topics text[], epoch bigint)
+) returns table (state text, rows integer, messages integer, above bigint, traceparents text[], channels text[])
 language plpgsql
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
@@ -82,17 +80,16 @@ declare
 begin
   select * into relay from outbox_relay r for update skip locked;
   if relay.one is null then
-    return query select 'standby', 0, 0, _above, null::text[], null::text[], 0::bigint;
+    return query select 'standby', 0, 0, _above, null::text[], null::text[];
     return;
   end if;
   if relay.owner is distinct from _owner then
     -- A lease that ends later than any that begins now is of a clock that was set back.
     if relay.owner is not null and relay.until > now and relay.until <= ends then
-      return query select 'standby', 0, 0, _above, null::text[], null::text[], relay.epoch;
+      return query select 'standby', 0, 0, _above, null::text[], null::text[];
       return;
     end if;
     update outbox_relay r set owner = _owner, label = _label, epoch = r.epoch + 1, until = ends;
-    relay.epoch := relay.epoch + 1;
   elsif relay.until < now + (ends - now) / 2 or relay.until > ends then
     update outbox_relay r set until = ends;
   end if;
@@ -109,7 +106,7 @@ begin
   )
   select array_agg(row(g.id, g.kind, g.destination, g.messages)::outbox_row order by g.id) into taken from gone g;
   if taken is null then
-    return query select 'moved', 0, 0, _above, null::text[], null::text[], relay.epoch;
+    return query select 'moved', 0, 0, _above, null::text[], null::text[];
     return;
   end if;
   perform set_config('synchronous_commit', 'off', true);
@@ -177,8 +174,7 @@ begin
       union all
       select 'strata_queue_' || q.id from queue q
       where q.name in (select r.destination from unnest(taken) r where r.kind = 'queue')
-    ),
-    relay.epoch;
+    );
 end
 $$;
 
@@ -187,7 +183,6 @@ create function relay_to_queues(_taken outbox_row[]) returns void language plpgs
 as $$
 declare
   slot constant smallint := message_slot_now();
-  now constant timestamptz := clock_timestamp();
 begin
   insert into queue (name)
   select distinct r.destination from unnest(_taken) r

@@ -6,7 +6,7 @@
 create table consumer_group (
   id integer generated always as identity primary key,
   name text collate "C" not null unique check (name <> ''),
-  -- Where messages go that failed, until they are done or dead: see GroupRetries.ts.
+  -- Where messages go that failed, until they are done or dead: see Retries.ts.
   queue integer not null,
   strategy text not null default 'sticky',
   paused boolean not null default false,

@@ -76,6 +76,7 @@ export const run: Effect.Effect<never, never, Postgres> = Effect.gen(function*()
     span.end(clock.currentTimeNanosUnsafe(), Exit.void)
   }
 
+  /** True when there may be more. */
   const step = Effect.gen(function*() {
     const begun = now()
     const begunAt = clock.currentTimeNanosUnsafe()
@@ -89,15 +90,20 @@ export const run: Effect.Effect<never, never, Postgres> = Effect.gen(function*()
       Pg.int(policies.relayMessages)
     ])
     const [state, moved, messages, last, traceparents, channels]: StepRow = cast(row!)
-    if (state === "standby") return "standby"
+    if (state === "standby") return false
     lowWater.reach(0, last)
     lowWater.end(above, moved, begun, now())
-    if (moved === 0) return "empty"
+    if (moved === 0) {
+      // What woke it may be of a transaction that took longer than others, with ids below.
+      const hasSkipped = above[0]! > 0n
+      if (hasSkipped) lowWater.lookBack()
+      return hasSkipped
+    }
     for (const channel of channels) yield* wake(channel)
     yield* Metric.update(TopicMetrics.relayed, messages)
     // In the traces of those who published.
     for (const traceparent of traceparents ?? []) trace(traceparent, messages, begunAt)
-    return moved >= policies.relayRows || messages >= policies.relayMessages ? "more" : "moved"
+    return moved >= policies.relayRows || messages >= policies.relayMessages
   })
 
   const patiently = RetryPolicy.retry({
@@ -129,8 +135,8 @@ export const run: Effect.Effect<never, never, Postgres> = Effect.gen(function*()
     )
   )
 
-  return yield* Effect.forever(Effect.flatMap(Effect.orDie(patiently(step)), (state) =>
-    state === "more"
+  return yield* Effect.forever(Effect.flatMap(Effect.orDie(patiently(step)), (isMore) =>
+    isMore
       ? Effect.void
       : Effect.ignore(Deadline.within(policies.relayPoll)(hinted.wait))))
 }).pipe(Effect.scoped)
@@ -144,7 +150,7 @@ export const run: Effect.Effect<never, never, Postgres> = Effect.gen(function*()
 export const layer: Layer.Layer<never, never, Postgres> = Layer.effectDiscard(Effect.forkScoped(run))
 
 const relay = `
-  select state, rows, messages, above, traceparents, topics from relay_outbox($1, $2, $3, $4, $5, $6)`
+  select state, rows, messages, above, traceparents, channels from relay_outbox($1, $2, $3, $4, $5, $6)`
 
 type StepRow = readonly [
   state: "moved" | "standby",

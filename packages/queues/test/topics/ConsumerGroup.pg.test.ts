@@ -141,6 +141,38 @@ layer(Database, { excludeTestServices: true })("a consumer group", (it) => {
       yield* eventually(seenBy("poison"), (seen) => of(seen, "bad").includes(9))
     }).pipe(Effect.scoped))
 
+  it.effect("hands a message that came alone and failed to its handler once, and goes on after one that interrupts itself", () =>
+    Effect.gen(function*() {
+      const outbox = yield* Outbox.Outbox
+      const topic = topicOf("alone")
+      const tries: Array<number> = []
+      let interrupts = true
+      yield* member({
+        name: "alone",
+        topics: [topic],
+        retries: { retry: { attempts: 2, base: "1 hour", cap: "1 hour", total: "1 day" } },
+        handler: ([{ payload: { n } }]) =>
+          Effect.suspend(() => {
+            tries.push(n)
+            if (n === 1) return Effect.fail("not now")
+            if (n === 2 && interrupts) {
+              interrupts = false
+              return Effect.interrupt
+            }
+            return Effect.void
+          })
+      })
+      yield* outbox.publish(topic, [{ payload: { n: 1 } }])
+      yield* eventually(
+        Effect.map(Topics.Topics.use((topics) => topics.group({ name: "alone" })), ({ aside }) => aside),
+        (n) => n === 1
+      )
+      deepStrictEqual(tries, [1])
+      yield* outbox.publish(topic, [{ payload: { n: 2 } }])
+      yield* count("alone", 1)
+      deepStrictEqual(tries, [1, 2, 2])
+    }).pipe(Effect.scoped))
+
   it.effect("gives up what cannot be read or is rejected at once, and what is permanent", () =>
     Effect.gen(function*() {
       const outbox = yield* Outbox.Outbox

@@ -281,33 +281,44 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
     held.cursor = to
   }
 
-  /** One message after the other, from the first. */
+  const aside = (held: Held, message: TopicLog.StoredMessage, because: Diverted["because"]) =>
+    patiently(
+      commit(held.topic, [moveOf(held, message.position)], [], [
+        { topic: options.topics.get(held.topic)!.name, message, because }
+      ])
+    )
+
+  /** Puts a message aside whose handler failed. */
+  const failed = (held: Held, message: TopicLog.StoredMessage, busy: Set<string>, cause: Cause.Cause<Failed<E>>) =>
+    Effect.flatMap(options.settings, (settings): Effect.Effect<void, Failed<E>, R> => {
+      const judged = judge(cause, settings)
+      if (judged === undefined) return Effect.failCause(cause)
+      held.mayBeBusy = true
+      if ("retried" in judged && message.key !== null) busy.add(message.key)
+      return Effect.andThen(Metric.update(metrics.failures, 1), aside(held, message, judged))
+    })
+
+  /** One message after the other, from the first, of which it may be known how it failed. */
   const oneByOne = Effect.fnUntraced(function*(
     cohort: Cohort,
     messages: ReadonlyArray<TopicLog.StoredMessage>,
-    busy: Set<string>
+    busy: Set<string>,
+    known: Cause.Cause<Failed<E>>
   ) {
     const byPartition = new Map(cohort.map((held) => [held.partition, held]))
     for (const message of messages) {
       const held = byPartition.get(message.partition)!
-      const topic = options.topics.get(held.topic)!
-      const move = [moveOf(held, message.position)]
-      const aside = (because: Diverted["because"]) =>
-        patiently(commit(held.topic, move, [], [{ topic: topic.name, message, because }]))
       const ready = opened(held, message)
-      if (message.key !== null && busy.has(message.key)) yield* aside({ waits: true })
-      else if (Result.isFailure(ready)) yield* aside(ready.failure.because)
+      if (message.key !== null && busy.has(message.key)) yield* aside(held, message, { waits: true })
+      else if (Result.isFailure(ready)) yield* aside(held, message, ready.failure.because)
+      // It was alone, so it is the one that failed.
+      else if (messages.length === 1) yield* failed(held, message, busy, known)
       else {
-        yield* Effect.catchCause(patiently(commit(held.topic, move, [ready.success], [])), (cause) => {
-          if (isFence(cause)) return Effect.failCause(cause)
-          return Effect.flatMap(options.settings, (settings): Effect.Effect<void, Failed<E>, R> => {
-            const judged = judge(cause, settings)
-            if (judged === undefined) return Effect.failCause(cause)
-            held.mayBeBusy = true
-            if ("retried" in judged && message.key !== null) busy.add(message.key)
-            return Effect.andThen(Metric.update(metrics.failures, 1), aside(judged))
-          })
-        })
+        const move = [moveOf(held, message.position)]
+        yield* Effect.catchCause(
+          patiently(commit(held.topic, move, [ready.success], [])),
+          (cause) => isFence(cause) ? Effect.failCause(cause) : failed(held, message, busy, cause)
+        )
       }
       yield* Metric.update(metrics.messages, 1)
       moved(held, message.position)
@@ -323,8 +334,12 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
       if (cohort.some(({ mayBeBusy }) => mayBeBusy)) {
         const isEmpty = yield* patiently(retries.isEmpty)
         const keys = [...new Set(messages.flatMap(({ key }) => key === null ? [] : [key]))]
-        if (!isEmpty && keys.length > 0) { for (const key of yield* patiently(retries.busy(keys))) busy.add(key) }
-        if (isEmpty) { for (const held of cohort) held.mayBeBusy = false }
+        if (!isEmpty && keys.length > 0) {
+          for (const key of yield* patiently(retries.busy(keys))) busy.add(key)
+        }
+        if (isEmpty) {
+          for (const held of cohort) held.mayBeBusy = false
+        }
       }
       const ready: Array<TopicMessage<A>> = []
       const diverted: Array<Diverted> = []
@@ -348,7 +363,9 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
           return Metric.update(metrics.messages, messages.length)
         }),
         (cause) =>
-          isFence(cause) || Cause.hasInterruptsOnly(cause) ? Effect.failCause(cause) : oneByOne(cohort, messages, busy)
+          isFence(cause) || Cause.hasInterruptsOnly(cause)
+            ? Effect.failCause(cause)
+            : oneByOne(cohort, messages, busy, cause)
       )
       yield* Metric.update(metrics.batch, Number(clock.monotonicTimeNanosUnsafe() - startedAt) / 1e9)
     }
@@ -428,7 +445,6 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
   const guarded = lane.gate.withPermit(step).pipe(
     Effect.catchCause((cause): Effect.Effect<boolean> => {
       const error = Cause.squash(cause)
-      if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
       if (error instanceof Fenced) {
         return Effect.logWarning(error.message).pipe(
           Effect.andThen(Metric.update(metrics.fenced, 1)),
@@ -436,7 +452,7 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
           Effect.as(true)
         )
       }
-      // A bug, or a database that refuses for good: nothing was moved, and it is tried again.
+      // A bug, a handler that interrupts itself, or a database that refuses for good: nothing was moved, and it is tried again.
       return Effect.logError("A batch of a consumer group broke off", cause).pipe(
         Effect.andThen(Pace.after(policies.poll)(Effect.succeed(true)))
       )
