@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import type { Problem } from "@strata/outbox/MessageFields"
 import * as PreparedMessage from "@strata/outbox/PreparedMessage"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Traceparent from "@strata/postgres/Traceparent"
@@ -220,7 +221,7 @@ const fill = (
   })
 }
 
-const nothing: Result.Result<ReadonlyArray<PreparedMessage.PreparedMessage>, PreparedMessage.Problem> = Result.succeed(
+const nothing: Result.Result<ReadonlyArray<PreparedMessage.PreparedMessage>, Problem> = Result.succeed(
   []
 )
 

@@ -3,10 +3,17 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
-import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
-import type { Headers, NewMessage, Publication } from "./Publication.ts"
+import {
+  findHeaderProblem,
+  isLabel,
+  isText,
+  labelExpected,
+  longestDelay,
+  type Problem,
+  secondsOf
+} from "./MessageFields.ts"
+import type { NewMessage, Publication } from "./Publication.ts"
 
 /**
  * A message as it is written.
@@ -29,17 +36,6 @@ export interface PreparedMessage {
   readonly data: string
   /** JSON. */
   readonly options: string | null
-}
-
-/**
- * The field at `path`, and what is wrong with it.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Problem {
-  readonly path: string
-  readonly problem: string
 }
 
 /**
@@ -134,9 +130,6 @@ const optionsOf = ({ delay, priority }: Omit<NewMessage<unknown>, "payload">): s
 
 // --------------------------------------------------------------------------------------------------------- checks
 
-/** No message waits longer. */
-const longestDelay = 10 * 365 * 86_400
-
 const findProblem = (
   { causationId, correlationId, delay, headers, id, key, priority, tenant, type }: Omit<NewMessage<unknown>, "payload">,
   kind: "topic" | "queue"
@@ -161,30 +154,4 @@ const findProblem = (
   return headers === undefined ? undefined : findHeaderProblem(headers)
 }
 
-const findHeaderProblem = (headers: Headers): Problem | undefined => {
-  const entries = Object.entries(headers)
-  if (entries.length > mostHeaders) return { path: "headers", problem: `expected at most ${mostHeaders}` }
-  for (const [name, value] of entries) {
-    if (!isLabel(name)) return { path: "headers", problem: `of a name, ${labelExpected}` }
-    if (Predicate.isString(value) ? !isText(value, 4096) : !Predicate.isBoolean(value) && !Number.isFinite(value)) {
-      return { path: `headers.${name}`, problem: "expected a text of at most 4,096 characters, a number or a boolean" }
-    }
-  }
-  return undefined
-}
-
-const mostHeaders = 64
-
 const uuid = /^[\da-f]{8}-[\da-f]{4}-[\da-f]{4}-[\da-f]{4}-[\da-f]{12}$/i
-
-const secondsOf = (input: Duration.Input): number | undefined => {
-  const duration = Duration.fromInput(input)
-  return duration._tag === "Some" && Duration.isFinite(duration.value) ? Duration.toSeconds(duration.value) : undefined
-}
-
-const labelExpected = "expected 1 to 512 characters, none of them NUL or half of a surrogate pair"
-
-const isLabel = (text: string): boolean => text !== "" && isText(text, 512)
-
-const isText = (text: string, longest: number): boolean =>
-  text.length <= longest && !text.includes("\0") && text.isWellFormed()

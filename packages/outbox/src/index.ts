@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+export * as MessageFields from "./MessageFields.ts"
 export * as Outbox from "./Outbox.ts"
 export * as OutboxError from "./OutboxError.ts"
 export * as OutboxMigrations from "./OutboxMigrations.ts"

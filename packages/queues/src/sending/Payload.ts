@@ -3,11 +3,12 @@
  *
  * @since 0.1.0
  */
+import type { Problem } from "@strata/outbox/MessageFields"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { Queue } from "../Queue.ts"
 import type { Policies } from "../QueuePolicies.ts"
-import type { PreparedPayload, Problem } from "./PreparedMessage.ts"
+import type { PreparedPayload } from "./PreparedMessage.ts"
 import * as StoredPayload from "./StoredPayload.ts"
 
 /** How much of it stands in a row, and how much is sent at all. */

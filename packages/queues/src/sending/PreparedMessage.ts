@@ -3,8 +3,15 @@
  *
  * @since 0.1.0
  */
+import {
+  findHeaderProblem,
+  isLabel,
+  labelExpected,
+  longestDelay,
+  type Problem,
+  secondsOf
+} from "@strata/outbox/MessageFields"
 import * as Duration from "effect/Duration"
-import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import type { NewMessage, State, Unique } from "../Message.ts"
 import type { LargePayload } from "./StoredPayload.ts"
@@ -50,17 +57,6 @@ export interface PreparedUnique {
   /** Seconds. */
   readonly window: number | null
   readonly replaces: boolean
-}
-
-/**
- * The field at `path`, and what is wrong with it.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Problem {
-  readonly path: string
-  readonly problem: string
 }
 
 /** What the caller does not say in the message. */
@@ -124,9 +120,6 @@ const prepareUnique = (
 
 // --------------------------------------------------------------------------------------------------------- checks
 
-/** No message waits longer. */
-const longestDelay = 10 * 365 * 86_400
-
 const findProblem = (
   { causationId, correlationId, headers, key, tenant, type, unique }: Omit<NewMessage<unknown>, "payload">,
   priority: number,
@@ -146,18 +139,6 @@ const findProblem = (
     (unique === undefined ? undefined : findUniqueProblem(unique))
 }
 
-const findHeaderProblem = (headers: object): Problem | undefined => {
-  const entries = Object.entries(headers)
-  if (entries.length > mostHeaders) return { path: "headers", problem: `expected at most ${mostHeaders}` }
-  for (const [name, value] of entries) {
-    if (!isLabel(name)) return { path: "headers", problem: `of a name, ${labelExpected}` }
-    if (Predicate.isString(value) ? !isText(value, 4096) : !Predicate.isBoolean(value) && !Number.isFinite(value)) {
-      return { path: `headers.${name}`, problem: "expected a text of at most 4,096 characters, a number or a boolean" }
-    }
-  }
-  return undefined
-}
-
 const findUniqueProblem = ({ during, window }: Unique): Problem | undefined => {
   const seconds = window === undefined ? undefined : secondsOf(window)
   if (window !== undefined && (seconds === undefined || seconds <= 0 || seconds > longestDelay)) {
@@ -168,17 +149,3 @@ const findUniqueProblem = ({ during, window }: Unique): Problem | undefined => {
     ? { path: "unique.window", problem: "expected with the state done, or the key would be taken for ever" }
     : undefined
 }
-
-const mostHeaders = 64
-
-const secondsOf = (input: Duration.Input): number | undefined => {
-  const duration = Duration.fromInput(input)
-  return duration._tag === "Some" && Duration.isFinite(duration.value) ? Duration.toSeconds(duration.value) : undefined
-}
-
-const labelExpected = "expected 1 to 512 characters, none of them NUL or half of a surrogate pair"
-
-const isLabel = (text: string): boolean => text !== "" && isText(text, 512)
-
-const isText = (text: string, longest: number): boolean =>
-  text.length <= longest && !text.includes("\0") && text.isWellFormed()
