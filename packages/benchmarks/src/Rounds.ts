@@ -24,6 +24,8 @@ export interface Options {
   readonly tolerance: number
   /** How often a lane may be run again in a round. Then its least disturbed run counts, and the row says so. */
   readonly repeats: number
+  /** Whether every lane is run once, unseen, before the first round. */
+  readonly warmUp: boolean
   /** Told of what is going on. */
   readonly say: (line: string) => Effect.Effect<void>
 }
@@ -64,7 +66,7 @@ interface Run {
 }
 
 /**
- * Measures the lanes of a work: once each to warm up, then in turns.
+ * Measures the lanes of a work: once each to warm up if they need it, then in turns.
  *
  * @category constructors
  * @since 0.1.0
@@ -103,7 +105,7 @@ export const measure = Effect.fnUntraced(function*(
     return best
   })
 
-  if (options.rounds > 1) {
+  if (options.warmUp) {
     for (const lane of lanes) yield* lane.run(options.seconds / 2, (timed) => timed)
   }
   for (let round = 0; round < options.rounds; round++) {

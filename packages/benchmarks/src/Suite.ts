@@ -67,6 +67,8 @@ export interface Work {
   readonly name: string
   /** For works whose answer does not vary from round to round, or varies a lot. Default: those of the run. */
   readonly rounds?: number | undefined
+  /** Its lanes warm up in each of their runs, so that none is run before the first round. */
+  readonly warmsUp?: boolean | undefined
   readonly lanes: Effect.Effect<ReadonlyArray<Lane>, BenchmarkError, Scope.Scope>
 }
 

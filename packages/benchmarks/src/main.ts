@@ -70,10 +70,12 @@ const run = Effect.fnUntraced(function*(suite: Suite, only: Option.Option<Readon
   const rows: Array<Rounds.Row> = []
   let discarded = 0
   for (const work of works) {
+    const rounds = work.rounds ?? 5
     yield* Console.error(`${suite.name}: ${work.name}`)
     const outcome = yield* Effect.scoped(Effect.flatMap(work.lanes, (lanes) =>
       Rounds.measure(lanes, {
-        rounds: work.rounds ?? 5,
+        rounds,
+        warmUp: rounds > 1 && work.warmsUp !== true,
         seconds: quick ? 0.5 : 2,
         serverPid: open.serverPid,
         tolerance: 0.15,

@@ -9,6 +9,7 @@ const options: Rounds.Options = {
   rounds: 3,
   seconds: 0,
   serverPid: 0,
+  warmUp: true,
   tolerance: 1,
   repeats: 0,
   say: () => Effect.void
@@ -50,6 +51,7 @@ describe("rounds", () => {
       const { discarded, rows } = yield* Rounds.measure([counting("A", turns)], {
         ...options,
         rounds: 1,
+        warmUp: false,
         tolerance: -1,
         repeats: 1,
         say

@@ -21,7 +21,7 @@ const plain = (work: string, system = "plain SQL"): Pick<Goal, "against" | "thei
  * @category constants
  * @since 0.1.0
  */
-export const emmettCallers = [1, 8, 16, 32, 64, 256] as const
+export const emmettCallers = [1, 16, 32, 64, 256] as const
 
 /**
  * What must be reached. A ratio is larger when Strata is better.

@@ -38,6 +38,7 @@ const warm = 1
  */
 export const make = Effect.map(Effect.context<ChildProcessSpawner>(), (services): Work => ({
   name: "call",
+  warmsUp: true,
   lanes: Effect.gen(function*() {
     const systems = yield* Effect.forEach(
       CallSystems.all,
