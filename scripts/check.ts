@@ -1,5 +1,5 @@
 /**
- * `npm run check`: types, lint, format, the direction of imports and where retries stand, all at once.
+ * `npm run check`: types, lint, format, the direction of imports, where retries stand and what was released, all at once.
  *
  * Prints a line for each check with its time, then all that the failed ones had to say. Ends with 1 when one failed.
  */
@@ -27,6 +27,7 @@ const checks: ReadonlyArray<Check> = [
   { name: "format", command: ["dprint", "check", "--list-different"], mend: "npm run fix" },
   { name: "imports", command: ["node", "scripts/check-dependencies.ts"] },
   { name: "policies", command: ["node", "scripts/check-policies.ts"] },
+  { name: "migrations", command: ["node", "scripts/check-migrations.ts"] },
   { name: "lockfile", command: ["node", "scripts/lockfile.ts", "--check"], mend: "npm run lockfile" }
 ]
 

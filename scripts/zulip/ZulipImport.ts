@@ -54,7 +54,7 @@ const importTopic = Effect.fnUntraced(function*(topic: Topic) {
   const conversations = yield* Conversations
   const id = conversationId(topic)
   for (const commands of Arr.chunksOf(commandsOf(topic), chunkSize)) {
-    yield* conversations.execute(id, commands, { actor: "import:zulip" })
+    yield* conversations.execute(id, commands, { actor: "import:zulip", announce: false })
   }
 })
 

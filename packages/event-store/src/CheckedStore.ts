@@ -50,6 +50,7 @@ export const make = (store: Store): Store => ({
       () => store.idempotencyRecord(key)
     ),
   read: (query) => unless(undefined, () => store.read(query)),
+  count: (query) => unless(undefined, () => store.count(query)),
   streams: {
     ...store.streams,
     list: (options) => unless(undefined, () => store.streams.list(options)),

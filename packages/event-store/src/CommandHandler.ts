@@ -70,6 +70,8 @@ export interface CommandOptions<Event> {
   readonly eventId?: ((event: Event) => EventId | undefined) | undefined
   /** Kept with the events. Not kept when there are none. */
   readonly idempotency?: IdempotencyRecord | undefined
+  /** Whether the world is told of the events, as the handler's `publish` says. Default: true. */
+  readonly publish?: boolean | undefined
 }
 
 /**
@@ -237,7 +239,7 @@ export const make = Effect.fnUntraced(function*<State, Command, Event extends { 
       expect: { [stream]: current.version },
       actor: commandOptions.actor,
       idempotency: commandOptions.idempotency,
-      publications: options.publish?.({ id, ...decided })
+      publications: commandOptions.publish === false ? undefined : options.publish?.({ id, ...decided })
     })
     // Event ids that were there before leave the aggregate as it is; the next command reads what that is.
     if (appended.duplicate) {

@@ -36,6 +36,7 @@ import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import { EventId, type Fact, type NewFact, Position, type StreamId } from "./Fact.ts"
 import {
+  type FactCount,
   type FactFilter,
   type FactPage,
   type FactQuery,
@@ -417,6 +418,8 @@ export class EventStore extends Context.Service<EventStore, {
   ) => Effect.Effect<Effect.Effect<Revised, NotCommitted>, EventStoreError>
   /** The facts that were known at a moment to hold at another, page by page. */
   readonly read: (query: FactQuery) => Effect.Effect<FactPage, EventStoreError>
+  /** How many facts answer a question, counted as far as `countedAtMost`. Its order, limit and cursor are nothing to it. */
+  readonly count: (query: FactQuery) => Effect.Effect<FactCount, EventStoreError>
   /** The revisions of a fact, the first one first, by the id of any of them, as `historyPage` gives them. */
   readonly history: (eventId: EventId, options?: HistorySlice) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
   /**

@@ -295,17 +295,29 @@ export const make = Effect.fnUntraced(function*(
     return log.findLast((fact) => fact.recordedAt <= knownAt.time)?.position ?? beginning
   })
 
+  /** Facts that answer a question, in no order. */
+  const answersTo = (query: FactQuery, tenant: string, known: Position): ReadonlyArray<Fact> => {
+    const own = log.filter((fact) => fact.tenant === tenant)
+    const facts = query.revisions === "all"
+      ? own.filter((fact) => fact.position <= known)
+      : Belief.knownAt(own, known)
+    return facts.filter(Belief.matches(query))
+  }
+
+  const count = Effect.fn("EventStore.count")(function*({ cursor: _, ...query }: FactQuery) {
+    const tenant = yield* CurrentTenant
+    yield* FactPaging.make(query, { store: name, tenant })
+    const known = yield* positionAt(query.knownAt ?? { position: Position.make(BigInt(log.length)) })
+    return FactPaging.counted(answersTo(query, tenant, known).length, known)
+  })
+
   const read = Effect.fn("EventStore.read")(function*(query: FactQuery) {
     const tenant = yield* CurrentTenant
     const page = yield* FactPaging.make(query, { store: name, tenant })
     const known = page.after !== undefined
       ? yield* FactPaging.momentOf(page.after, positionAt)
       : yield* positionAt(query.knownAt ?? { position: Position.make(BigInt(log.length)) })
-    const own = log.filter((fact) => fact.tenant === tenant)
-    const facts = query.revisions === "all"
-      ? own.filter((fact) => fact.position <= known)
-      : Belief.knownAt(own, known)
-    const found = FactPaging.select(facts.filter(Belief.matches(query)), page)
+    const found = FactPaging.select(answersTo(query, tenant, known), page)
     const { facts: held, whole } = WeighedPages.cut(found, page.limit)
     return FactPaging.close(held, whole, page, known)
   })
@@ -364,6 +376,7 @@ export const make = Effect.fnUntraced(function*(
     revise,
     reviseInTransaction: () => refuseOutsideTransaction("revise"),
     read,
+    count,
     history,
     historyPage,
     positionAt,

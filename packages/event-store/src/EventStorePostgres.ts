@@ -45,7 +45,7 @@ import { EventStorePolicies } from "./EventStorePolicies.ts"
 import type { EventId, Position, StreamId } from "./Fact.ts"
 import * as FactChunks from "./FactChunks.ts"
 import * as FactPaging from "./FactPaging.ts"
-import type { FactQuery, KnownAt } from "./FactQuery.ts"
+import { countedAtMost, type FactQuery, type KnownAt } from "./FactQuery.ts"
 import * as FactReads from "./FactReads.ts"
 import * as FactRevisions from "./FactRevisions.ts"
 import * as GroupAppend from "./GroupAppend.ts"
@@ -262,6 +262,13 @@ export const make = Effect.fnUntraced(function*(
     const found = yield* answer("read", reads.query(tenant, query, page, known))
     const { facts, whole } = yield* pageOf("read", tenant, found, page.limit)
     return FactPaging.close(facts, whole, page, known)
+  })
+
+  const count = Effect.fn("EventStore.count")(function*({ cursor: _, ...query }: FactQuery) {
+    const tenant = yield* CurrentTenant
+    yield* FactPaging.make(query, { store: name, tenant })
+    const known = query.knownAt === undefined ? yield* head : yield* positionAt(query.knownAt)
+    return FactPaging.counted(yield* answer("count", reads.count(tenant, query, countedAtMost, known)), known)
   })
 
   const streamVersion: EventStore["Service"]["streamVersion"] = (stream) =>
@@ -483,6 +490,7 @@ export const make = Effect.fnUntraced(function*(
     revise,
     reviseInTransaction,
     read,
+    count,
     history,
     historyPage,
     positionAt,

@@ -12,7 +12,7 @@ import * as Belief from "./Belief.ts"
 import * as DataConditions from "./DataConditions.ts"
 import { EventStoreError } from "./EventStore.ts"
 import { type Fact, Position } from "./Fact.ts"
-import { type FactPage, type FactQuery, InvalidQuery } from "./FactQuery.ts"
+import { countedAtMost, type FactCount, type FactPage, type FactQuery, InvalidQuery } from "./FactQuery.ts"
 import * as Fields from "./Fields.ts"
 import * as Fingerprint from "./Fingerprint.ts"
 
@@ -198,6 +198,18 @@ export const close = (
     knownAt: known
   }
 }
+
+/**
+ * A count, of which no more than `countedAtMost` is told.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const counted = (facts: number, knownAt: Position): FactCount => ({
+  value: Math.min(facts, countedAtMost),
+  exact: facts <= countedAtMost,
+  knownAt
+})
 
 const invalid = (path: string, message: string) => new EventStoreError({ reason: new InvalidQuery({ path, message }) })
 

@@ -43,6 +43,13 @@ export interface FactQueries {
     page: Page,
     known: Position
   ) => Effect.Effect<Found, SqlError>
+  /** How many facts fit, or `most + 1` where there are more. */
+  readonly count: (
+    tenant: string,
+    query: FactQuery,
+    most: number,
+    known: Position
+  ) => Effect.Effect<number, SqlError>
   /** The first fact of the log that fits, revision or not, after one position and up to another. */
   readonly firstAfter: (
     tenant: string,
@@ -82,24 +89,20 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     const number = sql`(
       select number from stream where store = ${storeId} and tenant = scope.tenant and id = ${stream}
     )`
-    return FactRows.foundOf(
-      tenant,
-      stream,
-      sql`
-        select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
-          select ${columns} from fact
-          where stream = ${number}
-            and position + 0 <= ${Pg.bigint(known)}
-            and ${sql.and([...filters(sql, query), ...believedInStream(sql, query, number, known), ...rest])}
-          order by ${order(sql, query, page)}
-          limit ${page.limit + 1}
-        ) as f`.values
-    )
+    return sql`
+      select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
+        select ${columns} from fact
+        where stream = ${number}
+          and position + 0 <= ${Pg.bigint(known)}
+          and ${sql.and([...filters(sql, query), ...believedInStream(sql, query, number, known), ...rest])}
+        order by ${order(sql, query, page)}
+        limit ${page.limit + 1}
+      ) as f`
   }
 
   // The streams of a category by stream_id, each one's facts by fact_version; all of them are sorted.
   const ofFewFacts = (tenant: string, category: string, query: FactQuery, page: Page, known: Position) =>
-    FactRows.found(sql`
+    sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
         select of_stream.* from stream s, lateral (
           select ${columns}, tenant, s.id as stream_id, valid_from from fact
@@ -116,7 +119,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
         where s.store = ${storeId} and s.tenant = scope.tenant and ${inCategory(sql, category)}
         order by ${order(sql, query, page)}
         limit ${page.limit + 1}
-      ) as f`)
+      ) as f`
 
   // True when all facts of a category are fewer than those in which a page of them would be looked for. Served by the
   // primary keys of fact_count and fact_chunk.
@@ -158,7 +161,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     const spans = page.direction === "forwards"
       ? FactBlocks.spans((page.after?.position ?? 0n) + 1n, known, "forwards")
       : FactBlocks.spans(1n, page.after === undefined ? known : page.after.position - 1n, "backwards")
-    return FactRows.found(sql`
+    return sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
         select found.* from ${blocks(askedBy(query), spans, page.direction, periodOf(query))}, lateral (
           select ${columnsOfAny} from fact
@@ -168,7 +171,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
           limit ${page.limit + 1}
         ) as found
         limit ${page.limit + 1}
-      ) as f`)
+      ) as f`
   }
 
   // By the primary key of fact; what begins to hold within a bound is sorted.
@@ -224,7 +227,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
   // By the primary key of fact: what is between is looked at, and sorted when it is wanted by validity.
   const throughout = (tenant: string, query: FactQuery, page: Page, known: Position) => {
     const [low, high] = reach(page, known)
-    return FactRows.found(sql`
+    return sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
         select ${columnsOfAny} from fact
         where store = ${storeId} and position between ${Pg.bigint(low)} and ${Pg.bigint(high)} and tenant = scope.tenant
@@ -233,18 +236,45 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     }
         order by ${order(sql, query, page)}
         limit ${page.limit + 1}
-      ) as f`)
+      ) as f`
   }
 
-  const query: FactQueries["query"] = Effect.fnUntraced(function*(tenant, query, page, known) {
-    const { category, stream } = query
-    if (stream !== undefined) return yield* ofStream(tenant, stream, query, page, known)
+  /** The statement that finds a page of the whole log, unless it is looked for by validity in a log that is not short. */
+  const ofLog = Effect.fnUntraced(function*(tenant: string, query: FactQuery, page: Page, known: Position) {
+    const { category } = query
     const [low, high] = reach(page, known)
-    if (high - low < short) return yield* throughout(tenant, query, page, known)
+    if (high - low < short) return throughout(tenant, query, page, known)
     if (category !== undefined && (yield* hasFewFacts(tenant, category, known))) {
-      return yield* ofFewFacts(tenant, category, query, page, known)
+      return ofFewFacts(tenant, category, query, page, known)
     }
-    return yield* (page.orderBy === "position" ? byPosition : byValidity)(tenant, query, page, known)
+    return page.orderBy === "position" ? byPosition(tenant, query, page, known) : undefined
+  })
+
+  const query: FactQueries["query"] = Effect.fnUntraced(function*(tenant, query, page, known) {
+    const { stream } = query
+    if (stream !== undefined) {
+      return yield* FactRows.foundOf(tenant, stream, ofStream(tenant, stream, query, page, known).values)
+    }
+    const statement = yield* ofLog(tenant, query, page, known)
+    return yield* statement === undefined ? byValidity(tenant, query, page, known) : FactRows.found(statement)
+  })
+
+  // As a page of so many would be found.
+  const count: FactQueries["count"] = Effect.fnUntraced(function*(tenant, query, most, known) {
+    const { stream } = query
+    const page: Page = {
+      query,
+      of: { store: "", tenant },
+      orderBy: "position",
+      direction: "forwards",
+      limit: most,
+      after: undefined
+    }
+    const found = stream === undefined
+      ? (yield* ofLog(tenant, query, page, known)) ?? byPosition(tenant, query, page, known)
+      : ofStream(tenant, stream, query, page, known)
+    const [row] = yield* sql<{ readonly facts: number }>`select count(*)::integer as facts from (${found}) as counted`
+    return row!.facts
   })
 
   // The position need not be one of the stream that is asked for: version_at finds where to begin.
@@ -257,11 +287,15 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     return Effect.map(
       stream === undefined
         ? query(tenant, asked, { ...page, after: begun }, known)
-        : ofStream(tenant, stream, asked, page, known, [sql`
+        : FactRows.foundOf(
+          tenant,
+          stream,
+          ofStream(tenant, stream, asked, page, known, [sql`
             version > (
               select version_at(number, ${Pg.bigint(after)}) from stream
               where store = ${storeId} and tenant = scope.tenant and id = ${stream}
-            )`]),
+            )`]).values
+        ),
       ({ facts }) => facts
     )
   }
@@ -317,7 +351,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
       ? filteredLog(filter, after, upTo, limit)
       : streamsOfLog(filter.stream, filter, after, upTo, limit)
 
-  return { query, firstAfter, filtered }
+  return { query, count, firstAfter, filtered }
 }
 
 /** Positions that are sooner looked at than asked about. */

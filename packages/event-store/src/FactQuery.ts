@@ -130,6 +130,26 @@ export interface FactPage {
 }
 
 /**
+ * How many facts answer a question, of those that were known at a position: exactly, or `countedAtMost` where there are more.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FactCount {
+  readonly value: number
+  readonly exact: boolean
+  readonly knownAt: Position
+}
+
+/**
+ * Facts that are counted; more of them are not looked for.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const countedAtMost = 10_000
+
+/**
  * A point of the plane: what was known at `knownAt` to hold at `validAt`. Both default to now.
  *
  * @category models

@@ -114,6 +114,60 @@ export const questionsContract = <R>(
       deepStrictEqual(yield* path(store.read({ stream, kind: "told" } as FactQuery)), "kind")
     }))
 
+  it.effect("the facts that answer a question are counted, whatever a page of them holds", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const other = Fact.streamId("order", "2")
+      yield* store.append({
+        facts: Array.from({ length: 7 }, (_, n) => ({
+          stream: n < 5 ? stream : other,
+          type: n % 2 === 0 ? "order.placed" : "order.paid",
+          data: { n },
+          validFrom: day(n),
+          validTo: day(n + 1)
+        }))
+      })
+      const [first] = yield* store.readStream(stream)
+      yield* store.revise({ _tag: "Retraction", revises: first!.eventId, reason: "never was", actor: "ada" })
+      const counted = (query: FactQuery) =>
+        Effect.map(store.count(query), ({ exact, knownAt, value }) => [value, exact, Number(knownAt)])
+      deepStrictEqual(yield* counted({}), [6, true, 8])
+      deepStrictEqual(yield* counted({ limit: 2, orderBy: "validity", direction: "backwards" }), [6, true, 8])
+      deepStrictEqual(yield* counted({ revisions: "all" }), [8, true, 8])
+      deepStrictEqual(yield* counted({ knownAt: { position: Fact.Position.make(7n) } }), [7, true, 7])
+      deepStrictEqual(yield* counted({ stream }), [4, true, 8])
+      deepStrictEqual(yield* counted({ stream, types: ["order.placed"] }), [2, true, 8])
+      deepStrictEqual(yield* counted({ category: "order", types: ["order.placed"] }), [3, true, 8])
+      deepStrictEqual(yield* counted({ category: "parcel" }), [0, true, 8])
+      deepStrictEqual(yield* counted({ validAt: day(3) }), [1, true, 8])
+      deepStrictEqual(yield* Effect.provideService(counted({}), CurrentTenant, "other"), [0, true, 8])
+      const wrong = yield* Effect.flip(store.count({ limit: 0 }))
+      deepStrictEqual(wrong.reason._tag, "InvalidQuery")
+    }))
+
+  it.effect("no more facts are counted than 10,000", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      for (let n = 0; n < 10_001; n += 1000) {
+        yield* store.append({
+          facts: Array.from(
+            { length: Math.min(1000, 10_001 - n) },
+            () => ({ stream, type: "order.placed", data: null })
+          )
+        })
+        if (n === 9000) {
+          deepStrictEqual(yield* store.count({}), { value: 10_000, exact: true, knownAt: Fact.Position.make(10_000n) })
+        }
+      }
+      for (const query of [{}, { stream }, { category: "order" }]) {
+        deepStrictEqual(yield* store.count(query), {
+          value: 10_000,
+          exact: false,
+          knownAt: Fact.Position.make(10_001n)
+        })
+      }
+    }))
+
   it.effect("what came of a fact is a tree, and its causes are the way to it", () =>
     Effect.gen(function*() {
       const store = yield* open

@@ -70,6 +70,17 @@ export const MarkRead = Schema.Struct({
   upTo: Schema.optionalKey(Conversation.MessageId)
 }).annotate({ identifier: "MarkRead" })
 
+/**
+ * Whether a participant wants to be notified of messages.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Mute = Schema.Struct({
+  userId: Conversation.UserId,
+  muted: Schema.optionalKey(Schema.Boolean).annotate({ description: "False to hear of messages again. Default: true" })
+}).annotate({ identifier: "Mute" })
+
 const ids = { conversationId: Conversation.ConversationId, position: Consistency.Position }
 const messageIds = { ...ids, messageId: Conversation.MessageId }
 
@@ -201,6 +212,16 @@ export class ConversationsApi extends read.add(
     success: [conversationWritten.happened, conversationWritten.before],
     error: errors
   }).annotate(RequiredRole, "operator").annotateMerge(OpenApi.annotations({ summary: "Add a participant" })),
+  HttpApiEndpoint.post("mute", "/:id/mute", {
+    params,
+    headers: IdempotencyKey.headers,
+    payload: Mute,
+    success: [conversationWritten.happened, conversationWritten.before],
+    error: errors
+  }).annotate(RequiredRole, "operator").annotateMerge(OpenApi.annotations({
+    summary: "Mute or unmute",
+    description: "A participant who has muted a conversation takes part as before, and is notified of no message."
+  })),
   HttpApiEndpoint.post("archive", "/:id/archive", {
     params,
     headers: IdempotencyKey.headers,

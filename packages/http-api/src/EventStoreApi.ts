@@ -86,6 +86,7 @@ export const moment = {
 export const EventList = Schema.Struct({
   events: Schema.Array(StoredEvent),
   eventCount: Schema.Int.annotate({ description: "Events on this page" }),
+  totalCount: Schema.optionalKey(Paging.Count),
   ...Paging.fields,
   ...moment
 }).annotate({ identifier: "EventList" })

@@ -224,6 +224,11 @@ export const query = {
         + "fewer than `limit`: the next one begins at this number and `eventCount`"
     })
   ),
+  total: Schema.optionalKey(
+    Schema.Boolean.annotate({
+      description: "Whether `totalCount` tells how many answer on all pages, counted as far as 10,000. Default: false"
+    })
+  ),
   ...Paging.query
 }
 

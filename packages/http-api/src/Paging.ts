@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Schema from "effect/Schema"
 import { label } from "./Text.ts"
 
@@ -53,3 +54,18 @@ export const fields = {
   nextCursor: Schema.NullOr(Schema.String).annotate({ description: "Cursor of the next page, null on the last one" }),
   hasMore: Schema.Boolean
 }
+
+/**
+ * A number of things at a moment.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Count = Schema.Struct({
+  value: Schema.String.annotate({ description: "In digits" }),
+  exact: Schema.Boolean.annotate({
+    description: "False where it is not known yet, or there are more than are counted"
+  }),
+  asOf: Schema.NullOr(Timestamp.Timestamp).annotate({ description: "Null before there was anything" })
+}).annotate({ identifier: "Count" })
+export type Count = typeof Count.Type

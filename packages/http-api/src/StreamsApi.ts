@@ -71,19 +71,6 @@ export const StreamList = Schema.Struct({
 export type StreamList = typeof StreamList.Type
 
 /**
- * A number of things at a moment. It is kept, not counted when it is asked for.
- *
- * @category models
- * @since 0.1.0
- */
-export const Count = Schema.Struct({
-  value: Schema.String.annotate({ description: "In digits" }),
-  exact: Schema.Boolean.annotate({ description: "False while it is not known yet" }),
-  asOf: Timestamp.Timestamp
-}).annotate({ identifier: "Count" })
-export type Count = typeof Count.Type
-
-/**
  * How much a store holds.
  *
  * @category models
@@ -91,12 +78,14 @@ export type Count = typeof Count.Type
  */
 export const StoreStats = Schema.Struct({
   eventStoreName: Schema.String,
-  events: Count,
-  streams: Count,
+  events: Paging.Count,
+  streams: Paging.Count,
   categories: Schema.Array(
-    Schema.Struct({ category: Schema.String, streams: Count, events: Count }).annotate({ identifier: "CategoryStats" })
+    Schema.Struct({ category: Schema.String, streams: Paging.Count, events: Paging.Count }).annotate({
+      identifier: "CategoryStats"
+    })
   ).annotate({ description: "The largest 500, by their events" }),
-  categoryCount: Count
+  categoryCount: Paging.Count
 }).annotate({ identifier: "StoreStats" })
 export type StoreStats = typeof StoreStats.Type
 

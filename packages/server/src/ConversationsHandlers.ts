@@ -88,6 +88,11 @@ export const layer = HttpApiBuilder.group(
           headers,
           (options) => commands.conversations.addParticipant({ ...payload, conversationId: params.id }, options)
         ),
+      mute: ({ headers, params, payload }) =>
+        commands.write(
+          headers,
+          (options) => commands.conversations.mute({ ...payload, conversationId: params.id }, options)
+        ),
       archive: ({ headers, params }) =>
         commands.write(headers, (options) => commands.conversations.archive(params.id, options))
     })

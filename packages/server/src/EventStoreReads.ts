@@ -88,7 +88,14 @@ export const make = Effect.gen(function*() {
         store.read({ ...question, limit, cursor: skipped?.next ?? query.cursor }),
         parameter
       )
-    return StoredEvents.listed(page.facts, page.next, yield* own.moment(page.knownAt, query.knownAt))
+    const moment = yield* own.moment(page.knownAt, query.knownAt)
+    const list = StoredEvents.listed(page.facts, page.next, moment)
+    if (query.total !== true) return list
+    const { exact, value } = yield* StoredEvents.asked(
+      store.count({ ...question, knownAt: { position: page.knownAt } }),
+      parameter
+    )
+    return { ...list, totalCount: { value: String(value), exact, asOf: moment.knownAt } }
   })
 
   const versions = Effect.fnUntraced(function*(id: Fact.EventId, { cursor, limit = defaultLimit }: PageQuery) {

@@ -10,16 +10,20 @@
  * @since 0.1.0
  */
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as ConversationsMigrations from "@strata/conversations/ConversationsMigrations"
 import * as ConversationDecider from "@strata/conversations/domain/ConversationDecider"
 import { ConversationState } from "@strata/conversations/domain/ConversationState"
+import * as NotificationChannel from "@strata/conversations/notifications/NotificationChannel"
+import * as Notifications from "@strata/conversations/notifications/Notifications"
 import { ConversationProjections } from "@strata/conversations/read/ConversationProjections"
 import * as ConversationQueries from "@strata/conversations/read/ConversationQueries"
 import * as Conversations from "@strata/conversations/write/Conversations"
 import * as EventStoreMigrations from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import { Api } from "@strata/http-api/Api"
+import * as OutboxMigrations from "@strata/outbox/OutboxMigrations"
 import { applicationRole } from "@strata/postgres/ApplicationRole"
 import * as EmbeddedPostgres from "@strata/postgres/EmbeddedPostgres"
 import * as Migrations from "@strata/postgres/Migrations"
@@ -27,6 +31,12 @@ import * as Postgres from "@strata/postgres/Postgres"
 import * as PostgresConfig from "@strata/postgres/PostgresConfig"
 import * as Projections from "@strata/projections/Projections"
 import * as ProjectionsMigrations from "@strata/projections/ProjectionsMigrations"
+import * as DeadLetters from "@strata/queues/DeadLetters"
+import * as Queues from "@strata/queues/Queues"
+import * as QueuesMigrations from "@strata/queues/QueuesMigrations"
+import * as OutboxRelay from "@strata/queues/topics/OutboxRelay"
+import * as Topics from "@strata/queues/topics/Topics"
+import * as TopicsMigrations from "@strata/queues/topics/TopicsMigrations"
 import * as RateLimit from "@strata/resilience/limits/RateLimit"
 import * as RetryPolicy from "@strata/resilience/retry/RetryPolicy"
 import * as Effect from "effect/Effect"
@@ -67,8 +77,12 @@ import { version } from "./Version.ts"
  */
 export const migrations: ReadonlyArray<Migrations.Migrations> = [
   EventStoreMigrations.migrations,
+  OutboxMigrations.migrations,
   ProjectionsMigrations.migrations,
-  ConversationsMigrations.migrations
+  // Before those of queues: of conversations, an old file makes a table that has the name of one of queues, until a newer one.
+  ConversationsMigrations.migrations,
+  QueuesMigrations.migrations,
+  TopicsMigrations.migrations
 ]
 
 /**
@@ -150,10 +164,30 @@ const states = StreamStates.layer([folded(ConversationDecider.make(), Conversati
  * @since 0.1.0
  */
 export const domain = Health.Health.layer().pipe(
-  Layer.provideMerge([Conversations.layer(), ConversationQueries.layer, states]),
+  Layer.provideMerge([Conversations.layer({ announce: true }), ConversationQueries.layer, states]),
   Layer.provideMerge(Projections.layer(ConversationProjections)),
   Layer.provideMerge(EventStorePostgres.layer({ retry: appendRetry })),
   Layer.provideMerge(Migrations.layer(migrations))
+)
+
+/**
+ * Queues, topics and dead letters on the database in scope, whose tables `domain` makes.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const messaging = Layer.merge(Topics.layer, DeadLetters.layer).pipe(Layer.provideMerge(Queues.layer))
+
+/**
+ * Moves what is published out of the outbox, and notifies participants of messages as the environment says:
+ * see `NotificationChannel.layerConfig`. In one process of several, or in each of them.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const notifications = Layer.merge(OutboxRelay.layer, Notifications.layer).pipe(
+  Layer.provide(NotificationChannel.layerConfig),
+  Layer.provide(NodeHttpClient.layerUndici)
 )
 
 /**
@@ -202,6 +236,8 @@ const announce = Layer.effectDiscard(Effect.gen(function*() {
  */
 export const layer = announce.pipe(
   Layer.provideMerge(serve),
+  Layer.provideMerge(notifications),
+  Layer.provideMerge(messaging),
   Layer.provideMerge(domain),
   Layer.provideMerge(database),
   Layer.provideMerge(HttpListener.layer),

@@ -66,6 +66,16 @@ layer(layerServer(), { excludeTestServices: true })("the endpoints, through the 
         payload: { userId: UserId.make("eve"), role: "ADMIN" }
       })
       assert.isTrue(joined.headers["strata-position"] > read.headers["strata-position"])
+      const mute = (muted?: boolean) =>
+        Effect.map(
+          client.conversations.mute({
+            params,
+            headers: {},
+            payload: muted === undefined ? { userId: bob } : { userId: bob, muted }
+          }),
+          ({ body }) => body.duplicate
+        )
+      assert.deepStrictEqual([yield* mute(), yield* mute(true), yield* mute(false)], [false, true, false])
       const archived = yield* client.conversations.archive({ params, headers: {} })
       const list = yield* client.conversations.list({
         headers: {},

@@ -294,6 +294,10 @@ layer(layerServer(), { excludeTestServices: true })("questions on two time axes 
       assert.deepStrictEqual(yield* page("limit=2&offset=4"), [[], 0, false])
       assert.deepStrictEqual(yield* page("limit=2&offset=10000"), [[], 0, false])
       assert.deepStrictEqual(yield* page("limit=2&offset=1&sort=position,desc"), [[4, 2], 2, true])
+
+      const counted = yield* get("/events?streamId=offset-1&eventType=price.set&limit=2&total=true")
+      assert.deepStrictEqual(counted.json.totalCount, { value: "4", exact: true, asOf: counted.json.knownAt })
+      assert.isUndefined((yield* get("/events?streamId=offset-1")).json.totalCount)
     }))
 
   it.effect("a difference says whether the world moved, we learned, or both", () =>

@@ -20,6 +20,7 @@ import NodeProcess from "node:process"
 import { fileURLToPath } from "node:url"
 import * as OtlpReceiver from "./otlpReceiver.ts"
 import { conversation, send, someoneWaits, soon } from "./testServer.ts"
+import * as WebhookServer from "./webhookServer.ts"
 
 const program = new URL("../src/main.ts", import.meta.url)
 const apiKey = "0123456789abcdef"
@@ -140,6 +141,38 @@ layer(services, { excludeTestServices: true })("the process", (it) => {
       assert.strictEqual(yield* child.exitCode, 0)
       assert.isTrue((yield* receiver.signals).has("metrics"))
       assert.isTrue((yield* receiver.signals).has("logs"))
+    }))
+
+  it.effect("a trace runs from the caller through the message, its topic and its queue to the webhook of its recipient", () =>
+    Effect.gen(function*() {
+      const receiver = yield* OtlpReceiver.make
+      const webhook = yield* WebhookServer.make
+      const { child, send } = yield* start({
+        OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url,
+        OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
+        OTEL_BSP_SCHEDULE_DELAY: "100",
+        STRATA_NOTIFICATIONS_WEBHOOK: webhook.url
+      })
+      yield* send("POST", "/api/v1/conversations", { key: apiKey, body: conversation("notified") })
+      const traceId = "4bf92f3577b34da6a3ce929d0e0e4737"
+      const sent = yield* send("POST", "/api/v1/conversations/notified/messages", {
+        key: apiKey,
+        headers: { traceparent: `00-${traceId}-00f067aa0ba902b7-01` },
+        body: { senderId: "ada", content: "Is it free?" }
+      })
+      assert.strictEqual(sent.status, 201)
+      const notified = yield* webhook.next
+      assert.deepInclude(notified.body, { recipientId: "bob", senderId: "ada", preview: "Is it free?" })
+      assert.include(notified.headers["traceparent"], traceId)
+
+      const expected = ["EventStore.append", "relay", "process notifications", "NotificationChannel.deliver"]
+      const spans = yield* Effect.repeat(receiver.spansOf(traceId), {
+        until: (spans) => expected.every((name) => spans.some((span) => span.name === name)),
+        schedule: soon
+      })
+      assert.includeMembers(spans.map(({ name }) => name), expected)
+      yield* child.terminate
+      assert.strictEqual(yield* child.exitCode, 0)
     }))
 
   it.effect("a variable that cannot be read is named in one line, and nothing starts", () =>

@@ -8,17 +8,11 @@
  *
  * @since 0.1.0
  */
-import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
-import * as ChildProcess from "effect/process/ChildProcess"
-import { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
-import * as Queue from "effect/Queue"
-import type * as Redacted from "effect/Redacted"
+import type { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
 import * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
-import { fileURLToPath } from "node:url"
-import { BenchmarkError, failure, type Lane } from "../Suite.ts"
+import * as Apart from "../Apart.ts"
+import { failure, type Lane } from "../Suite.ts"
 import type * as Server from "./Server.ts"
 
 /**
@@ -62,6 +56,8 @@ export const Samples = Schema.Array(Schema.Struct({
  */
 export const stops = { warm: "warm", appended: "appended" } as const
 
+const program = new URL("./append.ts", import.meta.url)
+
 /** Seconds until the compiler knows what is called. */
 const warm = 2
 
@@ -79,7 +75,7 @@ export const make = Effect.fnUntraced(function*(server: Server.Server) {
     run: Effect.fnUntraced(
       function*(seconds, watch) {
         const url = yield* server.temporaryDatabase(`append_${++databases}`)
-        const appender = yield* start(url, { ...options, warm, seconds })
+        const appender = yield* Apart.start(program, url, yield* encode({ ...options, warm, seconds }))
         yield* appender.until(stops.warm)
         yield* server.checkpoint
         yield* watch(Effect.andThen(appender.goOn, appender.until(stops.appended)))
@@ -93,46 +89,6 @@ export const make = Effect.fnUntraced(function*(server: Server.Server) {
       Effect.mapError(failure(`${options.system} in a process of its own, ${options.work}`))
     )
   })
-})
-
-/** Starts a process that appends, for the time of the scope. */
-const start = Effect.fnUntraced(function*(url: Redacted.Redacted, order: Order) {
-  const spawner = yield* ChildProcessSpawner
-  const told = yield* Queue.unbounded<string, Cause.Done>()
-  const program = fileURLToPath(new URL("./append.ts", import.meta.url))
-  const child = yield* spawner.spawn(
-    ChildProcess.make(process.execPath, [...process.execArgv, program, yield* encode(order)], {
-      env: { STRATA_BENCH_URL: url },
-      extendEnv: true,
-      stdin: Stream.encodeText(Stream.fromQueue(told)),
-      forceKillAfter: "5 seconds"
-    })
-  )
-  const complaints = yield* Effect.forkScoped(Stream.mkString(Stream.decodeText(child.stderr)))
-  const lines = yield* child.stdout.pipe(
-    Stream.decodeText,
-    Stream.splitLines,
-    Stream.toQueue({ capacity: "unbounded" })
-  )
-
-  // Fails, with what it printed, when it ended.
-  const line = Queue.take(lines).pipe(
-    Effect.catch(() =>
-      Effect.flatMap(Fiber.join(complaints), (printed) => new BenchmarkError({ message: `it ended: ${printed}` }))
-    )
-  )
-  return {
-    line,
-    until: (stop: string) =>
-      Effect.filterOrFail(
-        line,
-        (said) => said === stop,
-        (said) => new BenchmarkError({ message: `it said ${said} instead of ${stop}` })
-      ),
-    goOn: Queue.offer(told, "go on\n"),
-    // By itself, so that its connections are closed before its database is dropped.
-    ended: Effect.andThen(Queue.end(told), child.exitCode)
-  }
 })
 
 const encode = Schema.encodeEffect(Schema.fromJsonString(Order))

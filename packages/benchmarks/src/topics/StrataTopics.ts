@@ -45,15 +45,24 @@ const Numbers = Topic.make({ name: "numbers", payload: Payload })
 const News = Topic.make({ name: "news", payload: Payload })
 
 /**
- * Opens topics in a database, for the time of the scope.
+ * Opens topics in a database, for the time of the scope, with a relay unless `relays` is false.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
+export const make = Effect.fnUntraced(function*(
+  url: Redacted.Redacted,
+  { relays = true }: { readonly relays?: boolean | undefined } = {}
+) {
   const ledger = Migrations.layer(migrations).pipe(Layer.provide(NodeServices.layer))
   const context = yield* Layer.build(
-    Layer.mergeAll(Outbox.layer, Topics.layer, Queues.layer, OutboxRelay.layer, EventStorePostgres.layer()).pipe(
+    Layer.mergeAll(
+      Outbox.layer,
+      Topics.layer,
+      Queues.layer,
+      relays ? OutboxRelay.layer : Layer.empty,
+      EventStorePostgres.layer()
+    ).pipe(
       Layer.provide(ledger),
       Layer.provideMerge(Postgres.layer({ url, statementTimeout: 0, maxConnections: 40 }))
     )
@@ -63,7 +72,7 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
   const store = Context.get(context, EventStore)
   const { rows, sql } = Context.get(context, Postgres.Postgres)
   yield* Effect.forEach([Numbers, News], topics.declare, { discard: true }).pipe(
-    Effect.andThen(rows("create table effect (n integer not null)", [])),
+    Effect.andThen(rows("create table if not exists effect (n integer not null)", [])),
     Effect.mapError(failure("Declaring topics"))
   )
 
@@ -147,7 +156,33 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
         })
     }).pipe(Effect.provideContext(context), Effect.asVoid, Effect.mapError(failure("A consumer group")))
 
+  /** Publishes so many messages, each as one statement would, without a process that does. */
+  const pile = (count: number) =>
+    rows(
+      `
+      insert into outbox (slot, kind, destination, count, messages)
+      select outbox_slot_now(), 'topic', 'numbers', 1, array[row(
+        gen_random_uuid(), hashtext('key ' || n % 1000) & 2147483647, 'key ' || n % 1000, 'numbers', 'default', null, null, null,
+        null, json_build_object('n', n, 'at', 0), clock_timestamp(), null
+      )::outbox_message]
+      from generate_series(1, $1::integer) n`,
+      [Pg.int(count)]
+    ).pipe(Effect.mapError(failure("Filling the outbox")))
+
+  /** Relays until so many more messages are in the topic. */
+  const relay = (count: number) =>
+    Effect.gen(function*() {
+      const last = Effect.map(topics.find(Numbers), ({ last }) => last)
+      const until = (yield* last) + BigInt(count)
+      yield* Effect.raceFirst(
+        OutboxRelay.run,
+        Effect.repeat(last, { until: (last) => last >= until, schedule: Schedule.spaced(5) })
+      )
+    }).pipe(Effect.provideContext(context), Effect.mapError(failure("Relaying")))
+
   return {
+    pile,
+    relay,
     consumer: { name: "Strata", fill, consume } satisfies Consumer,
     silent: { name: "Strata, nothing published", append: append(false), ...appending },
     telling: { name: "Strata", append: append(true), ...appending },

@@ -5,6 +5,9 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import type { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
+import type * as Scope from "effect/Scope"
+import * as Apart from "../Apart.ts"
 import * as Callers from "../Callers.ts"
 import * as EmmettSystem from "../event-store/EmmettSystem.ts"
 import * as Lanes from "../event-store/Lanes.ts"
@@ -12,18 +15,21 @@ import * as Server from "../event-store/Server.ts"
 import * as Workload from "../event-store/Workload.ts"
 import * as Loading from "../queues/Loading.ts"
 import * as PgqStyle from "../queues/PgqStyle.ts"
-import { BenchmarkError, type Goal, type Lane, type RowName, type Suite, type Work } from "../Suite.ts"
+import { BenchmarkError, failure, type Goal, type Lane, type RowName, type Suite, type Work } from "../Suite.ts"
 import * as PlainLog from "./PlainLog.ts"
 import * as StrataTopics from "./StrataTopics.ts"
 
 const sizes = {
-  full: { messages: 200_000, emmett: 20_000 },
-  quick: { messages: 50_000, emmett: 5000 }
+  full: { messages: 200_000, emmett: 20_000, backlog: 10_000_000 },
+  quick: { messages: 50_000, emmett: 5000, backlog: 500_000 }
 }
 
 /** Messages a second of `latency`, and the first ones, which find everything cold. */
 const rate = 100
 const cold = 100
+
+/** Messages that are moved by one run of `backlog`. */
+const relayed = 50_000
 
 /** Groups of `fan-out`. */
 const fanOut = 16
@@ -51,6 +57,12 @@ const goals: ReadonlyArray<Goal> = [
     against: "one group",
     theirs: [strata("publish time p50, 1 group")],
     goal: 0.9
+  },
+  {
+    ours: strata("relay, large backlog"),
+    against: "small backlog",
+    theirs: [strata("relay, small backlog")],
+    goal: 0.85
   }
 ]
 
@@ -77,13 +89,15 @@ export const suite: Suite = {
         "PgQ-style: one consumer, told by batches. Emmett: its consumer and a handler that does nothing.",
         "publish: appends of one fact by 256 callers; each carries a message, which a relay moves to a topic meanwhile.",
         `latency: ${rate} messages a second, each published by itself; from before the publishing to the handler.`,
-        `fan-out: the time that publishing takes at that rate, while as many groups get each message in the same process.`
+        `backlog: ${relayed} messages moved by the relay, each published by itself: all there are, or of ${size.backlog}.`,
+        `fan-out: the time that publishing takes at that rate, while as many groups get each message in another process.`
       ]
     }
   })
 }
 
 const works = Effect.fnUntraced(function*(server: Server.Server, size: typeof sizes.full) {
+  const services = yield* Effect.context<ChildProcessSpawner>()
   const consume: Work = {
     name: "consume",
     lanes: Effect.gen(function*() {
@@ -132,22 +146,48 @@ const works = Effect.fnUntraced(function*(server: Server.Server, size: typeof si
 
   const groups: Work = {
     name: "fan-out",
-    lanes: Effect.map(
-      Effect.flatMap(server.createDatabase("strata_groups"), StrataTopics.make),
-      (topics) => [1, fanOut].map((count) => publishing(topics, count))
-    )
+    rounds: 11,
+    lanes: Effect.gen(function*() {
+      const url = yield* server.createDatabase("strata_groups")
+      const topics = yield* StrataTopics.make(url)
+      return [1, fanOut].map((count) =>
+        publishing(
+          topics,
+          count,
+          Effect.mapError(Effect.provide(Apart.start(listen, url, String(count)), services), notApart)
+        )
+      )
+    })
   }
-  return [consume, publish, latency, groups]
+  const backlog: Work = {
+    name: "backlog",
+    lanes: Effect.gen(function*() {
+      const open = (name: string) =>
+        Effect.flatMap(server.createDatabase(name), (url) => StrataTopics.make(url, { relays: false }))
+      const small = yield* open("strata_small_backlog")
+      const large = yield* open("strata_large_backlog")
+      yield* large.pile(size.backlog)
+      yield* server.checkpoint
+      const run = (topics: StrataTopics.StrataTopics) => topics.relay(relayed)
+      return [
+        timed("Strata", "relay, small backlog", relayed, run(small), small.pile(relayed)),
+        timed("Strata", "relay, large backlog", relayed, run(large))
+      ]
+    })
+  }
+  return [consume, publish, latency, groups, backlog]
 })
 
 const timed = (
   system: string,
   work: string,
   count: number,
-  run: Effect.Effect<void, BenchmarkError>
+  run: Effect.Effect<void, BenchmarkError>,
+  before: Effect.Effect<unknown, BenchmarkError> = Effect.void
 ): Lane => ({
   system,
   run: Effect.fnUntraced(function*(_, watch) {
+    yield* before
     const now = yield* Loading.stopwatch
     const begun = now()
     yield* watch(run)
@@ -210,15 +250,24 @@ const delivery = (topics: StrataTopics.StrataTopics): Lane => ({
     }))
 })
 
-const publishing = (topics: StrataTopics.StrataTopics, groups: number): Lane => ({
+const listen = new URL("./listen.ts", import.meta.url)
+const notApart = failure("Groups in a process of their own")
+
+const publishing = (
+  topics: StrataTopics.StrataTopics,
+  groups: number,
+  started: Effect.Effect<Apart.Apart, BenchmarkError, Scope.Scope>
+): Lane => ({
   system: "Strata",
   run: (seconds, watch) =>
     Effect.scoped(Effect.gen(function*() {
-      for (let n = 0; n < groups; n++) yield* topics.listen(`fan-out ${n}`, () => undefined)
+      const listening = yield* started
+      yield* listening.until("listening")
       const took = yield* watch(publishAll(topics, cold + Math.round(rate * seconds * 2)))
+      yield* listening.ended
       return percentiles("publish time", took).map((sample) => ({
         ...sample,
         work: `${sample.work}, ${groups} ${groups === 1 ? "group" : "groups"}`
       }))
-    }))
+    })).pipe(Effect.mapError(notApart))
 })

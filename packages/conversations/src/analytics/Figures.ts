@@ -59,7 +59,7 @@ export const responseTimes = (sql: SqlClient.SqlClient) =>
 }
 
 /**
- * Activity by day of UTC. Served by message_period, without a look at the table.
+ * Activity by day of UTC. Served by conversation_message_period, without a look at the table.
  *
  * @category queries
  * @since 0.1.0
@@ -75,7 +75,7 @@ export const daily = (sql: SqlClient.SqlClient) => (options: Period): Effect.Eff
         count(distinct sender_id)::integer as "activeUsers"
       from (
         select (sent_at at time zone 'UTC')::date as day, conversation_id, sender_id
-        from message
+        from conversation_message
         where tenant = ${options.tenant ?? defaultTenant} and sent_at >= ${from} and sent_at < ${to}
       ) as sent
       group by grouping sets ((day), ())

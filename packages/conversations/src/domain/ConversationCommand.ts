@@ -87,6 +87,20 @@ export interface MarkRead {
 }
 
 /**
+ * A participant wants to hear of messages, or of none. Again changes nothing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SetMuted {
+  readonly _tag: "SetMuted"
+  readonly conversationId: ConversationId
+  readonly userId: UserId
+  readonly muted: boolean
+  readonly at: Timestamp.Timestamp
+}
+
+/**
  * Closes the conversation. Again changes nothing.
  *
  * @category models
@@ -104,4 +118,10 @@ export interface ArchiveConversation {
  * @category models
  * @since 0.1.0
  */
-export type ConversationCommand = StartConversation | AddParticipant | SendMessage | MarkRead | ArchiveConversation
+export type ConversationCommand =
+  | StartConversation
+  | AddParticipant
+  | SendMessage
+  | MarkRead
+  | SetMuted
+  | ArchiveConversation

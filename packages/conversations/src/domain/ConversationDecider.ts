@@ -7,6 +7,7 @@ import * as Decider from "@strata/event-store/Decider"
 import * as Duration from "effect/Duration"
 import * as Equal from "effect/Equal"
 import * as HashMap from "effect/HashMap"
+import * as HashSet from "effect/HashSet"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type { Participant } from "./Conversation.ts"
@@ -16,6 +17,7 @@ import type {
   ConversationCommand,
   MarkRead,
   SendMessage,
+  SetMuted,
   StartConversation
 } from "./ConversationCommand.ts"
 import * as Refused from "./ConversationError.ts"
@@ -86,7 +88,7 @@ export const make = (limits: Limits = defaultLimits): ConversationDecider => {
     evolve: State.evolve(window),
     decide: (command, state) =>
       Result.mapError(decide(command, state), (reason) => new Refused.ConversationError({ reason })),
-    snapshot: { schema: State.ConversationState, version: 1, every: 500 }
+    snapshot: { schema: State.ConversationState, version: 2, every: 500 }
   })
 
   function decide(command: ConversationCommand, state: State.ConversationState): Decision {
@@ -101,6 +103,8 @@ export const make = (limits: Limits = defaultLimits): ConversationDecider => {
         return sendMessage(command, state, limits, window)
       case "MarkRead":
         return markRead(command, state)
+      case "SetMuted":
+        return setMuted(command, state)
       case "ArchiveConversation":
         return archive(command, state)
     }
@@ -227,6 +231,18 @@ const markRead = ({ at, conversationId, upTo: given, userId }: MarkRead, state: 
   return ordinal <= before
     ? nothing
     : Result.succeed([Event.MessagesRead.make({ conversationId, userId, upTo, ordinal, readAt: at })])
+}
+
+const setMuted = ({ at, conversationId, muted, userId }: SetMuted, state: State.Started): Decision => {
+  if (!HashMap.has(state.participants, userId)) {
+    return Result.fail(new Refused.NotAParticipant({ conversationId, userId }))
+  }
+  if (HashSet.has(state.muted, userId) === muted) return nothing
+  return Result.succeed([
+    muted
+      ? Event.ParticipantMuted.make({ conversationId, userId, mutedAt: at })
+      : Event.ParticipantUnmuted.make({ conversationId, userId, unmutedAt: at })
+  ])
 }
 
 const archive = ({ at, conversationId }: ArchiveConversation, state: State.Started): Decision =>

@@ -79,6 +79,26 @@ export const MessagesRead = EventDefinition.make("MessagesRead", {
 })
 
 /**
+ * A participant wants to hear of no more messages; they still take part, and can read them.
+ *
+ * @category events
+ * @since 0.1.0
+ */
+export const ParticipantMuted = EventDefinition.make("ParticipantMuted", {
+  fields: { conversationId: ConversationId, userId: UserId, mutedAt: Timestamp.Timestamp }
+})
+
+/**
+ * A participant wants to hear of messages again.
+ *
+ * @category events
+ * @since 0.1.0
+ */
+export const ParticipantUnmuted = EventDefinition.make("ParticipantUnmuted", {
+  fields: { conversationId: ConversationId, userId: UserId, unmutedAt: Timestamp.Timestamp }
+})
+
+/**
  * The conversation is closed: it is kept and read, and takes no more messages.
  *
  * @category events
@@ -99,6 +119,8 @@ export const ConversationEvents = EventDefinition.set([
   ParticipantJoined,
   MessageSent,
   MessagesRead,
+  ParticipantMuted,
+  ParticipantUnmuted,
   ConversationArchived
 ])
 export type ConversationEvent = EventDefinition.Event<typeof ConversationEvents>
@@ -127,6 +149,10 @@ export const happenedAt = (event: ConversationEvent): Timestamp.Timestamp => {
       return event.sentAt
     case "MessagesRead":
       return event.readAt
+    case "ParticipantMuted":
+      return event.mutedAt
+    case "ParticipantUnmuted":
+      return event.unmutedAt
     case "ConversationArchived":
       return event.archivedAt
   }

@@ -13,6 +13,7 @@
  */
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as HashMap from "effect/HashMap"
+import * as HashSet from "effect/HashSet"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { Context, MessageId, MessageType, Participant, Role, UserId } from "./Conversation.ts"
@@ -51,6 +52,8 @@ export const Started = Schema.TaggedStruct("Started", {
   context: Context,
   founders: Schema.Array(Participant),
   participants: Schema.HashMap(UserId, Role),
+  /** Participants who want to hear of no message. */
+  muted: Schema.HashSet(UserId),
   messages: Schema.HashMap(MessageId, KnownMessage),
   lastMessageId: Schema.NullOr(MessageId),
   /** Ordinals of the messages up to which participants have read. */
@@ -111,6 +114,10 @@ export const evolve = (window: bigint) => (state: ConversationState, event: Conv
       }
     case "MessagesRead":
       return { ...state, readUpTo: HashMap.set(state.readUpTo, event.userId, event.ordinal) }
+    case "ParticipantMuted":
+      return { ...state, muted: HashSet.add(state.muted, event.userId) }
+    case "ParticipantUnmuted":
+      return { ...state, muted: HashSet.remove(state.muted, event.userId) }
     case "ConversationArchived":
       return { ...state, archived: true }
   }
@@ -122,6 +129,7 @@ const start = (event: EventOf<"ConversationStarted">): Started => ({
   context: event.context,
   founders: event.participants,
   participants: HashMap.fromIterable(event.participants.map(({ role, userId }) => [userId, role] as const)),
+  muted: HashSet.empty(),
   messages: HashMap.empty(),
   lastMessageId: null,
   readUpTo: HashMap.empty(),

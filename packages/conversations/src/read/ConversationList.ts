@@ -9,10 +9,8 @@ import * as Projection from "@strata/projections/Projection"
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import { ConversationEvents, type EventOf } from "../domain/ConversationEvent.ts"
+import { preview } from "../domain/Preview.ts"
 import { type ConversationBatch, type ConversationSlice, slices } from "./ConversationBatch.ts"
-
-/** Characters of a message that a list shows. */
-const previewLength = 200
 
 /**
  * Fills `conversation`.
@@ -108,9 +106,3 @@ const applyChanges = (sql: SqlClient.SqlClient, changes: ReadonlyArray<Change>) 
       join conversation as b using (tenant, conversation_id)
     ) as d
     where c.tenant = d.tenant and c.conversation_id = d.conversation_id`
-
-/** Never ends between the halves of a surrogate pair. */
-const preview = (content: string): string => {
-  const start = content.slice(0, previewLength)
-  return start.isWellFormed() ? start : start.slice(0, -1)
-}

@@ -71,7 +71,7 @@ export const message = (sql: SqlClient.SqlClient) =>
 }): Effect.Effect<Option.Option<Message>, SqlError> =>
   Effect.map(
     sql<Message>`
-      select ${columns(sql)} from message
+      select ${columns(sql)} from conversation_message
       where tenant = ${options.tenant ?? defaultTenant} and conversation_id = ${options.conversationId}
         and message_id = ${options.messageId}`,
     ([row]) => Option.fromNullishOr(row)
@@ -114,19 +114,19 @@ const cut = (limit: number) => (rows: ReadonlyArray<Message>) => ({
   more: rows.length > limit
 })
 
-// Served by message_sent, backwards.
+// Served by conversation_message_sent, backwards.
 const before = (sql: SqlClient.SqlClient, place: Place, key: Key | undefined, limit: number) =>
   sql<Message>`
-    select ${columns(sql)} from message
+    select ${columns(sql)} from conversation_message
     where tenant = ${place.tenant} and conversation_id = ${place.conversationId}
       and (sent_at, ordinal) < (${Pg.timestamptz(key?.[0] ?? Timestamp.infinity)}, ${Pg.int(key?.[1] ?? 0)})
     order by sent_at desc, ordinal desc
     limit ${limit}`
 
-// Served by message_sent.
+// Served by conversation_message_sent.
 const after = (sql: SqlClient.SqlClient, place: Place, key: Key | undefined, limit: number) =>
   sql<Message>`
-    select ${columns(sql)} from message
+    select ${columns(sql)} from conversation_message
     where tenant = ${place.tenant} and conversation_id = ${place.conversationId}
       and (sent_at, ordinal) > (${Pg.timestamptz(key?.[0] ?? Timestamp.negativeInfinity)}, ${Pg.int(key?.[1] ?? 0)})
     order by sent_at, ordinal

@@ -27,7 +27,7 @@ export const Messages: Projection.Projection = Projection.make({
     if (sent.length === 0) return
     // New rows only.
     yield* sql`
-      insert into message (
+      insert into conversation_message (
         tenant, conversation_id, message_id, ordinal, sender_id, sender_role, type, content, content_hash, size,
         reply_to, metadata, sent_at, recorded_at, correlation_id, position
       )
@@ -50,5 +50,5 @@ export const Messages: Projection.Projection = Projection.make({
         ${Pg.bigintArray(sent.map(({ fact }) => fact.position))}
       )`
   }),
-  reset: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`delete from message`)
+  reset: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`delete from conversation_message`)
 })

@@ -57,6 +57,7 @@ import * as ConversationDecider from "../domain/ConversationDecider.ts"
 import type { ConversationError } from "../domain/ConversationError.ts"
 import { type ConversationEvent, happenedAt } from "../domain/ConversationEvent.ts"
 import { type ConversationState, recentDuplicate } from "../domain/ConversationState.ts"
+import { announce } from "../notifications/Notification.ts"
 import * as Identity from "./Identity.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
@@ -115,6 +116,18 @@ export interface Read {
 }
 
 /**
+ * Whether a participant wants to hear of messages. `muted` defaults to true.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Mute {
+  readonly conversationId: ConversationId
+  readonly userId: UserId
+  readonly muted?: boolean | undefined
+}
+
+/**
  * Any command, for `execute`. Each may say when it happened; that goes before the call's `at`.
  *
  * @category models
@@ -125,6 +138,7 @@ export type Command =
   | { readonly _tag: "Add"; readonly at?: Timestamp.Timestamp | undefined } & Omit<Add, "conversationId">
   | { readonly _tag: "Send"; readonly at?: Timestamp.Timestamp | undefined } & Omit<Send, "conversationId">
   | { readonly _tag: "Read"; readonly at?: Timestamp.Timestamp | undefined } & Omit<Read, "conversationId">
+  | { readonly _tag: "Mute"; readonly at?: Timestamp.Timestamp | undefined } & Omit<Mute, "conversationId">
   | { readonly _tag: "Archive"; readonly at?: Timestamp.Timestamp | undefined }
 
 /**
@@ -142,6 +156,8 @@ export interface CallOptions {
   readonly causationId?: string | undefined
   /** When it happened in the world, for importers and trusted callers. Default: now. */
   readonly at?: Timestamp.Timestamp | undefined
+  /** False for importers of messages of which nobody is to hear any more. Default: true. */
+  readonly announce?: boolean | undefined
   /**
    * A client's key, kept in the same transaction as the events. It is made from the ids of the answer, so that the
    * record can hold what a repeated request is to be answered with. Not kept when nothing happened.
@@ -221,6 +237,7 @@ export class Conversations extends EffectContext.Service<Conversations, {
   readonly addParticipant: (add: Add, options?: CallOptions) => Effect.Effect<Outcome, CallError>
   readonly send: (send: Send, options?: CallOptions) => Effect.Effect<SendOutcome, CallError>
   readonly markRead: (read: Read, options?: CallOptions) => Effect.Effect<Outcome, CallError>
+  readonly mute: (mute: Mute, options?: CallOptions) => Effect.Effect<Outcome, CallError>
   readonly archive: (conversationId: ConversationId, options?: CallOptions) => Effect.Effect<Outcome, CallError>
   /**
    * Many commands on one conversation, decided in turn and appended as one: all of them or, when one is refused, none.
@@ -244,6 +261,8 @@ export class Conversations extends EffectContext.Service<Conversations, {
 export interface Options {
   /** What a conversation takes. Defaults: `ConversationDecider.defaultLimits`. */
   readonly limits?: Partial<ConversationDecider.Limits> | undefined
+  /** Whether messages are announced on their topic, for `Notifications`. Needs the tables of the outbox. Default: false. */
+  readonly announce?: boolean | undefined
 }
 
 /**
@@ -260,14 +279,17 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const window = ConversationDecider.windowMicros(limits)
   const random = yield* SecureRandom.SecureRandom
   // Somebody else sends the same message right now: what they stored answers this call, or refuses it.
-  const handler = yield* CommandHandler.make(ConversationDecider.make(limits), { onEventIdTaken: "decideAgain" })
+  const handler = yield* CommandHandler.make(ConversationDecider.make(limits), {
+    onEventIdTaken: "decideAgain",
+    publish: options.announce === true ? announce : undefined
+  })
 
   const run = Effect.fnUntraced(function*(
     conversationId: ConversationId,
     commands: Arr.NonEmptyReadonlyArray<ConversationCommand>,
     call: CallOptions
   ) {
-    const { actor, causationId, correlationId, idempotency, tenant = defaultTenant } = call
+    const { actor, announce, causationId, correlationId, idempotency, tenant = defaultTenant } = call
     yield* Effect.annotateCurrentSpan({ "conversation.id": conversationId, "conversation.tenant": tenant })
     return yield* handler.execute(conversationId, commands, {
       actor,
@@ -275,7 +297,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
       correlationId,
       validFrom: happenedAt,
       eventId: (event) => Identity.eventId(conversationId, event),
-      idempotency: idempotency?.({ conversationId, messageId: lastMessageId(commands) })
+      idempotency: idempotency?.({ conversationId, messageId: lastMessageId(commands) }),
+      publish: announce
     }).pipe(Effect.provideService(CurrentTenant, tenant))
   })
 
@@ -314,6 +337,9 @@ const make = Effect.fnUntraced(function*(options: Options) {
     send,
     markRead: Effect.fn("Conversations.markRead")(({ conversationId, ...read }, call = {}) =>
       runOne(conversationId, { _tag: "Read", ...read }, call)
+    ),
+    mute: Effect.fn("Conversations.mute")(({ conversationId, ...mute }, call = {}) =>
+      runOne(conversationId, { _tag: "Mute", ...mute }, call)
     ),
     archive: Effect.fn("Conversations.archive")((conversationId, call = {}) =>
       runOne(conversationId, { _tag: "Archive" }, call)
@@ -367,6 +393,8 @@ const toDomain = (
       }
     case "Read":
       return { _tag: "MarkRead", conversationId, userId: command.userId, upTo: command.upTo ?? null, at }
+    case "Mute":
+      return { _tag: "SetMuted", conversationId, userId: command.userId, muted: command.muted ?? true, at }
     case "Archive":
       return { _tag: "ArchiveConversation", conversationId, at }
   }

@@ -33,7 +33,13 @@ export const eventId = (conversationId: string, event: ConversationEvent): Event
   }
 }
 
-const uuidOf = (name: string): EventId => {
+/**
+ * A UUID of version 8 (RFC 9562), made from the SHA-256 of a name.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const uuidOf = (name: string): EventId => {
   const hex = sha256(name)
   const variant = (Number.parseInt(hex.slice(16, 17), 16) & 0b0011 | 0b1000).toString(16)
   return EventId.make(

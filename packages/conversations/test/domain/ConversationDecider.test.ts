@@ -82,6 +82,15 @@ const markRead = (userId: UserId, upTo: string | null): ConversationCommand => (
   upTo: upTo === null ? null : MessageId.make(upTo),
   at: at(20)
 })
+const muted = (userId: UserId) => Event.ParticipantMuted.make({ conversationId, userId, mutedAt: at(25) })
+const unmuted = (userId: UserId) => Event.ParticipantUnmuted.make({ conversationId, userId, unmutedAt: at(25) })
+const mute = (userId: UserId, muted = true): ConversationCommand => ({
+  _tag: "SetMuted",
+  conversationId,
+  userId,
+  muted,
+  at: at(25)
+})
 const archive: ConversationCommand = { _tag: "ArchiveConversation", conversationId, at: at(30) }
 const add = (participant: Participant): ConversationCommand => ({
   _tag: "AddParticipant",
@@ -243,6 +252,21 @@ describe("reading", () => {
     given(started, sent(), archived).when(markRead(bob.userId, null)).then(read(bob.userId, "m1", 1)))
 })
 
+describe("muting", () => {
+  it("happens once, and so does unmuting", () => {
+    given(started).when(mute(bob.userId)).then(muted(bob.userId))
+    given(started, muted(bob.userId)).when(mute(bob.userId)).thenNothing()
+    given(started, muted(bob.userId)).when(mute(bob.userId, false)).then(unmuted(bob.userId))
+    given(started, muted(bob.userId), unmuted(bob.userId)).when(mute(bob.userId, false)).thenNothing()
+    given(started).when(mute(bob.userId, false)).thenNothing()
+  })
+  it("is one's own: others are muted or not as they were", () =>
+    given(started, muted(bob.userId)).when(mute(ada.userId)).then(muted(ada.userId)))
+  it("is for participants only", () => given(started).when(mute(UserId.make("eve"))).thenRefused("NotAParticipant"))
+  it("goes on once archived", () => given(started, archived).when(mute(bob.userId)).then(muted(bob.userId)))
+  it("needs a conversation", () => given().when(mute(bob.userId)).thenRefused("ConversationNotFound"))
+})
+
 describe("archiving", () => {
   it("happens once", () => given(started).when(archive).then(archived))
   it("changes nothing the second time", () => given(started, archived).when(archive).thenNothing())
@@ -252,7 +276,7 @@ describe("archiving", () => {
 // ------------------------------------------------------------------------------------------------------------ laws
 
 const pick = (last: number) => Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: last })))
-const Step = Schema.Struct({ kind: pick(9), user: pick(3), message: pick(5), content: pick(2), second: pick(900) })
+const Step = Schema.Struct({ kind: pick(11), user: pick(3), message: pick(5), content: pick(2), second: pick(900) })
 const users = ["ada", "bob", "cy", "eve"].map((name) => UserId.make(name))
 
 const commandOf = ({ content, kind, message, second, user }: typeof Step.Type, index: number): ConversationCommand => {
@@ -274,6 +298,9 @@ const commandOf = ({ content, kind, message, second, user }: typeof Step.Type, i
     }
     case 9:
       return second > 850 ? archive : start()
+    case 10:
+    case 11:
+      return mute(userId, kind === 10)
     default: {
       const messageId = MessageId.make(`made${index}`)
       return send({ messageId, idGiven: false, senderId: userId, content: text, at: at(second) })

@@ -52,7 +52,7 @@ const randomHistory = Effect.fnUntraced(function*(rounds: ReadonlyArray<number>)
 const tables = [
   "conversation",
   "conversation_participant",
-  "message",
+  "conversation_message",
   "response_time",
   "response_source",
   "unread_source"
@@ -152,13 +152,13 @@ layer(Application, { excludeTestServices: true })("the read models", (it) => {
 
       const counts = yield* sql<{ conversations: bigint }>`
         select count(*) as conversations from conversation as c
-        where message_count = (select count(*) from message as m where (m.tenant, m.conversation_id) = (c.tenant, c.conversation_id))
+        where message_count = (select count(*) from conversation_message as m where (m.tenant, m.conversation_id) = (c.tenant, c.conversation_id))
           and participant_count = (
             select count(*) from conversation_participant as p
             where (p.tenant, p.conversation_id) = (c.tenant, c.conversation_id)
           )
           and last_message_id = (
-            select message_id from message as m where (m.tenant, m.conversation_id) = (c.tenant, c.conversation_id)
+            select message_id from conversation_message as m where (m.tenant, m.conversation_id) = (c.tenant, c.conversation_id)
             order by sent_at desc, ordinal desc limit 1
           )`
       assert.deepStrictEqual(counts, [{ conversations: 8n }])

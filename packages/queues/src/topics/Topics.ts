@@ -66,7 +66,10 @@ export interface PartitionStatus {
   /** The label of who has it; null when nobody does. */
   readonly owner: string | null
   readonly epoch: bigint
-  /** Messages of the topic after that, those of other partitions included. */
+  /**
+   * Messages of the partition after that. They are counted while no partition of the group is further behind than 10,000 messages of the
+   * topic, and estimated from the number of partitions otherwise.
+   */
   readonly lag: bigint
   /** Since when the oldest of them is there, in seconds; 0 when there is none. */
   readonly lagSeconds: number
@@ -403,20 +406,46 @@ type MemberRow = readonly [
   partitions: number
 ]
 
+/** What follows of a topic is counted when it is no more than so many messages, partition by partition. */
+const counted = 10_000
+
 const selectPartitions = `
+  with held as (
+    select p.*, t.name as topic_name, t.partitions, topic_end(t.id) as last
+    from group_partition p
+    join topic t on t.id = p.topic
+    where p.consumer_group = $1
+  ), behind as (
+    select topic, partitions, min("position") as least, last from held group by topic, partitions, last
+  ), following as (
+    select b.topic, partition_of(m.hash, b.partitions, highest_power(b.partitions)) as partition,
+      c.first + m.place - 1 as "position", c.at
+    from behind b
+    join topic_chunk c on c.topic = b.topic and c.last > b.least
+    cross join lateral unnest(c.messages) with ordinality as m (
+      id, hash, key, type, tenant, correlation_id, causation_id, traceparent, headers, data, published_at, options, place
+    )
+    where b.last - b.least between 1 and ${counted}
+  )
   select
-    t.name, p.partition, p.position, m.name, p.epoch, greatest(0, e.last - p.position),
-    case when e.last > p.position then coalesce(greatest(0, extract(epoch from clock_timestamp() - (
-      select c.at from topic_chunk c where c.topic = p.topic and c.last > p.position order by c.last limit 1
-    ))), 0) else 0 end::double precision,
-    p.owner is distinct from p.target
-  from group_partition p
-  join topic t on t.id = p.topic
-  cross join lateral (select topic_end(t.id) as last) e
+    h.topic_name, h.partition, h.position, m.name, h.epoch,
+    case when h.last <= h.position then 0 when b.last - b.least <= ${counted} then f.messages
+      else (h.last - h.position + h.partitions - 1) / h.partitions end,
+    coalesce(greatest(0, extract(epoch from clock_timestamp() - case
+      when h.last <= h.position then null
+      when b.last - b.least <= ${counted} then f.since
+      else (select c.at from topic_chunk c where c.topic = h.topic and c.last > h.position order by c.last limit 1)
+    end)), 0)::double precision,
+    h.owner is distinct from h.target
+  from held h
+  join behind b on b.topic = h.topic
+  cross join lateral (
+    select count(*) as messages, min(f.at) as since from following f
+    where f.topic = h.topic and f.partition = h.partition and f.position > h.position
+  ) f
   left join group_member m
-    on m.consumer_group = p.consumer_group and m.id = p.owner and m.lease_until > clock_timestamp()
-  where p.consumer_group = $1
-  order by t.name, p.partition`
+    on m.consumer_group = h.consumer_group and m.id = h.owner and m.lease_until > clock_timestamp()
+  order by h.topic_name, h.partition`
 
 type PartitionRow = readonly [
   topic: string,

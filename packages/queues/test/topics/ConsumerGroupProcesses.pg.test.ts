@@ -2,52 +2,18 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, layer } from "@effect/vitest"
 import { deepStrictEqual } from "@effect/vitest/utils"
 import * as Outbox from "@strata/outbox/Outbox"
-import * as Postgres from "@strata/postgres/Postgres"
 import * as Topics from "@strata/queues/topics/Topics"
-import * as ChildProgram from "@strata/testing/ChildProgram"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as References from "effect/References"
-import * as Schema from "effect/Schema"
 import { eventually, many, shares, Tables, topicOf } from "./fixture.ts"
+import { assertOnceInOrder, createTable, handledBy, type Member, startMember } from "./groupProcesses.ts"
 
 const Services = Layer.mergeAll(Tables, NodeServices.layer, Layer.succeed(References.MinimumLogLevel, "None"))
 
-interface Handled {
-  readonly label: string
-  readonly position: bigint
-  readonly key: string
-}
-
-const createTable = Effect.flatMap(Postgres.Postgres, ({ sql }) =>
-  sql`
-    create table if not exists handled_apart (
-      "group" text not null, label text not null, position bigint not null, partition integer not null, key text,
-      n integer not null, number bigint generated always as identity
-    )`)
-
-const handledBy = Effect.fnUntraced(function*(group: string) {
-  const { sql } = yield* Postgres.Postgres
-  return yield* sql<Handled>`
-    select label, position, key from handled_apart where "group" = ${group} order by number`
-})
-
-const toJson = Schema.encodeSync(Schema.fromJsonString(Schema.Unknown))
-
-const start = Effect.fnUntraced(function*(options: {
-  readonly group: string
-  readonly topic: string
-  readonly label: string
-  readonly instance?: string
-  readonly sessionMillis?: number
-  readonly hold?: boolean
-  readonly relays?: boolean
-}) {
-  return yield* ChildProgram.start(new URL("../programs/groupMember.ts", import.meta.url), {
-    args: [toJson({ sessionMillis: 1500, hold: false, relays: true, ...options })],
-    env: { DATABASE_URL: yield* PostgresTest.url }
-  })
+const start = Effect.fnUntraced(function*(options: Member) {
+  return yield* startMember(yield* PostgresTest.url, options)
 })
 
 const isBatch = (line: string) => line.startsWith("batch ")
@@ -56,14 +22,6 @@ const publish = Effect.fnUntraced(function*(topic: ReturnType<typeof topicOf>, r
   const outbox = yield* Outbox.Outbox
   for (let round = 0; round < rounds; round++) yield* outbox.publish(topic, many(24, (n) => `${n}`))
 })
-
-/** Every message once, and those of a key in the order of the topic. */
-const assertOnceInOrder = (rows: ReadonlyArray<Handled>, total: number) => {
-  deepStrictEqual([rows.length, new Set(rows.map(({ position }) => position)).size], [total, total])
-  for (const [key, of] of Map.groupBy(rows, ({ key }) => key)) {
-    assert.isTrue(of.every(({ position }, place) => place === 0 || position > of[place - 1]!.position), key)
-  }
-}
 
 layer(Services, { excludeTestServices: true })("a consumer group of several processes", (it) => {
   it.effect(

@@ -11,6 +11,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
 import { collect } from "../fixture.ts"
 import { Database, eventually, many, member, numbers, Payload, seenBy, Tables, topicOf } from "./fixture.ts"
 
@@ -122,6 +123,34 @@ layer(Database, { excludeTestServices: true })("the outbox", (it) => {
       yield* member({ name: "several", topics: [topic] })
       const seen = yield* eventually(seenBy("several"), (seen) => seen.length === 3)
       deepStrictEqual(seen.map(({ n }) => n), [0, 1, 2])
+    }).pipe(Effect.scoped))
+
+  it.effect("tells a queue how large a payload is, so that claims count what they take", () =>
+    Effect.gen(function*() {
+      const { sql } = yield* Postgres
+      const outbox = yield* Outbox.Outbox
+      const queues = yield* Queues.Queues
+      const queue = Queue.make({ name: "weighed", payload: Schema.String })
+      yield* queues.declare(queue)
+      const destination: Publication.Destination<string> = { kind: "queue", name: "weighed", encode: Result.succeed }
+      const weighs = sql<{ weighs: boolean }>`select weighs from queue where name = 'weighed'`
+      const stored = sql<{ stored_at: string | null }>`
+        select stored_at from message where queue = (select id from queue where name = 'weighed')
+        union all
+        select (message).stored_at from message_later
+        where (message).queue = (select id from queue where name = 'weighed')
+        order by 1 nulls first`
+      yield* outbox.publish(destination, [{ payload: "x".repeat(16_000) }])
+      yield* eventually(stored, (rows) => rows.length === 1)
+      deepStrictEqual(yield* weighs, [{ weighs: false }])
+      yield* outbox.publish(destination, [{ payload: "x".repeat(30_000) }, {
+        payload: "x".repeat(40_000),
+        delay: "1 hour"
+      }])
+      const rows = yield* eventually(stored, (rows) => rows.length === 3)
+      deepStrictEqual(rows.map(({ stored_at }) => stored_at?.slice(0, 6)), [undefined, "row:30", "row:40"])
+      deepStrictEqual(yield* weighs, [{ weighs: true }])
+      deepStrictEqual((yield* collect(queue, 2)).map(({ length }) => length).toSorted(), [16_000, 30_000])
     }).pipe(Effect.scoped))
 
   it.effect("keeps the order of a key, however many publish", () =>

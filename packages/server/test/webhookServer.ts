@@ -1,0 +1,38 @@
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import { createServer } from "node:http"
+
+export interface Received {
+  readonly body: unknown
+  readonly headers: Readonly<Record<string, string | undefined>>
+}
+
+/** A webhook on a free port that takes everything and keeps it. */
+export const make = Effect.gen(function*() {
+  const received = yield* Queue.unbounded<Received>()
+  const take = HttpRouter.add(
+    "POST",
+    "/hook",
+    Effect.gen(function*() {
+      const request = yield* HttpServerRequest.HttpServerRequest
+      yield* Queue.offer(received, { body: yield* request.json, headers: request.headers })
+      return HttpServerResponse.empty()
+    })
+  )
+  const context = yield* Layer.build(
+    HttpRouter.serve(take, { disableListenLog: true, disableLogger: true }).pipe(
+      Layer.provideMerge(
+        NodeHttpServer.layer(createServer, { port: 0, host: "127.0.0.1", gracefulShutdownTimeout: "100 millis" })
+      )
+    )
+  )
+  const { address } = Context.get(context, HttpServer.HttpServer)
+  return { url: `${HttpServer.formatAddress(address)}/hook`, next: Queue.take(received) }
+})
