@@ -12,6 +12,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import { Database, eventually, many, member, numbers, type Seen, seenBy, shares, topicOf } from "./fixture.ts"
 
 const count = (name: string, wanted: number) => eventually(seenBy(name), ({ length }) => length >= wanted)
@@ -365,7 +366,8 @@ layer(Database, { excludeTestServices: true })("a consumer group", (it) => {
         yield* eventually(Effect.result(outbox.publish(topic, many(1))), Result.isFailure)
         yield* member({ name, topics: [topic] })
         yield* eventually(topics.group({ name }), ({ state }) => state === "stable")
-        yield* outbox.publish(topic, many(1))
+        // That it is alive is noticed by whoever looks after groups.
+        yield* Effect.retry(outbox.publish(topic, many(1)), { schedule: Schedule.spaced("20 millis"), times: 500 })
         yield* count(name, 2)
       }).pipe(Effect.scoped),
     60_000

@@ -117,12 +117,12 @@ layer(Tables, { excludeTestServices: true })("a heartbeat", (it) => {
 
   it.effect("takes what a member does not give up in time, and fences it (RB5)", () =>
     Effect.gen(function*() {
-      const { member, owned } = yield* made(2, { revocation: 50 })
+      const { member, owned } = yield* made(2, { revocation: 1000 })
       const [a, b] = [member("a"), member("b")]
       yield* a.beat(join)
       yield* b.beat(join)
       strictEqual(words(yield* a.beat({ epoch: 1n, owned: owned(0, 1) })), "epoch 1: 0 without 1")
-      yield* Effect.sleep("60 millis")
+      yield* Effect.sleep("1100 millis")
       strictEqual(words(yield* b.beat({ epoch: 2n, owned: [] })), "epoch 3: 0,1")
       strictEqual(words(yield* a.beat({ epoch: 1n, owned: owned(0, 1) })), "fenced")
       strictEqual(words(yield* a.beat(join)), "epoch 4: ")
