@@ -12,6 +12,7 @@ import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 
 /** The write side and the queries on a database of their own; a test says when projections run. */
 export const Application = Layer.mergeAll(Conversations.layer(), ConversationQueries.layer).pipe(
@@ -22,11 +23,15 @@ export const Application = Layer.mergeAll(Conversations.layer(), ConversationQue
   }))
 )
 
-/** Runs the projections to the end of the log in batches of one size, from the first fact for another version. */
+/** Runs the projections to the end of the log in batches of one size; another version is built anew and switched to. */
 export const project = (options: { readonly batchSize?: number; readonly version?: number } = {}) =>
   Effect.scoped(Effect.gen(function*() {
     const { batchSize = 500, version = 1 } = options
     const versions = ConversationProjections.map((projection): Projection => ({ ...projection, version }))
-    const context = yield* Layer.build(Projections.layer(versions, { batchSize, maxBatchSize: batchSize }))
-    yield* Context.get(context, Projections.Projections).catchUp()
+    const context = yield* Layer.build(Projections.layer(versions, { batchSize }))
+    const projections = Context.get(context, Projections.Projections)
+    yield* Effect.repeat(projections.status, {
+      until: (all) => all.every((status) => status.version === version && status.position === status.head),
+      schedule: Schedule.spaced("10 millis")
+    }).pipe(Effect.timeout("1 minute"))
   }))

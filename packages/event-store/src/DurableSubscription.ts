@@ -18,9 +18,11 @@
  *   lost its lease without noticing, makes facts come again. In both, every move names the epoch: a late owner's batch
  *   fails with `PartitionFenced` and changes no checkpoint.
  * - A batch that fails is tried again by the schedule, from its first fact and one fact at a time. When the schedule ends, the
- *   partition stops there, with the error in its status, and the others go on. Nothing is passed over silently.
+ *   partition stops there, with the error in its status, and the others go on; or `park` puts the fact aside. Nothing is
+ *   passed over silently. Who takes a partition that has stopped tries again.
  *   An outage of the database is waited for without end, and does not count as a failure of the handler.
- * - Facts that do not fit are passed over; the checkpoint follows after 10,000 of them or `checkpointInterval`.
+ * - Facts that do not fit are passed over; the checkpoint follows after 10,000 of them or `checkpointInterval`, at the end of
+ *   the log too.
  * - The log is read by position. So nothing that is open elsewhere in the cluster holds a subscription up, and a lost
  *   notification costs one poll interval at most.
  *
@@ -54,6 +56,7 @@
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Retrying from "@strata/postgres/Retrying"
 import * as Timestamp from "@strata/postgres/Timestamp"
+import type { TransactionError } from "@strata/postgres/TransactionError"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Cache from "effect/Cache"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -63,6 +66,7 @@ import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import type * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import * as AppendStatement from "./AppendStatement.ts"
@@ -70,6 +74,7 @@ import * as Checkpoints from "./DurableSubscriptionCheckpoints.ts"
 import {
   CheckpointsUnavailable,
   InvalidSubscription,
+  type PartitionFenced,
   PartitionsDiffer,
   SubscriptionError,
   UnknownSubscription
@@ -80,6 +85,9 @@ import * as Member from "./DurableSubscriptionMember.ts"
 import * as DurableSubscriptionMetrics from "./DurableSubscriptionMetrics.ts"
 import * as Pages from "./DurableSubscriptionPages.ts"
 import * as Partition from "./DurableSubscriptionPartition.ts"
+import type { FailedFact } from "./DurableSubscriptionPartition.ts"
+import * as UpTo from "./DurableSubscriptionUpTo.ts"
+import type { Target, UpToOptions } from "./DurableSubscriptionUpTo.ts"
 import { EventStore, EventStoreError } from "./EventStore.ts"
 import { EventStorePolicies, type SubscriptionPolicies } from "./EventStorePolicies.ts"
 import { beginning, type Fact, type Position } from "./Fact.ts"
@@ -122,6 +130,17 @@ export interface Options<E, R> {
   /** Whether the handler's effects and the checkpoint commit together. Default: `transactional`. */
   readonly delivery?: "transactional" | "atLeastOnce" | undefined
   readonly handler: (batch: NonEmptyReadonlyArray<Fact>) => Effect.Effect<unknown, E, R>
+  /**
+   * Puts a fact aside that has failed until the schedule of `retry` ended: the partition goes on after it. In the transaction
+   * that moves the checkpoint over it, or before that with `atLeastOnce`. Default: the partition stops there.
+   */
+  readonly park?: ((failed: FailedFact) => Effect.Effect<unknown, E, R>) | undefined
+  /** Told of each position that a partition of this process has reached: everything up to it is handled or not wanted. */
+  readonly reached?: ((partition: number, position: Position) => Effect.Effect<void>) | undefined
+  /** Runs after each batch of so many facts, for instance to go no faster than one may. */
+  readonly rest?: ((facts: number) => Effect.Effect<void>) | undefined
+  /** Held for each batch: subscriptions that share it handle as many at a time as it has permits. */
+  readonly permits?: Semaphore.Semaphore | undefined
   /** How a failure of the handler is tried again. Default: 10 times, from 100 ms to 10 s apart. */
   readonly retry?: Schedule.Schedule<unknown> | undefined
   /** How long partitions stay with a process that gives no sign of life, 500 ms at least. Default: 6 seconds. */
@@ -190,6 +209,16 @@ export interface DurableSubscription {
     to: StartFrom,
     options?: { readonly partition?: number | undefined }
   ) => Effect.Effect<void, SubscriptionError>
+  /**
+   * Handles the facts after each partition's checkpoint up to exactly a position, here and now. Only while it is paused: who
+   * resumes it meanwhile fences this. A partition that is further already stays where it is.
+   */
+  readonly handleUpTo: <E, R>(
+    targets: ReadonlyArray<Target>,
+    options: UpToOptions<E, R>
+  ) => Effect.Effect<void, E | PartitionFenced | SubscriptionError | SqlError | TransactionError, R>
+  /** Ends it for ever: its checkpoints are gone, and those who run it have nothing more to do. */
+  readonly remove: Effect.Effect<void, SubscriptionError>
 }
 
 // --------------------------------------------------------------------------------------------------- constructors
@@ -203,7 +232,7 @@ export interface DurableSubscription {
 export const run = Effect.fnUntraced(function*<E, R>(
   options: Options<E, R>
 ): Effect.fn.Return<DurableSubscription, SubscriptionError, EventStore | Postgres | R | Scope.Scope> {
-  const { batchSize = 500, handler, key = streamOf, name, partitions = 1 } = options
+  const { batchSize = 500, handler, key = streamOf, name, park, partitions = 1 } = options
   const { store: { retry }, subscriptions: policies } = yield* EventStorePolicies
   const lease = Duration.fromInputUnsafe(options.lease ?? policies.lease)
   yield* check(options, lease)
@@ -238,6 +267,13 @@ export const run = Effect.fnUntraced(function*<E, R>(
           options.delivery === "atLeastOnce"
             ? Effect.andThen(Effect.suspend(() => handler(batch)), checkpoints.move(claim, move))
             : checkpoints.moveWith(Effect.suspend(() => handler(batch)), claim, move),
+        park: park === undefined ? undefined : (failed, claim, move) =>
+          options.delivery === "atLeastOnce"
+            ? Effect.andThen(Effect.suspend(() => park(failed)), checkpoints.move(claim, move))
+            : checkpoints.moveWith(Effect.suspend(() => park(failed)), claim, move),
+        reached: options.reached ?? (() => Effect.void),
+        rest: options.rest ?? (() => Effect.void),
+        permits: options.permits,
         move: checkpoints.move,
         fail: checkpoints.fail,
         batchSize,
@@ -403,6 +439,8 @@ const control = (
   return {
     name,
     status,
+    handleUpTo: UpTo.make({ store, checkpoints, partitions: row.partitions, known }),
+    remove: Effect.andThen(known("remove", checkpoints.remove), hint),
     pause: Effect.andThen(known("pause", checkpoints.pause(true)), hint),
     resume: reset({ position: undefined, partition: undefined, failed: true }).pipe(
       Effect.andThen(known("resume", checkpoints.pause(false))),

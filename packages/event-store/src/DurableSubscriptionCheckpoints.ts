@@ -104,6 +104,55 @@ export const create = ({ sql, transact }: Postgres["Service"], options: {
 }
 
 /**
+ * A partition's row, and that of its subscription.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface NamedRow extends PartitionRow {
+  readonly name: string
+  readonly paused: boolean
+}
+
+/**
+ * The partitions of several subscriptions, in the order of their names and numbers.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+// By the unique names, and the first column of the primary keys.
+export const read = (sql: Sql, store: string, names: ReadonlyArray<string>): Effect.Effect<
+  ReadonlyArray<NamedRow>,
+  SqlError
+> =>
+  sql<NamedRow>`
+    select s.name, s.paused, p.partition, p.epoch, p.position, p.error, m.label as owner, clock_timestamp() as now
+    from subscription s
+    join subscription_partition p on p.subscription = s.id
+    left join subscription_member m
+      on m.subscription = p.subscription and m.id = p.owner and m.lease_until > clock_timestamp()
+    where s.store = ${store} and s.name = any(${Pg.textArray(names)})
+    order by s.name, p.partition`
+
+/**
+ * Until the transaction ends, no checkpoint of a subscription moves. Gives where they are.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+// Locks these rows, in the order of their numbers; owners lock one each.
+export const hold = (sql: Sql, store: string, name: string): Effect.Effect<
+  ReadonlyArray<{ readonly partition: number; readonly position: Position }>,
+  SqlError
+> =>
+  sql<{ partition: number; position: Position }>`
+    select p.partition, p.position from subscription s
+    join subscription_partition p on p.subscription = s.id
+    where s.store = ${store} and s.name = ${name}
+    order by p.partition
+    for no key update of p`
+
+/**
  * The checkpoints of one subscription.
  *
  * @category constructors
@@ -189,7 +238,10 @@ export const make = (postgres: Postgres["Service"], { id, name }: Pick<Subscript
     where p.subscription = ${id}
     order by p.partition`
 
-  return { move, moveWith, fail, reset, pause, all }
+  // Locks one row, by primary key, and those that refer to it.
+  const remove = sql`delete from subscription where id = ${id}`
+
+  return { move, moveWith, fail, reset, pause, remove, all }
 }
 
 /**

@@ -83,7 +83,7 @@ export const make = ({ sql, transact }: Postgres["Service"], options: {
     // Locks the partitions it takes; passes over one that a late owner's transaction still holds.
     yield* sql`
       update subscription_partition
-      set owner = ${member}, epoch = epoch + 1
+      set owner = ${member}, epoch = epoch + 1, error = null
       where subscription = ${subscription} and partition = any(array(
         select p.partition from subscription_partition p
         where p.subscription = ${subscription} and (

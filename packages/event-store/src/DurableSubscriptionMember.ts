@@ -126,10 +126,10 @@ export const run = Effect.fnUntraced(function*<R>(
     yield* Metric.update(owned, claims.length)
   })
 
-  const renew = Effect.flatMap(leases.renew, follow).pipe(
+  // What is started here is traced as its caller says.
+  const renew = Effect.flatMap(Effect.withTracerEnabled(leases.renew, false), follow).pipe(
     // Whatever it was: a member that ended here would leave its partitions to nobody.
     Effect.catchCause((cause) => Effect.logWarning("A lease could not be renewed", cause)),
-    Effect.withTracerEnabled(false),
     Effect.annotateLogs({ subscription: name })
   )
 

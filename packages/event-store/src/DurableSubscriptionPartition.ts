@@ -4,7 +4,8 @@
  * **Details**
  *
  * A batch that fails is tried again from its first fact, one fact at a time until that goes well, then in batches that
- * double again. So what stands before a fact that cannot be handled is handled, and that fact is the one named.
+ * double again. So what stands before a fact that cannot be handled is handled, and that fact is the one named: the
+ * partition stops there, or puts it aside and goes on.
  *
  * @since 0.1.0
  */
@@ -61,6 +62,16 @@ export interface PartitionOptions<E, R> {
     move: Move
   ) => Effect.Effect<void, E | PartitionFenced, R>
   readonly move: (claim: Claim, move: Move) => Effect.Effect<void, PartitionFenced | SqlError>
+  /** Puts a fact aside that cannot be handled, and moves the checkpoint over it. Without it the partition stops there. */
+  readonly park:
+    | ((failed: FailedFact, claim: Claim, move: Move) => Effect.Effect<void, E | PartitionFenced, R>)
+    | undefined
+  /** Told of every step of the cursor. */
+  readonly reached: (partition: number, position: Position) => Effect.Effect<void>
+  /** Runs after each batch, while nothing is held. */
+  readonly rest: (facts: number) => Effect.Effect<void>
+  /** Shared with other partitions: as many batches at a time as it has permits. */
+  readonly permits: Semaphore.Semaphore | undefined
   readonly fail: (claim: Claim, error: string) => Effect.Effect<void, PartitionFenced | SqlError>
   readonly batchSize: number
   /** Waits before a batch is handled again that failed for a reason of its own. */
@@ -68,6 +79,19 @@ export interface PartitionOptions<E, R> {
   /** Waits for a database or a store that is out of reach; without end. */
   readonly outages: Schedule.Schedule<unknown>
   readonly checkpointInterval: Duration.Duration
+}
+
+/**
+ * A fact that has failed until its schedule ended.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FailedFact {
+  readonly fact: Fact
+  /** What its last attempt failed with. */
+  readonly error: string
+  readonly attempts: number
 }
 
 /** Why a batch was not handled. */
@@ -86,12 +110,16 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
   const { claim, gate, name, progress } = options
   const metrics = DurableSubscriptionMetrics.ofPartition(name, claim.partition)
   const patiently = patience(options.outages)
+  const alone = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    gate.withPermit(options.permits === undefined ? effect : options.permits.withPermit(effect))
   let size = options.batchSize
   let savedAt = 0n
+  let failures = 0
 
   const reached = Effect.fnUntraced(function*(to: Position) {
     progress.cursor = to
     yield* Metric.update(metrics.position, Number(to))
+    yield* options.reached(claim.partition, to)
   })
 
   const saved = Effect.fnUntraced(function*(to: Position) {
@@ -111,6 +139,27 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
     yield* Metric.update(metrics.handleSeconds, Duration.toSeconds(duration))
   })
 
+  /** Waits out what passes by itself, and says of everything else which batch it was. */
+  const attended = <A, E, R>(
+    work: Effect.Effect<A, E, R>,
+    size: number
+  ): Effect.Effect<A, BatchFailed | PartitionFenced, R> =>
+    work.pipe(
+      // Here and in `next`: each failure is retried by one of the two.
+      Retrying.marked,
+      Effect.sandbox,
+      Effect.mapError((cause) => fenceOf(cause) ?? new BatchFailed({ cause, size })),
+      Effect.tapErrorTag("BatchFailed", ({ cause }) =>
+        Effect.andThen(
+          Metric.update(metrics.failures, 1),
+          Effect.logWarning("A batch of a subscription failed", cause)
+        )),
+      Retrying.retry({
+        schedule: options.outages,
+        while: (error) => error._tag === "BatchFailed" && mayPass(error.cause)
+      })
+    )
+
   /** Handles the first of these facts, as many as the size of a batch allows, and tells how many. */
   const attempt = (
     facts: Arr.NonEmptyReadonlyArray<Fact>,
@@ -119,22 +168,16 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
     Effect.suspend(() => {
       const batch: Arr.NonEmptyReadonlyArray<Fact> = [facts[0], ...facts.slice(1, size)]
       const to = batch.length === facts.length ? end : Arr.lastNonEmpty(batch).position
-      return gate.withPermit(handle(batch, to)).pipe(
-        // Here and in `next`: each failure is retried by one of the two.
-        Retrying.marked,
-        Effect.sandbox,
-        Effect.mapError((cause) => fenceOf(cause) ?? new BatchFailed({ cause, size: batch.length })),
-        Effect.tapErrorTag("BatchFailed", ({ cause }) =>
-          Effect.andThen(
-            Metric.update(metrics.failures, 1),
-            Effect.logWarning("A batch of a subscription failed", cause)
-          )),
-        Retrying.retry({
-          schedule: options.outages,
-          while: (error) => error._tag === "BatchFailed" && mayPass(error.cause)
-        }),
-        Effect.tapError(() => Effect.sync(() => size = 1)),
+      return attended(alone(handle(batch, to)), batch.length).pipe(
+        Effect.tapError(() =>
+          Effect.sync(() => {
+            failures = size === 1 ? failures + 1 : 1
+            size = 1
+          })
+        ),
+        Effect.tap(() => options.rest(batch.length)),
         Effect.map(() => {
+          failures = 0
           size = Math.min(size * 2, options.batchSize)
           return batch.length
         })
@@ -152,8 +195,27 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
       Retrying.retry({ schedule: options.retry, while: (error) => error._tag === "BatchFailed" }),
       // Whatever the schedule says, the fact that is named has been tried alone.
       Effect.catchTag("BatchFailed", (failed) => failed.size > 1 ? attempt(facts, end) : Effect.fail(failed)),
-      Effect.catchTag("BatchFailed", ({ cause }) => stop(`Fact ${facts[0].position}`, cause))
+      Effect.catchTag("BatchFailed", ({ cause }) => putAside(facts, end, cause))
     )
+
+  /** The first of these facts, for good. */
+  const putAside = (facts: Arr.NonEmptyReadonlyArray<Fact>, end: Position, cause: Cause.Cause<unknown>) => {
+    const [fact] = facts
+    const { park } = options
+    const stopHere = (cause: Cause.Cause<unknown>) => stop(`Fact ${fact.position}`, cause)
+    if (park === undefined) return stopHere(cause)
+    const to = facts.length === 1 ? end : fact.position
+    return Effect.suspend(() =>
+      park({ fact, error: messageOf(cause), attempts: failures }, claim, { from: progress.saved, to })
+    ).pipe(
+      Effect.andThen(saved(to)),
+      alone,
+      (parked) => attended(parked, 1),
+      Effect.tap(() => Effect.logError(`Fact ${fact.position} is put aside`, cause)),
+      Effect.as(1),
+      Effect.catchTag("BatchFailed", ({ cause }) => stopHere(cause))
+    )
+  }
 
   /** Writes down now and then how far it is in a log where nothing is wanted. */
   const passOver = Effect.fnUntraced(function*() {
@@ -164,13 +226,21 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
     yield* gate.withPermit(Effect.andThen(patiently(options.move(claim, { from, to: cursor })), saved(cursor)))
   })
 
+  /** Waits for more, and no longer than the checkpoint may be behind. */
+  const idle = Effect.fnUntraced(function*() {
+    const more = options.changed(progress.cursor)
+    if (progress.cursor === progress.saved) return yield* more
+    const since = Duration.nanos((yield* Clock.currentTimeNanos) - savedAt)
+    yield* Effect.timeoutOption(more, Duration.subtract(options.checkpointInterval, since))
+  })
+
   return Effect.gen(function*() {
     savedAt = yield* Clock.currentTimeNanos
     while (true) {
       const { end, partitions } = yield* patiently(untraced(options.read(progress.cursor)))
       if (end === null) {
         yield* untraced(passOver())
-        yield* untraced(options.changed(progress.cursor))
+        yield* untraced(idle())
         continue
       }
       let rest = partitions[claim.partition] ?? []

@@ -23,7 +23,7 @@ export const migrations: Migrations.Migrations = Migrations.make({
     fact_count: ["select", "insert", "update"],
     idempotency_key: ["select", "insert", "delete"],
     snapshot: ["select", "insert", "update"],
-    subscription: ["select", "insert", "update"],
+    subscription: ["select", "insert", "update", "delete"],
     subscription_member: ["select", "insert", "update", "delete"],
     subscription_partition: ["select", "insert", "update"]
   }

@@ -24,8 +24,11 @@ export const ProjectionStatus = Schema.Struct({
   head: Position.annotate({ description: "The last fact of the log" }),
   lag: Position.annotate({ description: "Facts between the two" }),
   lagSeconds: Schema.Finite.annotate({ description: "Age of the oldest fact that is not applied" }),
-  state: Schema.Literals(["new", "running", "failed"]),
-  error: Schema.NullOr(Schema.String).annotate({ description: "Why it failed" })
+  state: Schema.Literals(["new", "running", "parked", "paused", "failed"]),
+  error: Schema.NullOr(Schema.String).annotate({
+    description: "Why it failed, or the error of the first key that is parked"
+  }),
+  parked: Schema.Int.annotate({ description: "Keys that wait, since a fact of theirs cannot be applied" })
 }).annotate({ identifier: "ProjectionStatus" })
 export type ProjectionStatus = typeof ProjectionStatus.Type
 

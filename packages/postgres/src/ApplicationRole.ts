@@ -9,7 +9,8 @@
  * **Details**
  *
  * `Postgres.layer` logs in as its user and its sessions take on the role of the options from their first statement on.
- * `Migrations` run as the user, who therefore owns what they make, and grant the role what it needs.
+ * `Migrations` run as the user, who therefore owns what they make, and grant the role what it needs. The tables of projections
+ * are the role's own: it makes them in schemas of their own, and they can be made again from the log.
  *
  * **Gotchas**
  *
@@ -22,7 +23,7 @@
  * ```sql
  * create role strata_app nologin;
  * grant strata_app to strata;
- * grant create on database strata to strata;
+ * grant create on database strata to strata with grant option;
  * ```
  *
  * and `STRATA_DATABASE_ROLE=strata_app` for the application.

@@ -69,6 +69,8 @@ export interface Migrations {
   readonly directory: URL
   /** What the role of the sessions may do with its tables, where that is not all of select, insert, update and delete. */
   readonly privileges?: Grants.Privileges | undefined
+  /** Whether the role of the sessions makes schemas of its own in the database, and views on them in this one. Default: no. */
+  readonly makesSchemas?: boolean | undefined
 }
 
 /**
@@ -112,7 +114,10 @@ export const run: (all: ReadonlyArray<Migrations>) => Effect.Effect<
     Effect.flatMap((connection) =>
       Effect.tap(
         applyPending(connection, schema, all, files),
-        role === undefined ? Effect.void : Grants.grant(connection, schema, role, privilegesOf(all))
+        role === undefined ? Effect.void : Grants.grant(connection, schema, role, {
+          privileges: privilegesOf(all),
+          makesSchemas: all.some(({ makesSchemas }) => makesSchemas === true)
+        })
       )
     ),
     Effect.catchTag("SqlError", (cause) =>

@@ -41,7 +41,7 @@ export const grant = Effect.fn("Migrations.grant")(function*(
   connection: PgConnection.PgConnection,
   schema: string,
   role: string,
-  named: Privileges
+  { makesSchemas, privileges: named }: { readonly privileges: Privileges; readonly makesSchemas: boolean }
 ) {
   const { exempt, own } = yield* describe(connection, role)
   if (own) return
@@ -49,7 +49,7 @@ export const grant = Effect.fn("Migrations.grant")(function*(
     yield* Effect.logWarning(`The role ${role} is exempt from row-level security: it sees every tenant's rows`)
   }
   const to = identifier(role)
-  const granted = yield* Effect.map(connection.query(missingQuery, [schema, role]), ({ rows }) => rows)
+  const granted = yield* Effect.map(connection.query(missingQuery, [schema, role, makesSchemas]), ({ rows }) => rows)
   const statements = (yield* Effect.orDie(decodeMissing(granted))).map(({ object, right }) =>
     `grant ${right} on ${object} to ${to}`
   )
@@ -78,6 +78,13 @@ const missingQuery = `
   select 'usage' as "right", format('schema %I', nspname) as object
   from schema
   where not has_schema_privilege($2, oid, 'usage')
+  union all
+  select 'create', format('schema %I', nspname)
+  from schema
+  where $3::boolean and not has_schema_privilege($2, oid, 'create')
+  union all
+  select 'create', format('database %I', current_database())
+  where $3::boolean and not has_database_privilege($2, current_database(), 'create')
   union all
   select 'usage', format('sequence %s', c.oid::regclass)
   from pg_class c

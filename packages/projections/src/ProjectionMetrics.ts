@@ -14,6 +14,9 @@ const lag = Metric.gauge("strata_projection_lag", {
 const lagSeconds = Metric.gauge("strata_projection_lag_seconds", {
   description: "Age of the oldest fact that is not applied"
 })
+const parked = Metric.gauge("strata_projection_parked", {
+  description: "Keys that wait, since a fact of theirs cannot be applied"
+})
 const facts = Metric.counter("strata_projection_facts_total", {
   description: "Facts applied by this process",
   incremental: true
@@ -41,6 +44,7 @@ export const of = (projection: string) => ({
   position: Metric.withAttributes(position, { projection }),
   lag: Metric.withAttributes(lag, { projection }),
   lagSeconds: Metric.withAttributes(lagSeconds, { projection }),
+  parked: Metric.withAttributes(parked, { projection }),
   facts: Metric.withAttributes(facts, { projection }),
   failures: Metric.withAttributes(failures, { projection }),
   batchSize: Metric.withAttributes(batchSize, { projection }),

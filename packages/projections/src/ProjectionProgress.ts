@@ -1,32 +1,41 @@
 /**
- * What this process knows of how far projections are: told by its own runners, read from the checkpoints of others.
+ * What this process knows of how far generations are: told by its own partitions, read from the checkpoints of others.
  *
  * @since 0.1.0
  */
+import type { NamedRow } from "@strata/event-store/DurableSubscriptionCheckpoints"
 import { beginning, type Position } from "@strata/event-store/Fact"
+import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
-import * as HashMap from "effect/HashMap"
-import * as Option from "effect/Option"
-import * as Stream from "effect/Stream"
-import * as SubscriptionRef from "effect/SubscriptionRef"
-import type { Checkpoint } from "./Checkpoint.ts"
+import * as Latch from "effect/Latch"
+import { type Generation, subscriptionOf } from "./Generation.ts"
 
 /**
- * The last that is known of each projection.
+ * What a projection is doing: `new` before it runs anywhere, `running`, `parked` while keys wait, `paused`, or `failed`: stopped
+ * at a fact.
  *
  * @category models
  * @since 0.1.0
  */
-export interface ProjectionProgress {
-  readonly get: (name: string) => Checkpoint | undefined
-  /** News from a runner of this process. */
-  readonly told: (checkpoint: Checkpoint) => Effect.Effect<void>
-  /** Rows as they were read. */
-  readonly read: (rows: ReadonlyArray<Checkpoint>) => Effect.Effect<void>
-  /** Those that have not reached a position. */
-  readonly behind: (names: ReadonlyArray<string>, target: Position) => ReadonlyArray<Behind>
-  /** Waits until all have reached a position, or one has failed before it. */
-  readonly settled: (names: ReadonlyArray<string>, target: Position) => Effect.Effect<void>
+export type State = "new" | "running" | "parked" | "paused" | "failed"
+
+/**
+ * A generation and how far it is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Known {
+  readonly generation: Generation
+  /** The last fact that is applied or not wanted in every partition. */
+  readonly position: Position
+  readonly state: Exclude<State, "parked">
+  /** Why it failed. */
+  readonly error: string | null
+  /** The database's clock when it was looked at last. */
+  readonly now: Timestamp.Timestamp | undefined
+  /** Facts of the log a second, over the last ten seconds; null when nothing is known. */
+  readonly rate: number | null
 }
 
 /**
@@ -38,70 +47,155 @@ export interface ProjectionProgress {
 export interface Behind {
   readonly name: string
   readonly position: Position
-  readonly state: "new" | "running" | "failed"
+  readonly state: State
+}
+
+/** What is kept of a generation. */
+interface Entry {
+  generation: Generation
+  readonly positions: Map<number, Position>
+  rows: ReadonlyArray<NamedRow>
+  readonly samples: Array<{ readonly at: Timestamp.Timestamp; readonly position: Position }>
 }
 
 /**
  * Nothing known yet.
  *
- * **Details**
- *
- * In a process that runs projections, each one's own runner speaks first, since it may be about to rebuild or to try again
- * while the row still says what the last process left. Of what a runner has given up, only news from further on counts.
- *
  * @category constructors
  * @since 0.1.0
  */
-export const make = Effect.fnUntraced(function*(
-  options: { readonly runsHere: boolean }
-): Effect.fn.Return<ProjectionProgress> {
-  const known = yield* SubscriptionRef.make<Known>(HashMap.empty())
+export const make = () => {
+  const changed = Latch.makeUnsafe(false)
+  const entries = new Map<number, Entry>()
+  const failures = new Map<string, string>()
+  const wake = Effect.asVoid(changed.release)
 
-  const isTrusted = (known: Known) => (row: Checkpoint) =>
-    !options.runsHere || row.state !== "failed" && Option.exists(
-        HashMap.get(known, row.name),
-        (here) => here.state !== "failed" || row.version === here.version && row.position > here.position
-      )
+  const entryOf = (generation: Generation): Entry => {
+    const known = entries.get(generation.id)
+    if (known !== undefined) return known
+    const made: Entry = { generation, positions: new Map(), rows: [], samples: [] }
+    entries.set(generation.id, made)
+    return made
+  }
 
-  const behind: ProjectionProgress["behind"] = (names, target) =>
+  /** Checkpoints come late; a position that was reached stays reached. */
+  const advance = ({ positions }: Entry, partition: number, position: Position) => {
+    if (position > (positions.get(partition) ?? -1n)) positions.set(partition, position)
+  }
+
+  const knownOf = (entry: Entry): Known => {
+    const { generation, rows, samples } = entry
+    const stopped = rows.find(({ error, owner }) => error !== null && owner !== null)
+    const [first] = samples
+    const last = samples.at(-1)
+    return {
+      generation,
+      position: positionOf(entry),
+      state: stopped !== undefined
+        ? "failed"
+        : rows[0]?.paused === true
+        ? "paused"
+        : rows.length === 0
+        ? "new"
+        : "running",
+      error: stopped?.error ?? null,
+      now: rows[0]?.now,
+      rate: first === undefined || last === undefined || last.at === first.at
+        ? null
+        : Number(last.position - first.position) * 1e6 / Number(last.at - first.at)
+    }
+  }
+
+  const all = (name: string): ReadonlyArray<Known> =>
+    [...entries.values()].filter(({ generation }) => generation.name === name)
+      .toSorted((a, b) => a.generation.number - b.generation.number).map(knownOf)
+
+  /** The one that readers see. */
+  const live = (name: string): Known | undefined => all(name).find(({ generation }) => generation.state === "live")
+
+  /** What it is to readers. What this process cannot run has failed, whatever others do. */
+  const stateOf = (name: string): Pick<Known, "position" | "state" | "error" | "now"> => {
+    const failure = failures.get(name)
+    const { error = null, now, position = beginning, state = "new" } = live(name) ?? {}
+    return failure === undefined
+      ? { position, state, error, now }
+      : { position, state: "failed", error: failure, now }
+  }
+
+  /** Those that have not reached a position. */
+  const behind = (names: ReadonlyArray<string>, target: Position): ReadonlyArray<Behind> =>
     names.flatMap((name) => {
-      const { position = beginning, state = "new" } = get(name) ?? {}
+      const { position, state } = stateOf(name)
       return position < target ? [{ name, position, state }] : []
     })
 
-  const isSettled = (names: ReadonlyArray<string>, target: Position) => () => {
+  const isSettled = (names: ReadonlyArray<string>, target: Position) => {
     const left = behind(names, target)
     return left.length === 0 || left.some(({ state }) => state === "failed")
   }
 
-  const get = (name: string) => Option.getOrUndefined(HashMap.get(SubscriptionRef.getUnsafe(known), name))
+  /** Waits until all have reached a position, or one has failed before it. */
+  const settled = (names: ReadonlyArray<string>, target: Position): Effect.Effect<void> =>
+    Effect.suspend(() => isSettled(names, target) ? Effect.void : Effect.andThen(changed.await, settled(names, target)))
 
   return {
-    get,
-    told: (checkpoint) => SubscriptionRef.update(known, merge([checkpoint])),
-    read: (rows) => SubscriptionRef.update(known, (before) => merge(rows.filter(isTrusted(before)))(before)),
+    all,
+    live,
+    stateOf,
     behind,
-    settled: (names, target) =>
-      Effect.suspend(() =>
-        isSettled(names, target)()
-          ? Effect.void
-          : SubscriptionRef.changes(known).pipe(Stream.takeUntil(isSettled(names, target)), Stream.runDrain)
-      )
+    settled,
+    /** News from a partition of this process. */
+    told: (generation: Generation, partition: number, position: Position): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        advance(entryOf(generation), partition, position)
+        return wake
+      }),
+    /** A projection that this process cannot run; none when it can. */
+    failedHere: (name: string, error: string | undefined): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        if (error === undefined) failures.delete(name)
+        else failures.set(name, error)
+        return wake
+      }),
+    /** All generations that there are, and the checkpoints of their partitions. */
+    read: (generations: ReadonlyArray<Generation>, rows: ReadonlyArray<NamedRow>): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        const ids = new Set(generations.map(({ id }) => id))
+        for (const id of entries.keys()) if (!ids.has(id)) entries.delete(id)
+        for (const generation of generations) {
+          const entry = entryOf(generation)
+          const name = subscriptionOf(generation)
+          entry.generation = generation
+          entry.rows = rows.filter((row) => row.name === name)
+          for (const { partition, position } of entry.rows) advance(entry, partition, position)
+          const now = entry.rows[0]?.now
+          if (now !== undefined) sample(entry, now)
+        }
+        return wake
+      })
   }
-})
+}
 
-type Known = HashMap.HashMap<string, Checkpoint>
+/**
+ * What this process knows.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ProjectionProgress = ReturnType<typeof make>
 
-/** News may come late: of one version, the furthest counts, and a failure there outlives what was read before it. */
-const merge = (news: ReadonlyArray<Checkpoint>) => (known: Known): Known =>
-  news.reduce((known, checkpoint) => {
-    const before = HashMap.get(known, checkpoint.name)
-    return Option.exists(before, (before) => isNewer(before, checkpoint))
-      ? known
-      : HashMap.set(known, checkpoint.name, checkpoint)
-  }, known)
+const positionOf = ({ generation, positions }: Entry): Position => {
+  let least = positions.get(0) ?? beginning
+  for (let partition = 1; partition < generation.partitions; partition++) {
+    const position = positions.get(partition) ?? beginning
+    if (position < least) least = position
+  }
+  return least
+}
 
-const isNewer = (before: Checkpoint, news: Checkpoint): boolean =>
-  before.version === news.version &&
-  (before.position > news.position ||
-    before.position === news.position && before.state === "failed" && news.state === "running")
+const sample = (entry: Entry, at: Timestamp.Timestamp) => {
+  const { samples } = entry
+  if (at - (samples.at(-1)?.at ?? 0n) < 250_000n) return
+  samples.push({ at, position: positionOf(entry) })
+  while (samples.length > 2 && at - samples[0]!.at > 10_000_000n) samples.shift()
+}

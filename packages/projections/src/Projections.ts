@@ -1,18 +1,15 @@
 /**
- * Runs projections: reads the log, applies it batch by batch, keeps checkpoints, tells how far each one is.
+ * Runs projections: fills their tables from the log, rebuilds them beside the ones in use, tells how far each one is.
  *
  * **Details**
  *
- * Each projection has one runner. A batch takes effect in one transaction with the projection's checkpoint, whose row is
- * locked first: when several processes run the same projection, no fact is applied twice, and the one that comes late
- * goes on from where the other got to. A projection that is behind works in larger batches.
- *
- * Failures that may pass (a lost connection, a deadlock, a lock timeout, a store out of reach) are retried without end: see
- * `RetryPolicy.endless`. A fact that cannot be decoded, or whose application fails for good, stops its own
- * projection with the state `failed` and the error in its status; no fact is ever passed over silently, and the
- * other projections go on. A failed projection tries again when the process starts again.
- *
- * A projection whose version differs from its checkpoint's is emptied and starts from the first fact.
+ * - Each generation of a projection is a durable subscription whose batches commit with its checkpoint: see
+ *   `DurableSubscription`. So keys are shared among processes, nothing is applied twice, and what dies is taken over.
+ * - Corrections and retractions need no code: see `Projection`.
+ * - A fact that cannot be applied is tried again, and put aside then with its error, together with later facts of its key; all other keys
+ *   go on. `retry` and `skip` let the key go on.
+ * - A projection whose version has no tables yet is built beside the one in use, in partitions, from the first fact. Readers are
+ *   switched when it has caught up, in one transaction and without a failed read; until `drop`, `rollback` leads back.
  *
  * **Example** (Reading one's own write)
  *
@@ -32,11 +29,11 @@
  *
  * @since 0.1.0
  */
+import * as Checkpoints from "@strata/event-store/DurableSubscriptionCheckpoints"
 import { EventStore, type EventStoreError } from "@strata/event-store/EventStore"
-import { beginning, Position } from "@strata/event-store/Fact"
+import { Position } from "@strata/event-store/Fact"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as SqlState from "@strata/postgres/SqlState"
-import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Deadline from "@strata/resilience/bounds/Deadline"
 import * as Pace from "@strata/resilience/retry/Pace"
 import * as Context from "effect/Context"
@@ -45,46 +42,20 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Schema from "effect/Schema"
+import * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
-import * as Checkpoint from "./Checkpoint.ts"
+import * as Generation from "./Generation.ts"
+import * as GenerationWatch from "./GenerationWatch.ts"
+import * as Operations from "./Operations.ts"
+import * as ParkedKeys from "./ParkedKeys.ts"
 import type { Projection } from "./Projection.ts"
 import * as ProjectionMetrics from "./ProjectionMetrics.ts"
 import * as ProjectionProgress from "./ProjectionProgress.ts"
-import * as ProjectionRunner from "./ProjectionRunner.ts"
+import * as ProjectionStatus from "./ProjectionStatus.ts"
+
+export type { GenerationStatus, Status } from "./ProjectionStatus.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
-
-/**
- * What a projection is doing: `new` before its runner has started anywhere, `running`, or `failed`: stopped at a fact it
- * cannot take.
- *
- * @category models
- * @since 0.1.0
- */
-export const State = Schema.Literals(["new", "running", "failed"])
-export type State = typeof State.Type
-
-/**
- * How far a projection is.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Status {
-  readonly name: string
-  readonly version: number
-  /** The last fact applied. */
-  readonly position: Position
-  /** The last fact of the log. */
-  readonly head: Position
-  /** Facts between the two. */
-  readonly lag: bigint
-  /** Age in seconds of the oldest fact that is not applied, `0` when there is none. */
-  readonly lagSeconds: number
-  readonly state: State
-  /** Why it failed. */
-  readonly error: string | null
-}
 
 /**
  * How projections are run.
@@ -93,16 +64,23 @@ export interface Status {
  * @since 0.1.0
  */
 export interface Options {
-  /** Facts in a batch while a projection keeps up. Default: 500. */
+  /** Facts in a batch at most, 1 to 1,000. Default: 1,000. */
   readonly batchSize?: number | undefined
-  /** Facts in a batch while a projection is behind. Default: 2,000. */
-  readonly maxBatchSize?: number | undefined
+  /**
+   * Parts into which the keys of a new generation are divided, 1 to 256: so many of its batches can be applied at a time, by so many
+   * processes. Default: 4.
+   */
+  readonly partitions?: number | undefined
+  /** Batches that this process applies at a time; each takes a connection. Default: 4. */
+  readonly concurrency?: number | undefined
+  /** `manual` leaves it to `switch` when readers see a new version. Default: `automatic`. */
+  readonly switch?: "automatic" | "manual" | undefined
   /**
    * How often waiting callers look at the checkpoints that other processes move. Default: 250 milliseconds, and 25 in a
    * process that runs none itself.
    */
   readonly pollInterval?: Duration.Input | undefined
-  /** `false` in a process that only waits and asks for the status. Default: `true`. */
+  /** `false` in a process that only waits, asks and operates. Default: `true`. */
   readonly run?: boolean | undefined
 }
 
@@ -118,7 +96,11 @@ export class ProjectionBehind extends Schema.TaggedError<ProjectionBehind>()("Pr
   /** The position waited for. */
   position: Position,
   /** Those that have not reached it. */
-  behind: Schema.Array(Schema.Struct({ name: Schema.String, position: Position, state: State }))
+  behind: Schema.Array(Schema.Struct({
+    name: Schema.String,
+    position: Position,
+    state: Schema.Literals(["new", "running", "parked", "paused", "failed"])
+  }))
 }) {
   override get message() {
     const where = this.behind.map(({ name, position, state }) => `${name} (${state}) is at ${position}`).join(", ")
@@ -143,11 +125,11 @@ export type StatusError = EventStoreError | SqlError
  * @since 0.1.0
  */
 export class Projections extends Context.Service<Projections, {
-  /** Every projection, in the order given to the layer. */
-  readonly status: Effect.Effect<ReadonlyArray<Status>, StatusError>
+  /** Every projection, in the order given to the layer: what readers see of it, and its generations. */
+  readonly status: Effect.Effect<ReadonlyArray<ProjectionStatus.Status>, StatusError>
   /**
    * Waits until the read models have reached a position. Costs nothing when they have. Fails at once when one of them has
-   * failed before it, and after `timeout` (default 5 seconds) when they are still behind.
+   * failed before it, and after `timeout` (default 5 seconds) when they are still behind. Keys that are parked are not waited for.
    */
   readonly waitFor: (options: {
     readonly position: Position
@@ -159,6 +141,8 @@ export class Projections extends Context.Service<Projections, {
   readonly catchUp: (options?: {
     readonly timeout?: Duration.Input | undefined
   }) => Effect.Effect<void, ProjectionBehind | StatusError>
+  /** What a person does with them. A name that is not a projection is a defect. */
+  readonly operate: Operations.Operations
 }>()("@strata/projections/Projections") {}
 
 // ---------------------------------------------------------------------------------------------------------- layer
@@ -180,24 +164,25 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
   const twice = names.find((name, index) => names.indexOf(name) !== index)
   if (twice !== undefined) return yield* Effect.die(new RangeError(`There are two projections named ${twice}`))
 
-  const { batchSize = 500, maxBatchSize = 2000, run = true } = options
+  const { batchSize = 1000, concurrency = 4, partitions = 4, run = true } = options
+  const build = { partitions, manual: options.switch === "manual", rate: undefined }
   const store = yield* EventStore
-  const checkpoints = Checkpoint.make(yield* Postgres, store.name)
-  const progress = yield* ProjectionProgress.make({ runsHere: run })
-  const readCheckpoints = Effect.tap(checkpoints.all, progress.read)
+  const postgres = yield* Postgres
+  const { sql } = postgres
+  const generations = Generation.make(postgres, store.name)
+  const progress = ProjectionProgress.make()
+  const channel = `strata_projections_${postgres.schema}_${store.name}`.slice(0, 63)
 
-  const status = Effect.gen(function*() {
-    const rows = new Map((yield* readCheckpoints).map((row) => [row.name, row]))
-    const head = yield* store.head
-    const since = oldestAfter(store)
-    return yield* Effect.forEach(
-      projections,
-      ({ name, version }) => statusOf({ name, version, head, since, row: rows.get(name), here: progress.get(name) })
-    )
+  const look = Effect.gen(function*() {
+    const all = (yield* generations.all).filter(({ name }) => names.includes(name))
+    yield* progress.read(all, yield* Checkpoints.read(sql, store.name, all.map(Generation.subscriptionOf)))
+    return all
   })
+  const parked = (generation: Generation.Generation) => ParkedKeys.make(postgres, store.name, generation).all
+  const status = ProjectionStatus.make({ projections, store, look, progress, parked })
 
   /** Reads what other processes have done, again and again; ends only when the database refuses for good. */
-  const poll = readCheckpoints.pipe(
+  const poll = look.pipe(
     Effect.catchIf(
       (error) => SqlState.classify(error) !== "permanent",
       () => Effect.void.pipe(Pace.after("250 millis"))
@@ -227,61 +212,34 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
   )
 
   if (run) {
-    const runner = { store, checkpoints, batchSize, maxBatchSize, moved: progress.told }
-    for (const projection of projections) yield* Effect.forkScoped(ProjectionRunner.run(projection, runner))
+    const permits = yield* Semaphore.make(concurrency)
+    yield* GenerationWatch.run({
+      projections,
+      generations,
+      progress,
+      look,
+      parked,
+      channel,
+      build,
+      run: { batchSize, permits }
+    })
     yield* Effect.forkScoped(measureLag(status))
   }
-  return Projections.of({ status, waitFor, catchUp })
+  const operate = Operations.make({ projections, store, postgres, generations, build, hint: postgres.wake(channel) })
+  return Projections.of({ status, waitFor, catchUp, operate })
 })
-
-// --------------------------------------------------------------------------------------------------------- status
-
-/** A failure of this process's own runner goes before the row, which it may not have been able to write. */
-const statusOf = Effect.fnUntraced(function*({ head, here, name, row, since, version }: {
-  readonly name: string
-  readonly version: number
-  readonly head: Position
-  readonly since: ReturnType<typeof oldestAfter>
-  readonly row: Checkpoint.CheckpointNow | undefined
-  readonly here: Checkpoint.Checkpoint | undefined
-}): Effect.fn.Return<Status, EventStoreError> {
-  const { error = null, state = "new" } = (here?.state === "failed" ? here : row) ?? {}
-  const position = row?.position ?? beginning
-  const lag = head > position ? head - position : 0n
-  const oldest = lag === 0n ? undefined : yield* since(position)
-  return {
-    name,
-    version: row?.version ?? version,
-    position,
-    head,
-    lag,
-    lagSeconds: row === undefined || oldest === undefined || oldest > row.now ? 0 : Number(row.now - oldest) / 1e6,
-    state,
-    error
-  }
-})
-
-/** When the fact after a position was recorded; asked once for projections at the same one. */
-const oldestAfter = (store: EventStore["Service"]) => {
-  const known = new Map<Position, Timestamp.Timestamp | undefined>()
-  return Effect.fnUntraced(function*(position: Position) {
-    if (!known.has(position)) {
-      const recordedAt = yield* store.readLog({ after: position, limit: 1 }).pipe(
-        Effect.map(([fact]) => fact?.recordedAt),
-        Effect.catchReason("EventStoreError", "FactUnreadable", ({ recordedAt }) => Effect.succeed(recordedAt))
-      )
-      known.set(position, recordedAt)
-    }
-    return known.get(position)
-  })
-}
 
 /** Samples how far behind projections are; a sample that cannot be taken is left out. */
-const measureLag = (status: Effect.Effect<ReadonlyArray<Status>, StatusError>) =>
+const measureLag = (status: Projections["Service"]["status"]) =>
   status.pipe(
-    Effect.flatMap(Effect.forEach(({ lag, lagSeconds, name }) => {
+    Effect.flatMap(Effect.forEach(({ lag, lagSeconds, name, parked, position }) => {
       const metrics = ProjectionMetrics.of(name)
-      return Effect.andThen(Metric.update(metrics.lag, Number(lag)), Metric.update(metrics.lagSeconds, lagSeconds))
+      return Effect.all([
+        Metric.update(metrics.position, Number(position)),
+        Metric.update(metrics.lag, Number(lag)),
+        Metric.update(metrics.lagSeconds, lagSeconds),
+        Metric.update(metrics.parked, parked)
+      ])
     }, { discard: true })),
     Effect.ignore,
     Pace.every("5 seconds"),

@@ -3,8 +3,8 @@
  *
  * **Details**
  *
- * The server is `DOWN` without its database or its event store. It is `DEGRADED` when a projection has failed or is far
- * behind: writes and most reads still work. Results are shared for a moment, so that probes, which need no credential,
+ * The server is `DOWN` without its database or its event store. It is `DEGRADED` when a projection has failed, has put
+ * facts aside, or is far behind: writes and most reads still work. Results are shared for a moment, so that probes, which need no credential,
  * cannot load the database.
  *
  * @since 0.1.0
@@ -129,7 +129,7 @@ const check = Effect.fnUntraced(function*<E>(
 })
 
 const judge = (all: ReadonlyArray<Status>, maxLagSeconds: number): Verdict => {
-  const failed = all.filter(({ state }) => state === "failed").map(({ name }) => name)
+  const failed = all.filter(({ state }) => state === "failed" || state === "parked").map(({ name }) => name)
   const behind = all.some(({ lagSeconds, state }) => state !== "failed" && lagSeconds > maxLagSeconds)
   return [failed.length > 0 || behind ? "DEGRADED" : "UP", {
     lag: String(all.reduce((most, { lag }) => lag > most ? lag : most, 0n)),

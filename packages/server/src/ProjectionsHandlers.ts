@@ -25,7 +25,7 @@ export const layer = HttpApiBuilder.group(
         projections.status.pipe(
           Effect.orDie,
           Effect.map((all) => ({
-            projections: all.map((status) => ({ ...status, lag: Position.make(status.lag) }))
+            projections: all.map(({ generations: _, ...status }) => ({ ...status, lag: Position.make(status.lag) }))
           }))
         )
     })

@@ -108,7 +108,8 @@ const database = Effect.fnUntraced(function*(options: Options) {
     options.migrations ?? [],
     migrate({ schema, role }, options.migrations ?? [])
   )
-  return PostgresTest.of(yield* Databases.create(template))
+  const makesSchemas = options.migrations?.some(({ makesSchemas }) => makesSchemas === true) ?? false
+  return PostgresTest.of(yield* Databases.create(template, makesSchemas ? role : undefined))
 }, Effect.provide(NodeServices.layer))
 
 const migrate = (

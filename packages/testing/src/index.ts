@@ -1,5 +1,6 @@
 export * as ChildProgram from "./ChildProgram.ts"
 export * as PostgresTest from "./PostgresTest.ts"
 export * as PrivatePostgres from "./PrivatePostgres.ts"
+export * as ProjectionTest from "./ProjectionTest.ts"
 export * as SeededScheduler from "./SeededScheduler.ts"
 export * as TcpProxy from "./TcpProxy.ts"

@@ -11,6 +11,7 @@
  */
 import * as Pg from "@strata/postgres/PostgresTypes"
 import * as Projection from "@strata/projections/Projection"
+import * as ProjectionKey from "@strata/projections/ProjectionKey"
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import { ConversationEvents } from "../domain/ConversationEvent.ts"
@@ -27,6 +28,36 @@ export const ResponseTimes: Projection.Projection = Projection.make({
   version: 1,
   events: ConversationEvents,
   categories: ["conversation"],
+  key: ProjectionKey.streamId("conversation_id"),
+  tables: `
+    -- Each message of a CUSTOMER, with the first message of a SERVICE_PROVIDER in the
+    -- conversation that was sent strictly later and less than 24 hours later, if there is one.
+    create table response_time (
+      tenant text not null,
+      conversation_id text not null,
+      sent_at timestamptz not null,
+      ordinal integer not null,
+      responder_id text,
+      response_id text,
+      responded_at timestamptz,
+      minutes double precision generated always as (extract(epoch from responded_at - sent_at) / 60) stored,
+      primary key (tenant, conversation_id, sent_at, ordinal)
+    );
+
+    -- Serves response times of a period.
+    create index response_time_period on response_time (tenant, sent_at) where responded_at is not null;
+
+    -- What may be a response to a message that is recorded later.
+    create table response_source (
+      tenant text not null,
+      conversation_id text not null,
+      sent_at timestamptz not null,
+      ordinal integer not null,
+      message_id text not null,
+      sender_id text not null,
+      primary key (tenant, conversation_id, sent_at, ordinal)
+    );
+  `,
   apply: Effect.fnUntraced(function*(batch) {
     const sql = yield* SqlClient.SqlClient
     const sent = ConversationBatch.messages(batch)
@@ -37,11 +68,7 @@ export const ResponseTimes: Projection.Projection = Projection.make({
     }
     const requests = sent.filter(({ senderRole }) => senderRole === "CUSTOMER")
     if (requests.length > 0) yield* insertRequests(sql, requests)
-  }),
-  reset: Effect.flatMap(
-    SqlClient.SqlClient,
-    (sql) => Effect.andThen(sql`delete from response_time`, sql`delete from response_source`)
-  )
+  })
 })
 
 type Sent = ReturnType<typeof ConversationBatch.messages>

@@ -6,6 +6,7 @@
 import * as Pg from "@strata/postgres/PostgresTypes"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Projection from "@strata/projections/Projection"
+import * as ProjectionKey from "@strata/projections/ProjectionKey"
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import { ConversationEvents, type EventOf } from "../domain/ConversationEvent.ts"
@@ -23,12 +24,41 @@ export const ConversationList: Projection.Projection = Projection.make({
   version: 1,
   events: ConversationEvents,
   categories: ["conversation"],
+  key: ProjectionKey.streamId("conversation_id"),
+  tables: `
+    create table conversation (
+      tenant text not null,
+      conversation_id text not null,
+      status text not null,
+      context_type text not null,
+      context_id text,
+      context_metadata jsonb,
+      participant_count integer not null,
+      message_count integer not null default 0,
+      -- The message sent last: by sent time, then by recording.
+      last_message_id text,
+      last_message_ordinal integer,
+      last_message_at timestamptz,
+      last_message_sender text,
+      last_message_type text,
+      last_message_preview text,
+      started_at timestamptz not null,
+      archived_at timestamptz,
+      last_activity_at timestamptz not null generated always as (coalesce(last_message_at, started_at)) stored,
+      primary key (tenant, conversation_id)
+    );
+
+    -- Serves pages of conversations, last activity first.
+    create index conversation_activity on conversation (tenant, last_activity_at desc, conversation_id desc);
+
+    -- Serves the conversations about one thing.
+    create index conversation_context on conversation (tenant, context_id) where context_id is not null;
+  `,
   apply: Effect.fnUntraced(function*(batch) {
     const sql = yield* SqlClient.SqlClient
     yield* insertStarted(sql, batch)
     yield* applyChanges(sql, slices(batch).map(changeOf).filter((change) => change !== undefined))
-  }),
-  reset: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`delete from conversation`)
+  })
 })
 
 // New rows only.

@@ -5,13 +5,14 @@
  */
 import * as Pg from "@strata/postgres/PostgresTypes"
 import * as Projection from "@strata/projections/Projection"
+import * as ProjectionKey from "@strata/projections/ProjectionKey"
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import { ConversationEvents } from "../domain/ConversationEvent.ts"
 import * as ConversationBatch from "./ConversationBatch.ts"
 
 /**
- * Fills `message`.
+ * Fills `conversation_message`.
  *
  * @category projections
  * @since 0.1.0
@@ -21,6 +22,34 @@ export const Messages: Projection.Projection = Projection.make({
   version: 1,
   events: ConversationEvents,
   categories: ["conversation"],
+  key: ProjectionKey.streamId("conversation_id"),
+  tables: `
+    create table conversation_message (
+      tenant text not null,
+      conversation_id text not null,
+      message_id text not null,
+      ordinal integer not null,
+      sender_id text not null,
+      sender_role text not null,
+      type text not null,
+      content text not null,
+      content_hash text not null,
+      size integer not null,
+      reply_to text,
+      metadata jsonb,
+      sent_at timestamptz not null,
+      recorded_at timestamptz not null,
+      correlation_id text not null,
+      position bigint not null,
+      primary key (tenant, conversation_id, message_id)
+    );
+
+    -- Serves pages of messages, in both directions.
+    create index conversation_message_sent on conversation_message (tenant, conversation_id, sent_at, ordinal);
+
+    -- Serves figures over a period, without a look at the table.
+    create index conversation_message_period on conversation_message (tenant, sent_at) include (conversation_id, sender_id);
+  `,
   apply: Effect.fnUntraced(function*(batch) {
     const sql = yield* SqlClient.SqlClient
     const sent = ConversationBatch.messages(batch)
@@ -49,6 +78,5 @@ export const Messages: Projection.Projection = Projection.make({
         ${Pg.textArray(sent.map(({ fact }) => fact.correlationId))},
         ${Pg.bigintArray(sent.map(({ fact }) => fact.position))}
       )`
-  }),
-  reset: Effect.flatMap(SqlClient.SqlClient, (sql) => sql`delete from conversation_message`)
+  })
 })

@@ -10,6 +10,7 @@
  */
 import * as Pg from "@strata/postgres/PostgresTypes"
 import * as Projection from "@strata/projections/Projection"
+import * as ProjectionKey from "@strata/projections/ProjectionKey"
 import * as Effect from "effect/Effect"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { Participant } from "../domain/Conversation.ts"
@@ -32,6 +33,38 @@ export const UnreadCounts: Projection.Projection = Projection.make({
   version: 1,
   events: ConversationEvents,
   categories: ["conversation"],
+  key: ProjectionKey.streamId("conversation_id"),
+  tables: `
+    -- Ordinals count a conversation's messages 1, 2, 3 … as they were recorded.
+    create table conversation_participant (
+      tenant text not null,
+      conversation_id text not null,
+      user_id text not null,
+      role text not null,
+      joined_at timestamptz not null,
+      -- The last message before they joined: what was there before is not unread.
+      joined_ordinal integer not null,
+      -- The last message they have read.
+      read_ordinal integer not null default 0,
+      last_read_message_id text,
+      last_read_at timestamptz,
+      -- Messages of others after both.
+      unread_count integer not null default 0,
+      primary key (tenant, conversation_id, user_id)
+    ) with (fillfactor = 80);
+
+    -- Serves a participant's conversations.
+    create index conversation_participant_user on conversation_participant (tenant, user_id, conversation_id);
+
+    -- Who sent which message, to count again after somebody has read to the middle.
+    create table unread_source (
+      tenant text not null,
+      conversation_id text not null,
+      ordinal integer not null,
+      sender_id text not null,
+      primary key (tenant, conversation_id, ordinal)
+    );
+  `,
   apply: Effect.fnUntraced(function*(batch) {
     const sql = yield* SqlClient.SqlClient
     const slices = ConversationBatch.slices(batch)
@@ -39,11 +72,7 @@ export const UnreadCounts: Projection.Projection = Projection.make({
     yield* insertMessages(sql, ConversationBatch.messages(batch))
     yield* countMessages(sql, slices.flatMap(arrivalsOf))
     yield* applyReads(sql, slices.flatMap(readsOf))
-  }),
-  reset: Effect.flatMap(
-    SqlClient.SqlClient,
-    (sql) => Effect.andThen(sql`delete from conversation_participant`, sql`delete from unread_source`)
-  )
+  })
 })
 
 // ---------------------------------------------------------------------------------------------------- participants

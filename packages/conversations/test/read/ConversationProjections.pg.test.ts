@@ -133,7 +133,7 @@ layer(Application, { excludeTestServices: true })("the read models", (it) => {
       }).pipe(Random.withSeed(seed))
       const incremental = yield* contents
 
-      yield* project({ batchSize: 2000, version: 2 })
+      yield* project({ batchSize: 1000, version: 2 })
       assert.deepStrictEqual(yield* contents, incremental)
       yield* project({ batchSize: 1, version: 3 })
       assert.deepStrictEqual(yield* contents, incremental)

@@ -77,16 +77,23 @@ export const template = Effect.fnUntraced(function*<E extends { readonly message
 })
 
 /**
- * A copy of a template, for the time of the scope.
+ * A copy of a template, for the time of the scope. Rights on a database are not copied: `maker` may make schemas in it.
  *
  * @internal
  */
-export const create = Effect.fnUntraced(function*(template: string) {
+export const create = Effect.fnUntraced(function*(template: string, maker: string | undefined) {
   const { prefix } = yield* run
   const random = SecureRandom.make(SecureRandom.randomBytesUnsafe)
   const database = `${prefix}${Hex.encode(yield* random.randomBytes(6))}`
   yield* Effect.acquireRelease(
-    withAdmin((connection) => connection.query(`create database "${database}" template "${template}"`, [], false)),
+    withAdmin((connection) =>
+      Effect.andThen(
+        connection.query(`create database "${database}" template "${template}"`, [], false),
+        maker === undefined
+          ? Effect.void
+          : connection.query(`grant create on database "${database}" to "${maker}"`, [], false)
+      )
+    ),
     () =>
       Effect.ignore(
         withAdmin((connection) => connection.query(`drop database if exists "${database}" with (force)`, [], false)),

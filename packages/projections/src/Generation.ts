@@ -1,0 +1,260 @@
+/**
+ * Generations of projections: what exists, what readers see, and how one takes the place of another.
+ *
+ * **Details**
+ *
+ * A generation builds one version of a projection. The first is live at once. A later one is `building` beside it, and becomes
+ * `live` by a switch; the one before is `old` then, and can be switched back to until it is dropped. Changes of a
+ * projection's generations take turns on an advisory lock.
+ *
+ * @since 0.1.0
+ */
+import * as Checkpoints from "@strata/event-store/DurableSubscriptionCheckpoints"
+import type { Position } from "@strata/event-store/Fact"
+import type { Postgres } from "@strata/postgres/Postgres"
+import * as Pg from "@strata/postgres/PostgresTypes"
+import type * as Timestamp from "@strata/postgres/Timestamp"
+import type { TransactionError } from "@strata/postgres/TransactionError"
+import * as Pace from "@strata/resilience/retry/Pace"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type { SqlError } from "effect/sql/SqlError"
+import * as GenerationSchema from "./GenerationSchema.ts"
+import type { InvalidTables } from "./GenerationSchema.ts"
+import type { Projection } from "./Projection.ts"
+
+// ---------------------------------------------------------------------------------------------------------- model
+
+/**
+ * What a generation is to readers.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type State = "building" | "live" | "old"
+
+/**
+ * A generation's row.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Generation {
+  readonly id: number
+  readonly name: string
+  /** Counts the generations of a projection 1, 2, 3 … */
+  readonly number: number
+  readonly version: number
+  /** The PostgreSQL schema of its tables. */
+  readonly schema: string
+  readonly tables: ReadonlyArray<string>
+  readonly state: State
+  readonly partitions: number
+  /** Whether it waits for a person to switch to it. */
+  readonly manual: boolean
+  /** Facts a second it may take at most while it is built. */
+  readonly rate: number | null
+  readonly madeAt: Timestamp.Timestamp
+  readonly liveAt: Timestamp.Timestamp | null
+}
+
+/**
+ * How a generation is built.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface BuildOptions {
+  readonly partitions: number
+  readonly manual: boolean
+  readonly rate: number | undefined
+}
+
+// --------------------------------------------------------------------------------------------------------- errors
+
+/**
+ * The generation is not as far as readers have seen. It goes on meanwhile: try again.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class GenerationBehind extends Schema.TaggedError<GenerationBehind>()("GenerationBehind", {
+  projection: Schema.String,
+  number: Schema.Int
+}) {
+  override get message() {
+    return `Generation ${this.number} of projection ${this.projection} has not reached what readers see: wait until it has`
+  }
+}
+
+/**
+ * The projection has no generation that this can be done with.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NoSuchGeneration extends Schema.TaggedError<NoSuchGeneration>()("NoSuchGeneration", {
+  projection: Schema.String,
+  detail: Schema.String
+}) {
+  override get message() {
+    return `Projection ${this.projection}: ${this.detail}`
+  }
+}
+
+// --------------------------------------------------------------------------------------------------- constructors
+
+/**
+ * The name of the durable subscription that fills a generation.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const subscriptionOf = ({ name, number }: Pick<Generation, "name" | "number">): string =>
+  `projection/${name}/${number}`
+
+/**
+ * The generations of a store's projections.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (postgres: Postgres["Service"], store: string) => {
+  const { sql, transact } = postgres
+
+  // A projection has a handful of rows.
+  const columns = sql.literal(`
+    id, name, number, version, schema, tables, state, partitions, manual, rate, made_at as "madeAt", live_at as "liveAt"`)
+  const all: Effect.Effect<ReadonlyArray<Generation>, SqlError> = sql<Generation>`
+    select ${columns} from projection_generation where store = ${store} and state <> 'dropped' order by name, number`
+  const ofName = (name: string) =>
+    sql<Generation>`
+      select ${columns} from projection_generation
+      where store = ${store} and name = ${name} and state <> 'dropped' order by number`
+
+  /** Until the transaction ends, nobody else changes the generations of a projection. */
+  const lock = (name: string) =>
+    sql`select pg_advisory_xact_lock(hashtextextended(${`projection/${postgres.schema}/${store}/${name}`}, 0))`
+
+  const insert = Effect.fnUntraced(
+    function*(projection: Projection, live: Generation | undefined, options: BuildOptions) {
+      const [last] = yield* sql<{ number: number }>`
+      select coalesce(max(number), 0)::integer as number from projection_generation
+      where store = ${store} and name = ${projection.name}`
+      const number = (last?.number ?? 0) + 1
+      // A fact may move between keys that are not streams: one owner sees both.
+      const partitions = projection.key.isStream ? options.partitions : 1
+      const schema = GenerationSchema.nameOf({ schema: postgres.schema, store, name: projection.name, number })
+      const tables = yield* GenerationSchema.create(postgres, projection, schema)
+      const [made] = yield* sql<Generation>`
+      insert into projection_generation (
+        store, name, number, version, schema, tables, state, partitions, manual, rate, live_at
+      ) values (
+        ${store}, ${projection.name}, ${number}, ${projection.version}, ${schema}, ${Pg.textArray(tables)},
+        ${live === undefined ? "live" : "building"}, ${partitions}, ${Pg.boolean(options.manual)},
+        ${Pg.int(options.rate ?? null)}, ${live === undefined ? sql`clock_timestamp()` : sql`null`}
+      )
+      returning ${columns}`
+      if (live === undefined) yield* GenerationSchema.publish(postgres, { schema, tables }, [])
+      return made!
+    }
+  )
+
+  /** Makes the first generation of a projection, or of a version that has none. */
+  const open = (
+    projection: Projection,
+    options: BuildOptions
+  ): Effect.Effect<void, InvalidTables | SqlError | TransactionError> =>
+    Effect.gen(function*() {
+      yield* lock(projection.name)
+      const known = yield* ofName(projection.name)
+      if (known.some(({ version }) => version === projection.version)) return
+      yield* insert(projection, known.find(({ state }) => state === "live"), options)
+    }).pipe((body) => transact(body, { idempotent: true }))
+
+  /** Makes one more generation of a projection, unless one is being built already. */
+  const rebuild = (
+    projection: Projection,
+    options: BuildOptions
+  ): Effect.Effect<Generation, InvalidTables | SqlError | TransactionError> =>
+    Effect.gen(function*() {
+      yield* lock(projection.name)
+      const known = yield* ofName(projection.name)
+      const building = known.find(({ state, version }) => state === "building" && version === projection.version)
+      return building ?? (yield* insert(projection, known.find(({ state }) => state === "live"), options))
+    }).pipe((body) => transact(body, { idempotent: true }))
+
+  /**
+   * Switches readers to a generation, in one transaction in which the one they see does not move. It has to be as far as that
+   * within a second, in every partition.
+   */
+  const switchTo = (
+    name: string,
+    number: number
+  ): Effect.Effect<Generation, NoSuchGeneration | GenerationBehind | SqlError | TransactionError> =>
+    Effect.gen(function*() {
+      yield* lock(name)
+      const known = yield* ofName(name)
+      const next = known.find((each) => each.number === number)
+      if (next === undefined) return yield* missing(name, `there is no generation ${number}`)
+      const live = known.find(({ state }) => state === "live")
+      if (live === undefined || live.id === next.id) return next
+      const seen = furthest(yield* Checkpoints.hold(sql, store, subscriptionOf(live)))
+      yield* reached(next, seen)
+      yield* GenerationSchema.publish(postgres, next, live.tables)
+      // Two rows, by primary key; the index of live ones allows one at a time.
+      yield* sql`update projection_generation set state = 'old' where id = ${live.id}`
+      yield* sql`update projection_generation set state = 'live', live_at = clock_timestamp() where id = ${next.id}`
+      return next
+    }).pipe((body) => transact(body, { idempotent: true }))
+
+  /** Waits until every partition has reached a position, for as long as one may hold up the generation that readers see. */
+  const reached = Effect.fnUntraced(function*(generation: Generation, position: bigint) {
+    const look = Effect.map(
+      Checkpoints.read(sql, store, [subscriptionOf(generation)]),
+      (rows) => rows.length > 0 && rows.every((row) => row.position >= position)
+    )
+    // Each look is a statement of the transaction that holds the others up, so it is bounded by their number.
+    for (let looks = 0; looks < 100; looks++) {
+      if (yield* look) return
+      yield* Effect.void.pipe(Pace.after("10 millis"))
+    }
+    return yield* new GenerationBehind({ projection: generation.name, number: generation.number })
+  })
+
+  /** Removes a generation that readers do not see, for good. */
+  const drop = (name: string, number: number): Effect.Effect<void, NoSuchGeneration | SqlError | TransactionError> =>
+    Effect.gen(function*() {
+      yield* lock(name)
+      const generation = (yield* ofName(name)).find((each) => each.number === number)
+      if (generation === undefined) return yield* missing(name, `there is no generation ${number}`)
+      if (generation.state === "live") {
+        return yield* missing(name, `readers see generation ${number}: it cannot be dropped`)
+      }
+      yield* GenerationSchema.drop(sql, generation.schema)
+      yield* sql`delete from projection_parked where generation = ${generation.id}`
+      yield* sql`delete from projection_key_stream where generation = ${generation.id}`
+      yield* sql`update projection_generation set state = 'dropped' where id = ${generation.id}`
+    }).pipe((body) => transact(body, { idempotent: true }))
+
+  return { all, ofName, open, rebuild, switchTo, drop }
+}
+
+/**
+ * The generations of a store's projections.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Generations = ReturnType<typeof make>
+
+/**
+ * Fails, since there is no such generation.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const missing = (projection: string, detail: string) => new NoSuchGeneration({ projection, detail })
+
+const furthest = (rows: ReadonlyArray<{ readonly position: Position }>): bigint =>
+  rows.reduce((most, { position }) => position > most ? position : most, 0n)
