@@ -1,5 +1,6 @@
 import { assert, layer } from "@effect/vitest"
 import { ConversationId, MessageId, UserId } from "@strata/conversations/domain/Conversation"
+import type { Position } from "@strata/event-store/Fact"
 import * as Client from "@strata/http-api/Client"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
@@ -73,9 +74,17 @@ layer(layerServer(), { excludeTestServices: true })("the endpoints, through the 
             headers: {},
             payload: muted === undefined ? { userId: bob } : { userId: bob, muted }
           }),
-          ({ body }) => body.duplicate
+          ({ body }) => body
         )
-      assert.deepStrictEqual([yield* mute(), yield* mute(true), yield* mute(false)], [false, true, false])
+      const mutedAt = (minPosition: Position) =>
+        Effect.map(
+          client.conversations.get({ params, headers: {}, query: { minPosition } }),
+          ({ participants }) => participants.filter(({ muted }) => muted).map(({ userId }) => userId)
+        )
+      const { duplicate, position } = yield* mute()
+      assert.deepStrictEqual([duplicate, yield* mutedAt(position)], [false, [bob]])
+      assert.isTrue((yield* mute(true)).duplicate)
+      assert.deepStrictEqual(yield* mutedAt((yield* mute(false)).position), [])
       const archived = yield* client.conversations.archive({ params, headers: {} })
       const list = yield* client.conversations.list({
         headers: {},

@@ -88,7 +88,8 @@ export const get = (sql: SqlClient.SqlClient) =>
     if (row === undefined) return Option.none()
     const participants = yield* sql<ParticipantState>`
       select user_id as "userId", role, joined_at as "joinedAt", unread_count as "unreadCount",
-        last_read_message_id as "lastReadMessageId", last_read_at as "lastReadAt"
+        last_read_message_id as "lastReadMessageId", last_read_at as "lastReadAt",
+        muted
       from conversation_participant
       where tenant = ${tenant} and conversation_id = ${conversationId}
       order by user_id

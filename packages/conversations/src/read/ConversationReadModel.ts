@@ -58,7 +58,9 @@ export const ParticipantState = Schema.Struct({
   joinedAt: Timestamp.Timestamp,
   unreadCount: Schema.Int,
   lastReadMessageId: Schema.NullOr(MessageId),
-  lastReadAt: Schema.NullOr(Timestamp.Timestamp)
+  lastReadAt: Schema.NullOr(Timestamp.Timestamp),
+  /** They want to hear of no message. */
+  muted: Schema.Boolean
 }).pipe(Schema.annotate({ identifier: "ParticipantState" }))
 export type ParticipantState = typeof ParticipantState.Type
 

@@ -1,5 +1,6 @@
 /**
- * The projection `unread`: who takes part in a conversation, what they have read, and how many messages they have not.
+ * The projection `unread`: who takes part in a conversation, what they have read, how many messages they have not, and whether they want to
+ * hear of any.
  *
  * **Details**
  *
@@ -50,6 +51,8 @@ export const UnreadCounts: Projection.Projection = Projection.make({
       last_read_at timestamptz,
       -- Messages of others after both.
       unread_count integer not null default 0,
+      -- They want to hear of no message.
+      muted boolean not null default false,
       primary key (tenant, conversation_id, user_id)
     ) with (fillfactor = 80);
 
@@ -72,6 +75,7 @@ export const UnreadCounts: Projection.Projection = Projection.make({
     yield* insertMessages(sql, ConversationBatch.messages(batch))
     yield* countMessages(sql, slices.flatMap(arrivalsOf))
     yield* applyReads(sql, slices.flatMap(readsOf))
+    yield* applyMutes(sql, slices.flatMap(mutesOf))
   })
 })
 
@@ -232,3 +236,28 @@ const applyReads = (sql: SqlClient.SqlClient, reads: ReturnType<typeof readsOf>)
       and p.read_ordinal < r.ordinal`
 
 const isMessage = (event: ConversationEvent): event is EventOf<"MessageSent"> => event._tag === "MessageSent"
+
+// ---------------------------------------------------------------------------------------------------------- mutes
+
+/** What each participant has said last. */
+const mutesOf = ({ conversationId, events, tenant }: ConversationBatch.ConversationSlice) => {
+  const byUser = new Map<string, boolean>()
+  for (const event of events) {
+    if (event._tag === "ParticipantMuted") byUser.set(event.userId, true)
+    if (event._tag === "ParticipantUnmuted") byUser.set(event.userId, false)
+  }
+  return [...byUser].map(([userId, muted]) => ({ tenant, conversationId, userId, muted }))
+}
+
+// Rows by primary key.
+const applyMutes = (sql: SqlClient.SqlClient, mutes: ReturnType<typeof mutesOf>) =>
+  mutes.length === 0 ? Effect.void : sql`
+    update conversation_participant as p
+    set muted = m.muted
+    from unnest(
+      ${Pg.textArray(mutes.map(({ tenant }) => tenant))},
+      ${Pg.textArray(mutes.map(({ conversationId }) => conversationId))},
+      ${Pg.textArray(mutes.map(({ userId }) => userId))},
+      ${Pg.booleanArray(mutes.map(({ muted }) => muted))}
+    ) as m(tenant, conversation_id, user_id, muted)
+    where p.tenant = m.tenant and p.conversation_id = m.conversation_id and p.user_id = m.user_id`

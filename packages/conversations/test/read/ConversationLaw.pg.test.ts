@@ -7,7 +7,9 @@ import {
   ConversationStarted,
   MessageSent,
   MessagesRead,
-  ParticipantJoined
+  ParticipantJoined,
+  ParticipantMuted,
+  ParticipantUnmuted
 } from "@strata/conversations/domain/ConversationEvent"
 import { ConversationProjections } from "@strata/conversations/read/ConversationProjections"
 import { EventStore } from "@strata/event-store/EventStore"
@@ -81,6 +83,14 @@ const eventsOf = Effect.fnUntraced(function*(conversationId: ConversationId) {
       if (!events.some(([event]) => event._tag === "ParticipantJoined" && event.userId === userId)) {
         events.push([joined("CUSTOMER", yield* someTime), joined("SERVICE_PROVIDER", yield* someTime)])
       }
+    } else if ((yield* below(2)) === 0) {
+      const userId = users[yield* below(2)]!
+      const isMuted = (yield* below(3)) > 0
+      const said = Effect.map(someTime, (at) =>
+        isMuted
+          ? ParticipantMuted.make({ conversationId, userId, mutedAt: at })
+          : ParticipantUnmuted.make({ conversationId, userId, unmutedAt: at }))
+      events.push([yield* said, yield* said])
     } else {
       const archived = Effect.map(someTime, (archivedAt) => ConversationArchived.make({ conversationId, archivedAt }))
       events.push([yield* archived, yield* archived])

@@ -15,7 +15,7 @@ const tenants = [Tenant.make("default"), Tenant.make("acme")]
 
 const below = (end: number) => Random.nextIntBetween(0, end, { halfOpen: true })
 
-/** A random history of a few conversations: joins, messages sent in any order of time, reads, archives. */
+/** A random history of a few conversations: joins, messages sent in any order of time, reads, mutes. */
 const randomHistory = Effect.fnUntraced(function*(rounds: ReadonlyArray<number>) {
   const conversations = yield* Conversations.Conversations
   const sentIds = new Map<string, Array<string>>()
@@ -40,6 +40,8 @@ const randomHistory = Effect.fnUntraced(function*(rounds: ReadonlyArray<number>)
         const messageId = MessageId.make(`${round}-${index}`)
         sent.push(messageId)
         commands.push({ _tag: "Send", at, messageId, senderId: userId, content: `message ${round}-${index}` })
+      } else if (kind === 9) {
+        commands.push({ _tag: "Mute", at, userId, muted: (yield* below(2)) === 0 })
       } else if (sent.length > 0) {
         const upTo = sent[yield* below(sent.length)]!
         commands.push({ _tag: "Read", at, userId, upTo: kind === 7 ? undefined : MessageId.make(upTo) })
