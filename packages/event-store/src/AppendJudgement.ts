@@ -23,6 +23,7 @@ import {
 import type { EventId, Fact, Position } from "./Fact.ts"
 import * as Fields from "./Fields.ts"
 import type { PreparedAppend, PreparedFact, Slice } from "./PreparedAppend.ts"
+import { isSameButErased, isSealed } from "./SealedFields.ts"
 
 /**
  * The first result when the append would have led to what is stored: every fact of it, in the same order and with nothing
@@ -75,7 +76,7 @@ const leadsTo = (
   fact.actor === append.actor &&
   fact.validFrom === (prepared.validFrom ?? fact.recordedAt) &&
   fact.validTo === (prepared.validTo ?? Timestamp.infinity) &&
-  sameJson(prepared.data, fact.data) &&
+  sameData(prepared.data, fact) &&
   sameJson(prepared.metadata ?? "{}", fact.metadata)
 
 /** A correlation that is left out may be that of the append which stored the fact: its first fact, recorded with it. */
@@ -147,6 +148,15 @@ export const taken = ({ eventId, position }: Fact): Effect.Effect<never, EventSt
 export const sameJson = (text: string, value: Schema.Json): boolean => Equal.equals(parse(text), value)
 
 const parse = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Unknown))
+
+/**
+ * The same for the data of a fact, of which personal fields may have been erased since.
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const sameData = (text: string, fact: Pick<Fact, "data">): boolean =>
+  sameJson(text, fact.data) || isSealed(fact) && isSameButErased(parse(text), fact.data, Equal.equals)
 
 /**
  * A key that was used before is an error that carries the first answer: what it is worth is the caller's to judge.

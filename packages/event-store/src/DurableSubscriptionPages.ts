@@ -5,7 +5,8 @@
  *
  * The ends of pages do not depend on where a reader begins, so partitions at about the same place ask for the same ones,
  * and share each answer: positions have no holes, so what was read after a position once is the beginning of what stands there
- * for ever. The last few pages are kept; a partition that is far from the others reads for itself.
+ * for ever. The last few pages are kept; a partition that is far from the others reads for itself. A page that shows personal data,
+ * which may be erased, is kept for a moment only.
  *
  * With a filter a page goes as far as it takes to be full of facts that fit, past all that do not. It ends where a bigger
  * step of the log ends than any other step within it: wherever two readers begin, they soon meet at such a place.
@@ -19,7 +20,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { type Filter, partitionOf } from "./DurableSubscriptionFilter.ts"
 import type { EventStore, EventStoreError } from "./EventStore.ts"
+import { EventStorePolicies } from "./EventStorePolicies.ts"
 import { type Fact, Position } from "./Fact.ts"
+import { isPassing } from "./OpenedStore.ts"
 
 /**
  * What a subscription wants of a page of the log.
@@ -79,13 +82,16 @@ export const make = (log: Pick<EventStore["Service"], "readLogPage" | "head">, o
     ? readAll
     : readFiltered
   if (options.partitions === 1) return Effect.succeed(read)
-  return Effect.map(
-    Cache.makeWith(read, {
+  return Effect.gen(function*() {
+    const { openPages } = (yield* EventStorePolicies).subscriptions
+    const timeToLive = ({ end, partitions }: Page) =>
+      end === null ? Duration.zero : partitions.some((facts) => facts.some(isPassing)) ? openPages : Duration.infinity
+    const cache = yield* Cache.makeWith(read, {
       capacity: 8,
-      timeToLive: (exit) => Exit.isSuccess(exit) && exit.value.end !== null ? Duration.infinity : Duration.zero
-    }),
-    (cache) => (after) => Cache.get(cache, after)
-  )
+      timeToLive: (exit) => Exit.isSuccess(exit) ? timeToLive(exit.value) : Duration.zero
+    })
+    return (after) => Cache.get(cache, after)
+  })
 }
 
 /** Facts in a page. */

@@ -44,6 +44,7 @@ import {
   type KnownAt,
   type LogFilter
 } from "./FactQuery.ts"
+import { MasterKeyRefused, NoSubjectKeys, SealBroken } from "./PersonalData.ts"
 import { FactRetracted, type Revised, type Revision, RevisionConflict, UnknownFact } from "./Revision.ts"
 import { type StreamCatalog, StreamClosed } from "./StreamCatalog.ts"
 
@@ -280,6 +281,7 @@ export class ConditionFailed extends Schema.TaggedError<ConditionFailed>()("Cond
  * - What is said of a stream: the stream, its state or metadata, reason and actor.
  *
  * Not compared are expected versions, conditions, idempotency keys and trace contexts: they decided on the first request.
+ * Neither are personal fields of which the subject was erased since: what is left of the fact decides.
  * Of JSON, the value is compared, whatever the order of its keys.
  *
  * @category errors
@@ -376,6 +378,9 @@ export class EventStoreError extends Schema.TaggedError<EventStoreError>()("Even
     RevisionConflict,
     InvalidQuery,
     FactUnreadable,
+    NoSubjectKeys,
+    MasterKeyRefused,
+    SealBroken,
     StoreUnavailable
   ])
 }) {

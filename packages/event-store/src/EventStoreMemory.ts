@@ -39,12 +39,14 @@ import { beginning, type Fact, Position, type StreamId } from "./Fact.ts"
 import * as FactPaging from "./FactPaging.ts"
 import type { FactQuery, KnownAt } from "./FactQuery.ts"
 import * as LogHead from "./LogHead.ts"
+import * as OpenedStore from "./OpenedStore.ts"
+import { aboutSubject, erasedType } from "./PersonalData.ts"
 import * as PreparedAppend from "./PreparedAppend.ts"
 import * as PreparedRevision from "./PreparedRevision.ts"
 import { FactRetracted, type Revised, type Revision, RevisionConflict, UnknownFact } from "./Revision.ts"
+import * as Sealing from "./Sealing.ts"
 import { aboutStream, StreamClosed } from "./StreamCatalog.ts"
 import * as StreamsMemory from "./StreamsMemory.ts"
-import * as Subscription from "./Subscription.ts"
 import * as WeighedPages from "./WeighedPages.ts"
 
 /**
@@ -61,7 +63,7 @@ export interface Options {
 }
 
 /**
- * An empty store.
+ * An empty store. Facts with personal fields take `SubjectKeys` in scope.
  *
  * @category constructors
  * @since 0.1.0
@@ -136,46 +138,71 @@ export const make = Effect.fnUntraced(function*(
     return { facts, position, recordedAt, duplicate: false }
   }
 
+  /** Says something in a stream of the system. */
+  const say = Effect.fnUntraced(function*(
+    { actor, data, eventId, stream, tenant, traceparent, type }: Pick<
+      Fact,
+      "actor" | "data" | "eventId" | "stream" | "tenant" | "traceparent" | "type"
+    >
+  ) {
+    const now = yield* Timestamp.now
+    const position = Position.make(BigInt(log.length + 1))
+    const recordedAt = recordAt(now)
+    store({
+      position,
+      origin: position,
+      stream,
+      version: versionOf(tenant, stream) + 1,
+      eventId,
+      type,
+      schemaVersion: 1,
+      data,
+      metadata: {},
+      correlationId: eventId,
+      causationId: null,
+      tenant,
+      actor,
+      traceparent,
+      validFrom: recordedAt,
+      validTo: Timestamp.infinity,
+      recordedAt,
+      revision: 0,
+      revises: null,
+      retracted: false,
+      reason: null
+    })
+    yield* logHead.advance(position)
+    return position
+  })
+
+  const sealing = yield* Sealing.ofStore({
+    store: name,
+    told: Effect.fnUntraced(function*({ actor, eventId, key, reason, subject, tenant, traceparent }) {
+      // Of whatever streams: a snapshot that is gone costs a fold.
+      for (const id of snapshots.keys()) if (id.startsWith(`${tenant}\0`)) snapshots.delete(id)
+      return yield* say({
+        actor,
+        eventId,
+        stream: aboutSubject(subject),
+        tenant,
+        traceparent,
+        type: erasedType,
+        data: { subject, key, reason }
+      })
+    })
+  })
+
   const catalog = StreamsMemory.make({
     ids: (tenant) => [...streams.values()].flatMap(([first]) => first?.tenant === tenant ? [first.stream] : []),
     versionOf,
     facts: (tenant) => log.filter((fact) => fact.tenant === tenant),
     random,
     find: (tenant, eventId) => byId.get(keyOf(tenant, eventId)),
-    write: Effect.fnUntraced(function*({ actor, data, eventId, stream, tenant, traceparent, type }) {
-      const now = yield* Timestamp.now
-      const position = Position.make(BigInt(log.length + 1))
-      const recordedAt = recordAt(now)
-      store({
-        position,
-        origin: position,
-        stream: aboutStream(stream),
-        version: versionOf(tenant, aboutStream(stream)) + 1,
-        eventId,
-        type,
-        schemaVersion: 1,
-        data: parse(data),
-        metadata: {},
-        correlationId: eventId,
-        causationId: null,
-        tenant,
-        actor,
-        traceparent,
-        validFrom: recordedAt,
-        validTo: Timestamp.infinity,
-        recordedAt,
-        revision: 0,
-        revises: null,
-        retracted: false,
-        reason: null
-      })
-      yield* logHead.advance(position)
-      return position
-    })
+    write: ({ data, stream, ...said }) => say({ ...said, stream: aboutStream(stream), data: parse(data) })
   })
 
   const append = Effect.fn("EventStore.append")(function*(append: Append) {
-    const prepared = yield* PreparedAppend.prepare(append, random)
+    const prepared = yield* PreparedAppend.prepare(append, random, sealing.seal)
     const now = yield* Timestamp.now
     // From here to the write nothing yields, so no other append comes between.
     return yield* Effect.flatMap(
@@ -276,8 +303,17 @@ export const make = Effect.fnUntraced(function*(
     return Effect.succeed(PreparedRevision.revisedOf(fact, false))
   }
 
+  const sealCorrection = Sealing.ofCorrection(
+    sealing,
+    (eventId) => Effect.map(CurrentTenant, (tenant) => byId.get(keyOf(tenant, eventId)))
+  )
+
   const revise = Effect.fn("EventStore.revise")(function*(revision: Revision) {
-    const prepared = yield* Effect.provideService(PreparedRevision.prepare(revision), SecureRandom.SecureRandom, random)
+    const prepared = yield* Effect.provideService(
+      PreparedRevision.prepare(revision, sealCorrection),
+      SecureRandom.SecureRandom,
+      random
+    )
     const now = yield* Timestamp.now
     const revised = yield* Effect.suspend(() => writeRevision(prepared, now))
     yield* logHead.advance(revised.position)
@@ -369,7 +405,7 @@ export const make = Effect.fnUntraced(function*(
   const history: EventStore["Service"]["history"] = (eventId, options) =>
     Effect.map(historyPage(eventId, options), ({ facts }) => facts)
 
-  return CheckedStore.make({
+  return CheckedStore.make(OpenedStore.make(sealing, {
     name,
     append,
     appendInTransaction: () => refuseOutsideTransaction("append"),
@@ -387,7 +423,6 @@ export const make = Effect.fnUntraced(function*(
     get: (eventId) => Effect.map(CurrentTenant, (tenant) => Option.fromUndefinedOr(byId.get(keyOf(tenant, eventId)))),
     head: Effect.sync(() => log.at(-1)?.position ?? beginning),
     streamVersion: (stream) => Effect.map(CurrentTenant, (tenant) => versionOf(tenant, stream)),
-    subscribe: (from) => Subscription.subscribe({ readLog, changed: logHead.changed }, from),
     changed: logHead.changed,
     idempotencyRecord: (key) =>
       Effect.map(CurrentTenant, (tenant) => Option.fromUndefinedOr(keys.get(keyOf(tenant, key)))),
@@ -404,7 +439,7 @@ export const make = Effect.fnUntraced(function*(
         CurrentTenant,
         (tenant) => Option.fromUndefinedOr(snapshots.get(snapshotKey(tenant, stream, schemaVersion)))
       )
-  })
+  }))
 })
 
 /**

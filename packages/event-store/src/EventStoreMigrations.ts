@@ -22,7 +22,10 @@ export const migrations: Migrations.Migrations = Migrations.make({
     fact_chunk: ["select", "insert"],
     fact_count: ["select", "insert", "update"],
     idempotency_key: ["select", "insert", "delete"],
-    snapshot: ["select", "insert", "update"],
+    snapshot: ["select", "insert", "update", "delete"],
+    subject_erasure: ["select", "insert"],
+    subject_key: ["select", "insert", "update", "delete"],
+    subject_stream: ["select", "insert"],
     subscription: ["select", "insert", "update", "delete"],
     subscription_member: ["select", "insert", "update", "delete"],
     subscription_partition: ["select", "insert", "update"]

@@ -74,6 +74,8 @@ export interface SubscriptionPolicies {
   readonly leaveMargin: Duration.Duration
   /** How often it is measured how far behind the partitions are; without end. */
   readonly lagSampling: Schedule.Schedule<unknown>
+  /** How long partitions share a page of the log in which personal data is open. */
+  readonly openPages: Duration.Duration
 }
 
 /**
@@ -141,7 +143,8 @@ export const defaults: Policies = {
     outages: doubling("100 millis", "5 seconds"),
     renewAfter: 1 / 3,
     leaveMargin: Duration.seconds(3),
-    lagSampling: Schedule.spaced("5 seconds")
+    lagSampling: Schedule.spaced("5 seconds"),
+    openPages: Duration.seconds(1)
   },
   chunks: {
     begin: Duration.seconds(1),

@@ -50,14 +50,15 @@ import * as FactReads from "./FactReads.ts"
 import * as FactRevisions from "./FactRevisions.ts"
 import * as GroupAppend from "./GroupAppend.ts"
 import * as LogHead from "./LogHead.ts"
+import * as OpenedStore from "./OpenedStore.ts"
 import * as PastConditions from "./PastConditions.ts"
 import * as PreparedAppend from "./PreparedAppend.ts"
 import * as PreparedRevision from "./PreparedRevision.ts"
 import type { Revision } from "./Revision.ts"
+import * as Sealing from "./Sealing.ts"
 import * as Spans from "./Spans.ts"
 import { StreamClosed } from "./StreamCatalog.ts"
 import * as Streams from "./StreamsPostgres.ts"
-import * as Subscription from "./Subscription.ts"
 import * as WeighedPages from "./WeighedPages.ts"
 
 /**
@@ -80,7 +81,7 @@ export interface Options {
 }
 
 /**
- * Opens a store, and makes it when there is none of that name.
+ * Opens a store, and makes it when there is none of that name. Facts with personal fields take `SubjectKeys` in scope.
  *
  * @category constructors
  * @since 0.1.0
@@ -312,6 +313,10 @@ export const make = Effect.fnUntraced(function*(
   const committed = (position: Position) =>
     Effect.andThen(logHead.advance(position), postgres.wake(channel, String(position)))
   const group = yield* GroupAppend.make(postgres, { storeId, retry, committed })
+  const sealing = yield* Sealing.ofStore({
+    store: name,
+    told: (_recorded, position) => position === null ? Effect.succeed(null) : Effect.as(committed(position), position)
+  })
 
   /** Something of the append was there before: the stored content tells whether it is the same append again. */
   const judge = (
@@ -346,7 +351,7 @@ export const make = Effect.fnUntraced(function*(
   })
   const prepare = (append: Append) =>
     Effect.flatMap(
-      PreparedAppend.prepare(append, random),
+      PreparedAppend.prepare(append, random, sealing.seal),
       (prepared) => append.condition === undefined ? Effect.succeed(prepared) : narrow(append.condition, prepared)
     )
 
@@ -363,8 +368,12 @@ export const make = Effect.fnUntraced(function*(
       () => ({ attributes: { "strata.store": name, "strata.facts": append.facts.length } })
     )
 
+  const sealCorrection = Sealing.ofCorrection(
+    sealing,
+    (eventId) => Effect.map(factsById([eventId]), ([fact]) => fact)
+  )
   const prepareRevision = (revision: Revision) =>
-    Effect.provideService(PreparedRevision.prepare(revision), SecureRandom.SecureRandom, random)
+    Effect.provideService(PreparedRevision.prepare(revision, sealCorrection), SecureRandom.SecureRandom, random)
 
   const revise = Effect.fn("EventStore.revise")(function*(revision: Revision) {
     if (yield* postgres.inTransaction) return yield* refuseInTransaction("reviseInTransaction")
@@ -482,8 +491,7 @@ export const make = Effect.fnUntraced(function*(
 
   if (options.summarize ?? true) yield* inBackground(FactChunks.run(sql, storeId, logHead))
 
-  const log = { readLog, changed: logHead.changed }
-  return CheckedStore.make({
+  return CheckedStore.make(OpenedStore.make(sealing, {
     name,
     append,
     appendInTransaction,
@@ -501,13 +509,12 @@ export const make = Effect.fnUntraced(function*(
     get: (eventId) => Effect.map(factsById([eventId]), Arr.head),
     head,
     streamVersion,
-    subscribe: (from) => Subscription.subscribe(log, from),
     changed: logHead.changed,
     idempotencyRecord,
     streams,
     saveSnapshot,
     loadSnapshot
-  })
+  }))
 })
 
 /**

@@ -10,6 +10,7 @@
  */
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Schema from "effect/Schema"
+import type { PersonalFields } from "./PersonalData.ts"
 
 /**
  * The place of a fact in its store: 1, 2, 3 … without holes, in commit order. `0` stands before the first fact.
@@ -85,6 +86,7 @@ export const categoryOf = (stream: StreamId): string => stream.slice(0, stream.i
  * - `validFrom`: the moment it is recorded; `validTo`: open
  * - `correlationId`: the event id of the first fact of the append; `causationId`: none
  * - `tenant`, `actor`, `traceparent`: from the append's options
+ * - `personal`: none of the data's fields. See `PersonalData`
  *
  * @category models
  * @since 0.1.0
@@ -100,6 +102,7 @@ export interface NewFact {
   readonly validTo?: Timestamp.Timestamp | undefined
   readonly correlationId?: string | undefined
   readonly causationId?: string | undefined
+  readonly personal?: ReadonlyArray<PersonalFields> | undefined
 }
 
 /**

@@ -24,6 +24,8 @@ import {
 import { EventId, type NewFact, type Position, StreamId } from "./Fact.ts"
 import type { FactFilter } from "./FactQuery.ts"
 import * as Fields from "./Fields.ts"
+import * as SealedFields from "./SealedFields.ts"
+import type { Sealing } from "./Sealing.ts"
 
 /**
  * Facts of one append at most. A larger one is refused as a whole.
@@ -104,25 +106,54 @@ export interface PreparedAppend {
 }
 
 /**
- * Checks an append and fills in its defaults. The ambient span becomes the facts' traceparent.
+ * Checks an append, fills in its defaults and seals what is personal. The ambient span becomes the facts' traceparent.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const prepare = (
   append: Append,
-  random: SecureRandom.SecureRandom["Service"]
+  random: SecureRandom.SecureRandom["Service"],
+  seal: Sealing["seal"]
 ): Effect.Effect<PreparedAppend, EventStoreError> =>
   Effect.withFiber((fiber) => {
     const tenant = Context.get(fiber.context, CurrentTenant)
     const problem = Fields.isLabel(tenant) ? findProblem(append) : invalid("tenant", Fields.labelExpected)
     if (problem !== undefined) return Effect.fail(new EventStoreError({ reason: problem }))
     const traceparent = Traceparent.inContext(fiber.context)
+    const filled = (append: Append, eventIds: ReadonlyArray<string>) =>
+      Effect.fromResult(Result.mapError(fill(append, eventIds, tenant, traceparent), refusal))
     return Effect.flatMap(
       newEventIds(append, random),
-      (eventIds) => Effect.fromResult(Result.mapError(fill(append, eventIds, tenant, traceparent), refusal))
+      (eventIds) =>
+        append.facts.some(isPersonal)
+          ? Effect.flatMap(sealed(append, eventIds, tenant, seal), ([append, left]) => filled(append, left))
+          : filled(append, eventIds)
     )
   })
+
+const isPersonal = ({ personal }: NewFact): boolean => personal !== undefined && personal.length > 0
+
+/** The append with its ids given and what is personal sealed, and the ids that are left. */
+const sealed = Effect.fnUntraced(function*(
+  append: Append,
+  eventIds: ReadonlyArray<string>,
+  tenant: string,
+  seal: Sealing["seal"]
+) {
+  let nextId = 0
+  const facts = append.facts.map((fact) => ({
+    ...fact,
+    eventId: fact.eventId ?? EventId.make(eventIds[nextId++]!, { disableChecks: true })
+  }))
+  const sealables = facts.flatMap((fact, index): ReadonlyArray<SealedFields.Sealable> =>
+    isPersonal(fact) ? [{ ...fact, personal: fact.personal ?? [], path: `facts[${index}].data` }] : []
+  )
+  const data = yield* seal(tenant, sealables)
+  let nextSealed = 0
+  const written = facts.map((fact) => isPersonal(fact) ? { ...fact, data: data[nextSealed++]! } : fact)
+  return [{ ...append, facts: written }, eventIds.slice(nextId)] as const
+})
 
 /** One for each fact, and for each message published with them, that brings none. */
 const newEventIds = (
@@ -320,6 +351,8 @@ const findFactProblem = (fact: NewFact, path: string): InvalidAppend | undefined
   if (schemaVersion !== undefined && !Fields.isVersion(schemaVersion)) {
     return invalid(`${path}.schemaVersion`, Fields.versionExpected)
   }
+  const ofData = SealedFields.findProblem(fact.data, fact.personal, path)
+  if (ofData !== undefined) return invalid(ofData.path, ofData.message)
   const problem = Fields.findPeriodProblem(validFrom, validTo)
   if (problem !== undefined) return invalid(`${path}.${problem}`, Fields.timeExpected)
   if (validFrom !== undefined && validTo !== undefined && validTo <= validFrom) {

@@ -9,12 +9,13 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import type * as Schema from "effect/Schema"
-import { sameJson, taken } from "./AppendJudgement.ts"
+import { sameData, sameJson, taken } from "./AppendJudgement.ts"
 import { EventStoreError, InvalidAppend } from "./EventStore.ts"
 import { EventId, type Fact } from "./Fact.ts"
 import * as Fields from "./Fields.ts"
 import * as PreparedAppend from "./PreparedAppend.ts"
-import { type Revised, type Revision, RevisionConflict } from "./Revision.ts"
+import { type Correction, type Revised, type Revision, RevisionConflict } from "./Revision.ts"
+import * as SealedFields from "./SealedFields.ts"
 
 /**
  * A revision with its defaults filled in and its JSON as text. What is null stays as it was.
@@ -59,13 +60,14 @@ export const isReason = (reason: string): boolean =>
   reason.isWellFormed()
 
 /**
- * Checks a revision and fills in its defaults.
+ * Checks a revision and fills in its defaults. `seal` gives the data of a correction with its personal fields sealed.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const prepare = Effect.fnUntraced(function*(
-  revision: Revision
+  revision: Revision,
+  seal: (correction: Correction) => Effect.Effect<Schema.Json, EventStoreError>
 ): Effect.fn.Return<PreparedRevision, EventStoreError, SecureRandom.SecureRandom> {
   const { eventIdExpected, isEventId, isLabel, isVersion, isVersionOrNone, labelExpected } = Fields
   const { actor, causationId, correlationId, eventId, expectedRevision, metadata, reason, revises } = revision
@@ -93,16 +95,19 @@ export const prepare = Effect.fnUntraced(function*(
     if (schemaVersion !== undefined && !isVersion(schemaVersion)) {
       return yield* invalid("schemaVersion", Fields.versionExpected)
     }
+    const ofData = SealedFields.findProblem(data, correction.personal)
+    if (ofData !== undefined) return yield* invalid(ofData.path, ofData.message)
     const problem = Fields.findPeriodProblem(validFrom, validTo)
     if (problem !== undefined) return yield* invalid(problem, Fields.timeExpected)
     if (validFrom !== undefined && validTo !== undefined && validTo <= validFrom) return yield* endsTooEarly
   }
   const random = yield* SecureRandom.SecureRandom
+  const data = correction !== undefined && isPersonal(correction) ? yield* seal(correction) : correction?.data
   return {
     revises,
     retract: correction === undefined,
     eventId: eventId ?? EventId.make(yield* random.uuidV7()),
-    data: correction?.data === undefined ? null : yield* PreparedAppend.jsonText(correction.data, "data"),
+    data: data === undefined ? null : yield* PreparedAppend.jsonText(data, "data"),
     schemaVersion: correction?.schemaVersion ?? null,
     metadata: metadata === undefined ? null : yield* PreparedAppend.jsonbText(metadata, "metadata"),
     validFrom: correction?.validFrom ?? null,
@@ -116,6 +121,8 @@ export const prepare = Effect.fnUntraced(function*(
     expectedRevision: expectedRevision ?? null
   }
 })
+
+const isPersonal = ({ personal = [] }: Correction): boolean => personal.length > 0
 
 const invalid = (path: string, message: string) => new EventStoreError({ reason: new InvalidAppend({ path, message }) })
 
@@ -179,12 +186,11 @@ const leadsTo = (revision: PreparedRevision, named: Fact, before: Fact, stored: 
     stored.validFrom === (revision.validFrom ?? before.validFrom) &&
     stored.validTo === (revision.validTo ?? before.validTo) &&
     (revision.expectedRevision === null || revision.expectedRevision === before.revision) &&
-    becomes(revision.data, before.data, stored.data) &&
-    becomes(revision.metadata, before.metadata, stored.metadata)
+    (revision.data === null ? Equal.equals(before.data, stored.data) : sameData(revision.data, stored)) &&
+    (revision.metadata === null
+      ? Equal.equals(before.metadata, stored.metadata)
+      : sameJson(revision.metadata, stored.metadata))
 }
-
-const becomes = (text: string | null, before: Schema.Json, stored: Schema.Json): boolean =>
-  text === null ? Equal.equals(before, stored) : sameJson(text, stored)
 
 /**
  * What a stored revision is answered with.

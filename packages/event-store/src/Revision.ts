@@ -20,6 +20,7 @@
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Schema from "effect/Schema"
 import { EventId, Position, type StreamId } from "./Fact.ts"
+import type { PersonalFields } from "./PersonalData.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
 
@@ -61,6 +62,8 @@ export interface Correction extends RevisionFields {
    * `encodeCorrection` of an `EventDefinition.EventSet` does.
    */
   readonly schemaVersion?: number | undefined
+  /** Fields of the data that are personal: see `PersonalData`. Default: none of them, whatever the revision before had. */
+  readonly personal?: ReadonlyArray<PersonalFields> | undefined
   readonly validFrom?: Timestamp.Timestamp | undefined
   readonly validTo?: Timestamp.Timestamp | undefined
 }

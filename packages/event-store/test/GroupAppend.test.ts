@@ -4,6 +4,7 @@ import * as EventIds from "@strata/event-store/EventIds"
 import * as Fact from "@strata/event-store/Fact"
 import * as GroupAppend from "@strata/event-store/GroupAppend"
 import * as PreparedAppend from "@strata/event-store/PreparedAppend"
+import * as Sealing from "@strata/event-store/Sealing"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Retrying from "@strata/postgres/Retrying"
 import * as SeededScheduler from "@strata/testing/SeededScheduler"
@@ -27,7 +28,11 @@ const Statements = Layer.mock(Postgres, {
 const prepare = Effect.fnUntraced(function*(n: number) {
   const random = yield* SecureRandom.SecureRandom
   const fact = { stream: Fact.streamId("account", `${n}`), type: "Counted", data: { n } }
-  return yield* Effect.provideService(PreparedAppend.prepare({ facts: [fact] }, random), CurrentTenant, `tenant ${n}`)
+  return yield* Effect.provideService(
+    PreparedAppend.prepare({ facts: [fact] }, random, Sealing.none.seal),
+    CurrentTenant,
+    `tenant ${n}`
+  )
 })
 
 /** A failure that PostgreSQL tells, or of a connection that broke under a statement. */
