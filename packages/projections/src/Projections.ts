@@ -68,7 +68,7 @@ export interface Options {
   readonly batchSize?: number | undefined
   /**
    * Parts into which the keys of a new generation are divided, 1 to 256: so many of its batches can be applied at a time, by so many
-   * processes. Default: 4.
+   * processes. Default: 2.
    */
   readonly partitions?: number | undefined
   /** Batches that this process applies at a time; each takes a connection. Default: 4. */
@@ -164,7 +164,7 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
   const twice = names.find((name, index) => names.indexOf(name) !== index)
   if (twice !== undefined) return yield* Effect.die(new RangeError(`There are two projections named ${twice}`))
 
-  const { batchSize = 1000, concurrency = 4, partitions = 4, run = true } = options
+  const { batchSize = 1000, concurrency = 4, partitions = 2, run = true } = options
   const build = { partitions, manual: options.switch === "manual", rate: undefined }
   const store = yield* EventStore
   const postgres = yield* Postgres

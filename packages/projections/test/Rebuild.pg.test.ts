@@ -232,7 +232,7 @@ layer(Layer.empty, { excludeTestServices: true })("generations", (it) => {
       yield* sql`
         update subscription_partition set position = 1
         where partition <> ${
-        partitionOf(`default\0${shop(1)}`, 4)
+        partitionOf(`default\0${shop(1)}`, 2)
       } and subscription = (select id from subscription where name = ${`projection/takings/${number}`})`
       const refused = yield* Effect.flip(projections.operate.switchTo("takings", number))
       assert.instanceOf(refused, GenerationModule.GenerationBehind)
