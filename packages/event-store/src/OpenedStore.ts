@@ -51,6 +51,7 @@ export const make = (sealing: Sealing, store: Omit<Store, "subscribe">): Store =
     historyPage: (eventId, options) => page(store.historyPage(eventId, options)),
     readStream: (stream, options) => facts(store.readStream(stream, options)),
     readStreamPage: (stream, options) => page(store.readStreamPage(stream, options)),
+    readStreams: (streams) => facts(store.readStreams(streams)),
     readLog,
     readLogPage: (range) => page(store.readLogPage(range)),
     get: (eventId) =>
