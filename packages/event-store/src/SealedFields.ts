@@ -254,7 +254,7 @@ export const make: Effect.Effect<SealedFields, never, Aead.Aead | Mac.Mac> = Eff
       const nonce = tag.slice(0, Aead.aes256Gcm.nonceLength)
       return Effect.map(
         aead.encrypt(sealKey.seal, utf8(text), { nonce, aad: utf8(place) }),
-        (sealed): Envelope => ({ subject, key, nonce: Base64.encode(nonce), sealed: Base64.encode(sealed) })
+        (sealed): Envelope => ({ subject, key, nonce: base64(nonce), sealed: base64(sealed) })
       )
     })
 
@@ -345,13 +345,16 @@ const inOrder = (_key: string, value: unknown): unknown =>
     ? Object.fromEntries(Object.entries(value).toSorted(([a], [b]) => a < b ? -1 : a > b ? 1 : 0))
     : value
 
+/** As one piece of text: `Base64.encode` leaves one of many, which the JSON of the fact would put together at ten times the cost. */
+const base64 = ({ buffer, byteLength, byteOffset }: Uint8Array): string =>
+  Buffer.from(buffer, byteOffset, byteLength).toString("base64")
+
 /** In half the time that a `TextEncoder` takes for texts as short as these. */
 const utf8 = (text: string): Uint8Array => Buffer.from(text)
 const utf8Text = new TextDecoder()
 const parse = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Unknown))
 
-const invalid = (problem: Fields.Problem) =>
-  Effect.fail(new EventStoreError({ reason: new InvalidAppend(problem) }))
+const invalid = (problem: Fields.Problem) => Effect.fail(new EventStoreError({ reason: new InvalidAppend(problem) }))
 
 const broken = ({ eventId, position }: Fact, field: string, problem: SealBroken["problem"]) =>
   new EventStoreError({ reason: new SealBroken({ eventId, position, field, problem }) })

@@ -57,7 +57,10 @@ export type Known = SealKey | "erased" | "missing"
  */
 export interface SubjectKeyRing {
   /** The keys to seal with what streams hold of subjects, made where there are none; and the streams are remembered. */
-  readonly hold: (tenant: string, places: ReadonlyArray<Place>) => Effect.Effect<ReadonlyArray<HeldKey>, EventStoreError>
+  readonly hold: (
+    tenant: string,
+    places: ReadonlyArray<Place>
+  ) => Effect.Effect<ReadonlyArray<HeldKey>, EventStoreError>
   /** Keys by their numbers. */
   readonly find: (refs: ReadonlyArray<KeyRef>) => Effect.Effect<ReadonlyArray<Known>, EventStoreError>
   /** A key that was destroyed is used no more. */
@@ -114,8 +117,7 @@ export const make = Effect.fnUntraced(function*(
 
   const found = shelf({
     capacity,
-    timeToLive: (key: Known) =>
-      key === "erased" ? Duration.infinity : key === "missing" ? Duration.zero : timeToLive,
+    timeToLive: (key: Known) => key === "erased" ? Duration.infinity : key === "missing" ? Duration.zero : timeToLive,
     inTransaction: table.inTransaction,
     load: Effect.fnUntraced(function*(_, names, aside) {
       const answers = new Map<string, Exit.Exit<Known, EventStoreError>>(
@@ -242,7 +244,9 @@ const shelf = <A>({ capacity, inTransaction, load, timeToLive }: ShelfOptions<A>
       const before = drops
       return Effect.forEach(names, (name) =>
         Effect.map(Effect.request(Request.of<Load<A>>()({ tenant, name, aside }), resolver), (value) => {
-          if (drops === before) keep(`${tenant}\0${name}`, value, now + Duration.toMillis(timeToLive(value)))
+          if (drops === before) {
+            keep(`${tenant}\0${name}`, value, now + Duration.toMillis(timeToLive(value)))
+          }
           return value
         }), { concurrency: "unbounded" })
     })
