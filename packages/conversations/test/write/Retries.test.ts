@@ -6,6 +6,7 @@ import { EventStore } from "@strata/event-store/EventStore"
 import * as EventStoreMemory from "@strata/event-store/EventStoreMemory"
 import * as GroupAppend from "@strata/event-store/GroupAppend"
 import * as PreparedAppend from "@strata/event-store/PreparedAppend"
+import * as Sealing from "@strata/event-store/Sealing"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as RetryPolicy from "@strata/resilience/retry/RetryPolicy"
 import * as Context from "effect/Context"
@@ -45,7 +46,7 @@ const setUp = Effect.gen(function*() {
   const store = EventStore.of({
     ...memory,
     append: (append) =>
-      PreparedAppend.prepare(append, random).pipe(
+      PreparedAppend.prepare(append, random, Sealing.none.seal).pipe(
         Effect.flatMap(group.append),
         Effect.andThen(Effect.die("a statement was not refused"))
       )
