@@ -135,12 +135,12 @@ export const prepare = (
 const isPersonal = ({ personal }: NewFact): boolean => personal !== undefined && personal.length > 0
 
 /** The append with its ids given and what is personal sealed, and the ids that are left. */
-const sealed = Effect.fnUntraced(function*(
+const sealed = (
   append: Append,
   eventIds: ReadonlyArray<string>,
   tenant: string,
   seal: Sealing["seal"]
-) {
+): Effect.Effect<readonly [append: Append, left: ReadonlyArray<string>], EventStoreError> => {
   let nextId = 0
   const facts = append.facts.map((fact) => ({
     ...fact,
@@ -149,11 +149,12 @@ const sealed = Effect.fnUntraced(function*(
   const sealables = facts.flatMap((fact, index): ReadonlyArray<SealedFields.Sealable> =>
     isPersonal(fact) ? [{ ...fact, personal: fact.personal ?? [], path: `facts[${index}].data` }] : []
   )
-  const data = yield* seal(tenant, sealables)
-  let nextSealed = 0
-  const written = facts.map((fact) => isPersonal(fact) ? { ...fact, data: data[nextSealed++]! } : fact)
-  return [{ ...append, facts: written }, eventIds.slice(nextId)] as const
-})
+  return Effect.map(seal(tenant, sealables), (data) => {
+    let nextSealed = 0
+    const written = facts.map((fact) => isPersonal(fact) ? { ...fact, data: data[nextSealed++]! } : fact)
+    return [{ ...append, facts: written }, eventIds.slice(nextId)] as const
+  })
+}
 
 /** One for each fact, and for each message published with them, that brings none. */
 const newEventIds = (

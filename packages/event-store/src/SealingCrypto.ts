@@ -17,14 +17,25 @@ import * as NodeCrypto from "node:crypto"
 
 const tagLength = 16
 
+/** Keys as the runtime wants them. Made anew for each call, they take longer than the call. */
+const keys = new WeakMap<Uint8Array, NodeCrypto.KeyObject>()
+
+const keyOf = (bytes: Uint8Array): NodeCrypto.KeyObject => {
+  const known = keys.get(bytes)
+  if (known !== undefined) return known
+  const key = NodeCrypto.createSecretKey(bytes)
+  keys.set(bytes, key)
+  return key
+}
+
 const aes256Gcm: Aead.Implementation = {
   encrypt: (key, nonce, plaintext, aad) => {
-    const cipher = NodeCrypto.createCipheriv("aes-256-gcm", key, nonce)
+    const cipher = NodeCrypto.createCipheriv("aes-256-gcm", keyOf(key), nonce)
     cipher.setAAD(aad)
     return Buffer.concat([cipher.update(plaintext), cipher.final(), cipher.getAuthTag()])
   },
   decrypt: (key, nonce, ciphertext, aad) => {
-    const decipher = NodeCrypto.createDecipheriv("aes-256-gcm", key, nonce, { authTagLength: tagLength })
+    const decipher = NodeCrypto.createDecipheriv("aes-256-gcm", keyOf(key), nonce, { authTagLength: tagLength })
     decipher.setAAD(aad)
     decipher.setAuthTag(ciphertext.subarray(-tagLength))
     const plaintext = decipher.update(ciphertext.subarray(0, -tagLength))
@@ -34,7 +45,7 @@ const aes256Gcm: Aead.Implementation = {
 }
 
 const hmac = (hash: string, key: Uint8Array, data: Uint8Array): Uint8Array =>
-  NodeCrypto.createHmac(hash.replace("-", ""), key).update(data).digest()
+  NodeCrypto.createHmac(hash.replace("-", ""), keyOf(key)).update(data).digest()
 
 /**
  * What seals and opens.

@@ -14,12 +14,11 @@
  *
  * @since 0.1.0
  */
-import * as Cache from "effect/Cache"
+import * as Clock from "effect/Clock"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
 import * as Request from "effect/Request"
 import * as RequestResolver from "effect/RequestResolver"
 import type { EventStoreError } from "./EventStore.ts"
@@ -43,18 +42,27 @@ export interface Options {
 }
 
 /**
+ * What is known of a key: itself, that it was destroyed, or nothing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Known = SealKey | "erased" | "missing"
+
+/**
  * The keys of all tenants.
  *
  * @category models
  * @since 0.1.0
  */
 export interface SubjectKeyRing {
-  /** The key to seal with what a stream holds of a subject, made when there is none; and the stream is remembered. */
-  readonly hold: (tenant: string, place: Place) => Effect.Effect<HeldKey, EventStoreError>
-  /** Keys by their numbers, in the order asked for. */
-  readonly find: (
-    refs: ReadonlyArray<KeyRef>
-  ) => Effect.Effect<ReadonlyArray<SealKey | "erased" | "missing">, EventStoreError>
+  /** The keys to seal with what streams hold of subjects, made where there are none; and the streams are remembered. */
+  readonly hold: (
+    tenant: string,
+    places: ReadonlyArray<Place>
+  ) => Effect.Effect<ReadonlyArray<HeldKey>, EventStoreError>
+  /** Keys by their numbers. */
+  readonly find: (refs: ReadonlyArray<KeyRef>) => Effect.Effect<ReadonlyArray<Known>, EventStoreError>
   /** A key that was destroyed is used no more. */
   readonly forget: (ref: KeyRef) => Effect.Effect<void>
 }
@@ -74,40 +82,45 @@ export const make = Effect.fnUntraced(function*(
     return yield* fields.derive(yield* masterKeys.unwrap(ref, wrapped))
   })
 
-  const held = yield* shelf({
+  const held = shelf({
     capacity,
     timeToLive: () => timeToLive,
+    inTransaction: table.inTransaction,
     load: Effect.fnUntraced(function*(tenant, subjects, aside) {
       const candidates = yield* Effect.forEach(subjects, (subject) =>
         Effect.map(
           Effect.flatMap(random.randomBytes(keyLength), (key) => masterKeys.wrap({ tenant, subject }, key)),
           (wrapped) => ({ subject, ...wrapped })
         ))
-      const stored = yield* table.hold(tenant, candidates, aside)
-      return yield* Effect.forEach(stored, (key) =>
+      return yield* Effect.forEach(yield* table.hold(tenant, candidates, aside), (stored) =>
         Effect.map(
-          Effect.exit(unwrapped(key, key)),
-          Exit.map((sealKey): HeldKey => ({ subject: key.subject, key: key.key, sealKey }))
-        ).pipe(Effect.map((exit) => [key.subject, exit] as const)))
+          Effect.exit(unwrapped(stored, stored)),
+          (exit) =>
+            [
+              stored.subject,
+              Exit.map(exit, (sealKey): HeldKey => ({ subject: stored.subject, key: stored.key, sealKey }))
+            ] as const
+        ))
     })
   })
 
-  const noted = yield* shelf({
+  const noted = shelf({
     capacity: 2 * capacity,
     timeToLive: () => Duration.infinity,
+    inTransaction: table.inTransaction,
     load: (tenant, names, aside) =>
       Effect.as(
         table.note(tenant, names.map(placeOf), aside),
-        names.map((name) => [name, Exit.void] as const)
+        names.map((name) => [name, Exit.succeed(true)] as const)
       )
   })
 
-  const found = yield* shelf({
+  const found = shelf({
     capacity,
-    timeToLive: (key: SealKey | "erased" | "missing") =>
-      key === "erased" ? Duration.infinity : key === "missing" ? Duration.zero : timeToLive,
+    timeToLive: (key: Known) => key === "erased" ? Duration.infinity : key === "missing" ? Duration.zero : timeToLive,
+    inTransaction: table.inTransaction,
     load: Effect.fnUntraced(function*(_, names, aside) {
-      const answers = new Map<string, Exit.Exit<SealKey | "erased" | "missing", EventStoreError>>(
+      const answers = new Map<string, Exit.Exit<Known, EventStoreError>>(
         names.map((name) => [name, Exit.succeed("missing")])
       )
       for (const ref of yield* table.find(names.map(refOf), aside)) {
@@ -121,20 +134,17 @@ export const make = Effect.fnUntraced(function*(
   })
 
   return {
-    hold: (tenant, place) =>
+    hold: (tenant, places) =>
       Effect.flatMap(
-        noted.get(table.inTransaction, tenant, `${place.subject}\0${place.store}\0${place.stream}`),
-        () => held.get(table.inTransaction, tenant, place.subject)
+        noted.get(tenant, places.map(({ store, stream, subject }) => `${subject}\0${store}\0${stream}`)),
+        () => held.get(tenant, places.map(({ subject }) => subject))
       ),
-    find: (refs) =>
-      Effect.forEach(refs, (ref) => found.get(table.inTransaction, ofAll, nameOf(ref)), {
-        concurrency: "unbounded"
-      }),
+    find: (refs) => found.get(ofAll, refs.map(nameOf)),
     forget: (ref) =>
-      Effect.andThen(
-        held.drop(ref.tenant, ref.subject),
+      Effect.sync(() => {
+        held.drop(ref.tenant, ref.subject)
         found.set(ofAll, nameOf(ref), "erased")
-      )
+      })
   }
 })
 
@@ -158,15 +168,24 @@ const placeOf = (name: string): Place => {
 
 // ---------------------------------------------------------------------------------------------------------- shelf
 
-/** Something of a tenant's, by name: read from the table when it is not at hand. */
+/** Things of a tenant's, by name: read from the table when they are not at hand. */
 interface Shelf<A> {
-  readonly get: (
-    inTransaction: Effect.Effect<boolean>,
+  /** In the order of the names. */
+  readonly get: (tenant: string, names: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<A>, EventStoreError>
+  /** For ever, but for want of room. */
+  readonly set: (tenant: string, name: string, value: A) => void
+  readonly drop: (tenant: string, name: string) => void
+}
+
+interface ShelfOptions<A> {
+  readonly capacity: number
+  readonly timeToLive: (value: A) => Duration.Duration
+  readonly inTransaction: Effect.Effect<boolean>
+  readonly load: (
     tenant: string,
-    name: string
-  ) => Effect.Effect<A, EventStoreError>
-  readonly set: (tenant: string, name: string, value: A) => Effect.Effect<void>
-  readonly drop: (tenant: string, name: string) => Effect.Effect<void>
+    names: ReadonlyArray<string>,
+    aside: boolean
+  ) => Effect.Effect<ReadonlyArray<readonly [name: string, answer: Exit.Exit<A, EventStoreError>]>, EventStoreError>
 }
 
 /** A look at the table. Those of one tenant that are made at the same time are one statement. */
@@ -179,22 +198,14 @@ interface Load<A> extends Request.Request<A, EventStoreError> {
 /** Names in one statement. */
 const most = 1000
 
-const shelf = Effect.fnUntraced(function*<A>(options: {
-  readonly capacity: number
-  readonly timeToLive: (value: A) => Duration.Duration
-  readonly load: (
-    tenant: string,
-    names: ReadonlyArray<string>,
-    aside: boolean
-  ) => Effect.Effect<ReadonlyArray<readonly [name: string, answer: Exit.Exit<A, EventStoreError>]>, EventStoreError>
-}): Effect.fn.Return<Shelf<A>> {
-  const resolver = RequestResolver.batchN(
+const loader = <A>(load: ShelfOptions<A>["load"]) =>
+  RequestResolver.batchN(
     RequestResolver.makeGrouped<Load<A>, string>({
       key: ({ request }) => `${request.aside} ${request.tenant}`,
       resolver: (entries) => {
         const [{ request: { aside, tenant } }] = entries
         const names = new Set(entries.map(({ request }) => request.name))
-        return Effect.map(options.load(tenant, [...names], aside), (answers) => {
+        return Effect.map(load(tenant, [...names], aside), (answers) => {
           const byName = new Map(answers)
           for (const entry of entries) {
             const answer = byName.get(entry.request.name)
@@ -205,50 +216,61 @@ const shelf = Effect.fnUntraced(function*<A>(options: {
     }),
     most
   )
-  const load = (tenant: string, name: string, aside: boolean) =>
-    Effect.request(Request.of<Load<A>>()({ tenant, name, aside }), resolver)
 
-  const cache = yield* Cache.makeWith((key: string) => {
-    const end = key.indexOf("\0")
-    return load(key.slice(0, end), key.slice(end + 1), false)
-  }, {
-    capacity: options.capacity,
-    timeToLive: (exit) => Exit.isSuccess(exit) ? options.timeToLive(exit.value) : Duration.zero
-  })
-  const keyOf = (tenant: string, name: string) => `${tenant}\0${name}`
-
-  // Dropped while a caller aside was looking: what it found may be older than that.
+/**
+ * Looked at once or more for each fact, so a look at what is at hand is no effect of its own, and changes nothing. What came
+ * first makes room.
+ */
+const shelf = <A>({ capacity, inTransaction, load, timeToLive }: ShelfOptions<A>): Shelf<A> => {
+  const kept = new Map<string, { readonly value: A; readonly until: number }>()
+  const resolver = loader(load)
+  // Of what was looked up, nothing is kept when something was dropped meanwhile: it may be older than that.
   let drops = 0
-  const aside = (tenant: string, name: string) =>
-    Effect.suspend(() => {
+
+  const find = (key: string, now: number): A | undefined => {
+    const entry = kept.get(key)
+    return entry === undefined || entry.until <= now ? undefined : entry.value
+  }
+  const keep = (key: string, value: A, until: number) => {
+    kept.delete(key)
+    kept.set(key, { value, until })
+    for (const oldest of kept.size > capacity ? kept.keys() : []) {
+      kept.delete(oldest)
+      break
+    }
+  }
+  const look = (tenant: string, names: ReadonlyArray<string>, now: number) =>
+    Effect.flatMap(inTransaction, (aside) => {
       const before = drops
-      return Effect.tap(
-        load(tenant, name, true),
-        (value) => drops === before ? Cache.set(cache, keyOf(tenant, name), value) : Effect.void
-      )
+      return Effect.forEach(names, (name) =>
+        Effect.map(Effect.request(Request.of<Load<A>>()({ tenant, name, aside }), resolver), (value) => {
+          if (drops === before) {
+            keep(`${tenant}\0${name}`, value, now + Duration.toMillis(timeToLive(value)))
+          }
+          return value
+        }), { concurrency: "unbounded" })
     })
 
   return {
-    get: (inTransaction, tenant, name) =>
-      Effect.flatMap(
-        Cache.getSuccess(cache, keyOf(tenant, name)),
-        Option.match({
-          onSome: (value) => Effect.succeed(value),
-          onNone: () =>
-            Effect.flatMap(inTransaction, (held) =>
-              // Nor for somebody else's look, which may wait for the connection that the caller holds.
-              held ? aside(tenant, name) : Cache.get(cache, keyOf(tenant, name)))
+    get: (tenant, names) =>
+      Effect.withFiber((fiber) => {
+        const now = Number(fiber.getRef(Clock.Clock).currentTimeNanosUnsafe()) / 1e6
+        const values = names.map((name) => find(`${tenant}\0${name}`, now))
+        const there = values.filter((value) => value !== undefined)
+        if (there.length === names.length) return Effect.succeed(there)
+        const missing = [...new Set(names.filter((_, index) => values[index] === undefined))]
+        return Effect.map(look(tenant, missing, now), (looked) => {
+          const byName = new Map(missing.map((name, index) => [name, looked[index]!]))
+          return names.map((name, index) => values[index] ?? byName.get(name)!)
         })
-      ),
-    set: (tenant, name, value) =>
-      Effect.suspend(() => {
-        drops++
-        return Cache.set(cache, keyOf(tenant, name), value)
       }),
-    drop: (tenant, name) =>
-      Effect.suspend(() => {
-        drops++
-        return Cache.invalidate(cache, keyOf(tenant, name))
-      })
+    set: (tenant, name, value) => {
+      drops++
+      keep(`${tenant}\0${name}`, value, Number.POSITIVE_INFINITY)
+    },
+    drop: (tenant, name) => {
+      drops++
+      kept.delete(`${tenant}\0${name}`)
+    }
   }
-})
+}

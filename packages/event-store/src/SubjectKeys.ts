@@ -261,12 +261,12 @@ export const make = Effect.fnUntraced(function*(
   const seal = (store: string): Sealing["seal"] => (tenant, sealables) =>
     Effect.forEach(sealables, (sealable) => {
       const { personal, stream } = sealable
-      return Effect.flatMap(
-        Effect.forEach(personal, ({ subject }) =>
-          ring.hold(tenant, { subject: SealingCrypto.digestOf(tenant, subject), store, stream })),
-        (held) =>
-          fields.seal(tenant, sealable, held)
-      )
+      const places = personal.map(({ subject }) => ({
+        subject: SealingCrypto.digestOf(tenant, subject),
+        store,
+        stream
+      }))
+      return Effect.flatMap(ring.hold(tenant, places), (held) => fields.seal(tenant, sealable, held))
     })
 
   return {

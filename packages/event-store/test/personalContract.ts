@@ -54,6 +54,7 @@ export const personalContract = <E, R>(
         Effect.map(store.readLogPage({ ...log, filter: { category: "room" } }), ({ facts }) => facts),
         Effect.map(store.readStreamPage(lobby), ({ facts }) => facts),
         Effect.map(store.read({ stream: lobby }), ({ facts }) => facts),
+        store.readStreams({ streams: [fact], upTo: fact.position }),
         Effect.map(store.read({ revisions: "all" }), ({ facts }) => facts),
         store.history(id(1)),
         Effect.map(store.historyPage(id(1)), ({ facts }) => facts),
