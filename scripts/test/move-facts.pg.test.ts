@@ -66,7 +66,7 @@ layer(Database, { excludeTestServices: true })("moving facts by program", (it) =
 
         // Projections and all else are the servers' work.
         strictEqual(moved.stderr, "")
-        strictEqual((yield* sql`select name from projection`).length, 0)
+        strictEqual((yield* sql`select name from projection_generation`).length, 0)
       }),
     { timeout: 60_000 }
   )

@@ -443,6 +443,14 @@ export class EventStore extends Context.Service<EventStore, {
   readonly readLog: (options: LogRange) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
   /** The same, and how far it went: who reads with a filter goes on from there. */
   readonly readLogPage: (options: LogRange) => Effect.Effect<LogPage, EventStoreError>
+  /**
+   * All facts of several streams, of any tenants, up to a position, in log order and revisions among them: for who folds what is
+   * believed of many streams. All at once, however large they are: ask for no more streams than fit into memory.
+   */
+  readonly readStreams: (options: {
+    readonly streams: ReadonlyArray<Pick<Fact, "tenant" | "stream">>
+    readonly upTo: Position
+  }) => Effect.Effect<ReadonlyArray<Fact>, EventStoreError>
   /** The fact with this id. */
   readonly get: (eventId: EventId) => Effect.Effect<Option.Option<Fact>, EventStoreError>
   /** The position of the last fact of any tenant, `0` in an empty store. */

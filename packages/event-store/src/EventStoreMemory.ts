@@ -352,6 +352,13 @@ export const make = Effect.fnUntraced(function*(
   const readStream: EventStore["Service"]["readStream"] = (stream, options) =>
     Effect.map(readStreamPage(stream, options), ({ facts }) => facts)
 
+  const readStreams: EventStore["Service"]["readStreams"] = ({ streams: asked, upTo }) =>
+    Effect.sync(() =>
+      asked.flatMap(({ stream, tenant }) => streams.get(keyOf(tenant, stream)) ?? [])
+        .filter(({ position }) => position <= upTo)
+        .toSorted(Belief.byPosition)
+    )
+
   const historyPage: EventStore["Service"]["historyPage"] = (
     eventId,
     { direction = "forwards", fromRevision, limit = 1000 } = {}
@@ -382,6 +389,7 @@ export const make = Effect.fnUntraced(function*(
     positionAt,
     readStream,
     readStreamPage,
+    readStreams,
     readLog,
     readLogPage,
     get: (eventId) => Effect.map(CurrentTenant, (tenant) => Option.fromUndefinedOr(byId.get(keyOf(tenant, eventId)))),

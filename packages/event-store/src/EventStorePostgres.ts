@@ -191,6 +191,9 @@ export const make = Effect.fnUntraced(function*(
   const readStream: EventStore["Service"]["readStream"] = (stream, options) =>
     Effect.map(readStreamPage(stream, options), ({ facts }) => facts)
 
+  const readStreams: EventStore["Service"]["readStreams"] = ({ streams, upTo }) =>
+    streams.length === 0 ? Effect.succeed([]) : answer("readStreams", reads.streams(streams, upTo))
+
   const factsById = (eventIds: ReadonlyArray<EventId>) => forTenant("get", (tenant) => reads.byId(tenant, eventIds))
 
   const historyPage: EventStore["Service"]["historyPage"] = Effect.fn("EventStore.history")(
@@ -496,6 +499,7 @@ export const make = Effect.fnUntraced(function*(
     positionAt,
     readStream,
     readStreamPage,
+    readStreams,
     readLog,
     readLogPage,
     get: (eventId) => Effect.map(factsById([eventId]), Arr.head),

@@ -14,7 +14,7 @@ import * as Pg from "@strata/postgres/PostgresTypes"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import { beginning, type EventId, type Position, type StreamId } from "./Fact.ts"
+import { beginning, type EventId, type Fact, type Position, type StreamId } from "./Fact.ts"
 import * as FactQueries from "./FactQueries.ts"
 import * as FactRows from "./FactRows.ts"
 
@@ -74,6 +74,24 @@ export const make = ({ rows, sql }: Postgres["Service"], storeId: number) => {
         : rows(backwards, [tenant, storeId, id, Pg.int(from ?? 2_147_483_647), limit])
     )
 
+  // Streams by stream_id, their facts by fact_version.
+  const streams = (asked: ReadonlyArray<Pick<Fact, "tenant" | "stream">>, upTo: Position) =>
+    FactRows.facts(sql`
+      select f.* from (
+        select set_config('strata.tenant', '', true), set_config('strata.all_tenants', 'on', true)
+      ) as scope(tenant, every), lateral (
+        select ${columnsOfWhole} from fact
+        where stream = any(array(
+          select s.number from unnest(
+            ${Pg.textArray(asked.map(({ tenant }) => tenant))}, ${Pg.textArray(asked.map(({ stream }) => stream))}
+          ) as a(tenant, id)
+          join stream as s on s.store = ${storeId} and s.tenant = a.tenant and s.id = a.id
+          where scope.every is not null
+        )) and position <= ${Pg.bigint(upTo)}
+        order by position
+        limit 9223372036854775807
+      ) as f`)
+
   // Served by fact_event_id; `+ 0` keeps the planner from an index that begins with the store.
   const byId = (tenant: string, eventIds: ReadonlyArray<EventId>) =>
     FactRows.facts(sql`
@@ -130,7 +148,7 @@ export const make = ({ rows, sql }: Postgres["Service"], storeId: number) => {
       (rows) => rows[0]?.position ?? null
     )
 
-  return { head, log, stream, byId, history, positionAt, ...FactQueries.make(sql, storeId) }
+  return { head, log, stream, streams, byId, history, positionAt, ...FactQueries.make(sql, storeId) }
 }
 
 /** No log gets there. */

@@ -5,6 +5,7 @@ import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import * as DurableSubscription from "@strata/event-store/DurableSubscription"
 import * as Checkpoints from "@strata/event-store/DurableSubscriptionCheckpoints"
 import { PartitionFenced } from "@strata/event-store/DurableSubscriptionError"
+import * as DurableSubscriptionFilter from "@strata/event-store/DurableSubscriptionFilter"
 import * as DurableSubscriptionMetrics from "@strata/event-store/DurableSubscriptionMetrics"
 import { EventStore, FactUnreadable } from "@strata/event-store/EventStore"
 import { migrations } from "@strata/event-store/EventStoreMigrations"
@@ -325,6 +326,56 @@ layer(Services, { excludeTestServices: true })("DurableSubscription", (it) => {
           deepStrictEqual(yield* soon(`unreadable, ${name}`, 3), [1, 2, 4])
         }
       }).pipe(Effect.provideService(EventStore, store))
+    }))
+
+  it.effect("a poisonous fact is put aside in the transaction that moves on, where somebody says how, and its partition goes on", () =>
+    Effect.gen(function*() {
+      yield* createTable
+      const reached: Array<number> = []
+      const { status } = yield* subscribe("parking", {
+        handler: (batch) =>
+          batch.some(({ type }) => type === "Poison")
+            ? Effect.andThen(write("parking", batch), Effect.fail(new Refused({ message: "cannot stomach it" })))
+            : write("parking", batch),
+        park: ({ attempts, error, fact }) => {
+          assert.isAtLeast(attempts, 4)
+          assert.strictEqual(error, "cannot stomach it")
+          return write("parking, aside", [fact])
+        },
+        reached: (_partition, position) => Effect.sync(() => void reached.push(Number(position)))
+      })
+      const positions = yield* append([{}, {}, { type: "Poison" }, {}, {}])
+      deepStrictEqual(yield* soon("parking", 4), positions.filter((_, index) => index !== 2))
+      deepStrictEqual(yield* handledBy("parking, aside"), [positions[2]])
+      yield* eventually(status, ({ partitions }) => partitions[0]!.lag === 0n && partitions[0]!.error === null)
+      deepStrictEqual(reached, reached.toSorted((a, b) => a - b))
+      assert.isTrue(reached.includes(positions[2]!))
+    }))
+
+  it.effect("a paused subscription is brought to exactly the positions that are asked for, and one that is removed is gone", () =>
+    Effect.gen(function*() {
+      yield* createTable
+      const subscription = yield* subscribe("up to", { partitions: 2, key: ({ stream }) => stream })
+      yield* subscription.pause
+      yield* eventually(subscription.status, ({ partitions }) => partitions.every(({ owner }) => owner === null))
+      const positions = yield* append(Arr.makeBy(20, (n) => ({ stream: Fact.streamId("order", `${n}`) })))
+      const goal = (index: number) => Fact.Position.make(BigInt(positions[index]!))
+      yield* subscription.handleUpTo([{ partition: 0, position: goal(9) }, { partition: 1, position: goal(14) }], {
+        key: ({ stream }) => stream,
+        handler: (batch) => write("up to", batch)
+      })
+      const { partitions } = yield* subscription.status
+      deepStrictEqual(partitions.map(({ position }) => position), [goal(9), goal(14)])
+      const partitionAt = (index: number) =>
+        DurableSubscriptionFilter.partitionOf(Fact.streamId("order", `${index}`), 2)
+      deepStrictEqual(
+        (yield* handledBy("up to")).toSorted((a, b) => a - b),
+        positions.filter((_, index) => index <= (partitionAt(index) === 0 ? 9 : 14))
+      )
+      yield* subscription.resume
+      yield* soon("up to", 20)
+      yield* subscription.remove
+      assert.strictEqual((yield* Effect.flip(subscription.status)).reason._tag, "UnknownSubscription")
     }))
 
   it.effect("a poisonous fact stops its own partition at that fact, until somebody resumes it or leaves the fact out", () =>

@@ -63,6 +63,31 @@ export const bitemporalContract = <R>(
       ])
     }))
 
+  it.effect("several streams are read as they were up to a position, of any tenants, revisions among them, in log order", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const as = (tenant: string) => Effect.provideService(CurrentTenant, tenant)
+      yield* store.append({ facts: [price(1, { eventId: id(1) })] })
+      yield* store.append({ facts: [price(2, { eventId: id(2) })] }).pipe(as("other tenant"))
+      yield* store.append({ facts: [{ ...price(3, { eventId: id(3) }), stream: other }] })
+      yield* store.append({ facts: [{ ...price(4, { eventId: id(4) }), stream: Fact.streamId("price", "unasked") }] })
+      yield* store.revise(correct(id(1), { data: { price: 5 } }))
+      yield* store.append({ facts: [price(6, { eventId: id(6) })] })
+      const stream = account
+      const streams = [
+        { tenant: "default", stream },
+        { tenant: "default", stream: other },
+        { tenant: "other tenant", stream },
+        { tenant: "nobody", stream }
+      ]
+      const facts = yield* store.readStreams({ streams, upTo: Fact.Position.make(5n) })
+      deepStrictEqual(
+        facts.map(({ position, revision, stream, tenant }) => [Number(position), tenant, stream, revision]),
+        [[1, "default", stream, 0], [2, "other tenant", stream, 0], [3, "default", other, 0], [5, "default", stream, 1]]
+      )
+      deepStrictEqual(yield* store.readStreams({ streams: [], upTo: Fact.Position.make(6n) }), [])
+    }))
+
   it.effect("revisions form one chain, whichever member names it, and keep what they do not change", () =>
     Effect.gen(function*() {
       const store = yield* open

@@ -353,6 +353,24 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
       { role: applicationRole }
     ))
 
+  it.effect("lets the role of the sessions make schemas and views where a package says that it does, and not otherwise", () =>
+    onDatabase(
+      Effect.gen(function*() {
+        const { sql } = yield* Postgres.Postgres
+        const { migrations } = yield* shop(items)
+        const make = Effect.andThen(
+          sql`create schema apart`,
+          sql`create view items with (security_invoker = true) as select id from item`
+        )
+        yield* Migrations.run([migrations])
+        assert.strictEqual((yield* Effect.flip(make)).reason._tag, "AuthorizationError")
+        yield* Migrations.run([{ ...migrations, makesSchemas: true }])
+        yield* make
+        assert.deepStrictEqual(yield* sql`select id from items`, [{ id: 1 }])
+      }),
+      { role: applicationRole }
+    ))
+
   it.effect("leaves what it makes to the user who logs in, not to the role of the sessions", () =>
     onDatabase(
       Effect.gen(function*() {

@@ -14,7 +14,7 @@ import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import type { FailedFact } from "@strata/event-store/DurableSubscriptionPartition"
 import type { EventDecodeError } from "@strata/event-store/EventDefinition"
 import type { EventStore, EventStoreError } from "@strata/event-store/EventStore"
-import { type Fact, Position, type StreamId } from "@strata/event-store/Fact"
+import { type Fact, Position } from "@strata/event-store/Fact"
 import type { Postgres } from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
 import * as SqlState from "@strata/postgres/SqlState"
@@ -89,12 +89,13 @@ export const make = (projection: Projection, generation: Generation, { postgres,
 
   // -------------------------------------------------------------------------------------------------------- belief
 
-  // Rows by the first columns of the primary key.
-  const streamsOf = (key: Key, known: Pick<Fact, "tenant" | "stream">) =>
+  /** In which streams the facts of keys are. Rows by the first columns of the primary key. */
+  const streamsOf = (places: ReadonlyArray<Place>) =>
     projection.key.isStream
-      ? Effect.succeed([known])
-      : sql<{ tenant: string; stream: StreamId }>`
-        select tenant, stream from projection_key_stream where generation = ${generation.id} and key = ${key.text}`
+      ? Effect.succeed(places.map(({ fact: { stream, tenant } }) => ({ stream, tenant })))
+      : sql<Pick<Fact, "tenant" | "stream">>`
+        select distinct tenant, stream from projection_key_stream
+        where generation = ${generation.id} and key = any(${Pg.textArray(places.map(({ key }) => key.text))})`
 
   /** Notes in which streams the facts of keys are, where the key itself does not tell. */
   const noteStreams = (keyed: ReadonlyArray<Keyed>) => {
@@ -112,50 +113,25 @@ export const make = (projection: Projection, generation: Generation, { postgres,
       on conflict do nothing`
   }
 
-  /** All pages of what is believed of a stream, or of what was ever recorded in it. */
-  const readStream = Effect.fnUntraced(function*(
-    { stream, tenant }: Pick<Fact, "tenant" | "stream">,
-    position: Position,
-    revisions: "belief" | "all"
-  ) {
-    const facts: Array<Fact> = []
-    let cursor: string | undefined
-    do {
-      const page = yield* store.read({
-        stream,
-        types: projection.filter.types,
-        revisions,
-        knownAt: { position },
-        limit: 1000,
-        cursor
-      }).pipe(Effect.provideService(CurrentTenant, tenant))
-      for (const fact of page.facts) facts.push(fact)
-      cursor = page.next ?? undefined
-    } while (cursor !== undefined)
-    return facts
-  })
-
-  /** The facts of a key that are believed at a position, in the order of their origins, without those that are left out. */
-  const beliefOf = Effect.fnUntraced(function*(
-    key: Key,
-    known: Pick<Fact, "tenant" | "stream">,
-    position: Position,
+  /**
+   * By key: the facts that are believed at a position, in the order of their origins, without those that are left out. For each of
+   * the positions.
+   */
+  const beliefsOf = Effect.fnUntraced(function*(
+    places: ReadonlyArray<Place>,
+    positions: ReadonlyArray<Position>,
     skipped: ReadonlySet<bigint>
-  ): Effect.fn.Return<ReadonlyArray<Fact>, FoldError> {
-    if (position === 0n) return []
-    const believed: Array<Fact> = []
-    for (const place of yield* streamsOf(key, known)) {
-      const facts = skipped.size === 0
-        ? yield* readStream(place, position, "belief")
-        : Belief.knownAt(
-          (yield* readStream(place, position, "all")).filter((fact) => !skipped.has(fact.position)),
-          position
-        )
-      for (const each of yield* withKeys(facts)) {
-        if (each.key.text === key.text) believed.push(each.fact)
-      }
-    }
-    return believed.toSorted(Belief.byOrigin)
+  ): Effect.fn.Return<ReadonlyArray<ReadonlyMap<string, ReadonlyArray<Fact>>>, FoldError> {
+    const upTo = positions.reduce((last, position) => position > last ? position : last)
+    const facts = (yield* store.readStreams({ streams: yield* streamsOf(places), upTo }))
+      .filter((fact) => projection.wants(fact) && !skipped.has(fact.position))
+    return yield* Effect.forEach(positions, (position) =>
+      Effect.gen(function*() {
+        const believed = new Map<string, Array<Fact>>(places.map(({ key }) => [key.text, []]))
+        for (const { fact, key } of yield* withKeys(Belief.knownAt(facts, position))) believed.get(key.text)?.push(fact)
+        for (const facts of believed.values()) facts.sort(Belief.byOrigin)
+        return believed
+      }))
   })
 
   // -------------------------------------------------------------------------------------------------------- applying
@@ -175,15 +151,13 @@ export const make = (projection: Projection, generation: Generation, { postgres,
   }): Effect.fn.Return<ReadonlyArray<Fact>, FoldError> {
     if (keys.length === 0) return []
     const { replace } = projection
-    const belief = ({ fact, key }: Place, position: Position) => beliefOf(key, fact, position, options.skipped)
     if (replace !== undefined) {
-      const changes = yield* Effect.forEach(keys, (keyed) =>
-        Effect.all({
-          key: Effect.succeed(keyed.key.columns),
-          before: belief(keyed, options.before),
-          after: belief(keyed, options.after)
-        }))
-      yield* withSql(replace(changes))
+      const [before, after] = yield* beliefsOf(keys, [options.before, options.after], options.skipped)
+      yield* withSql(replace(keys.map(({ key: { columns, text } }) => ({
+        key: columns,
+        before: before?.get(text) ?? [],
+        after: after?.get(text) ?? []
+      }))))
       return []
     }
     yield* withSql(GenerationSchema.clear(
@@ -191,7 +165,8 @@ export const make = (projection: Projection, generation: Generation, { postgres,
       projection.key.columns,
       keys.map(({ key }) => key.columns)
     ))
-    return Arr.flatten(yield* Effect.forEach(keys, (keyed) => belief(keyed, options.after)))
+    const [believed] = yield* beliefsOf(keys, [options.after], options.skipped)
+    return [...believed?.values() ?? []].flat()
   })
 
   /** The keys that revisions touch: those they belong to, and those that what they revise belonged to. */

@@ -27,6 +27,7 @@ import * as GenerationRun from "./GenerationRun.ts"
 import type { ParkedKey } from "./ParkedKeys.ts"
 import type { Projection } from "./Projection.ts"
 import type { ProjectionProgress } from "./ProjectionProgress.ts"
+import * as SharedPages from "./SharedPages.ts"
 
 /**
  * What watching needs.
@@ -60,6 +61,7 @@ export const run = Effect.fnUntraced(function*<E>(
   const { channel, generations, progress } = options
   const postgres = yield* Postgres
   const store = yield* EventStore
+  const pages = yield* SharedPages.make(store)
   const running = yield* FiberMap.make<number>()
   const hints = yield* Queue.sliding<void>(1)
   const rates = new Map<number, number | null>()
@@ -87,7 +89,7 @@ export const run = Effect.fnUntraced(function*<E>(
       named(projection.name),
       Effect.andThen(Effect.never),
       Effect.scoped,
-      Effect.provideService(EventStore, store),
+      Effect.provideService(EventStore, pages),
       Effect.provideService(Postgres, postgres)
     )
 
