@@ -32,7 +32,8 @@ const asKnown = { knownAt: Schema.optionalKey(EventStoreQuery.KnownAt), ...Consi
 /** A past moment may be one with too many facts, and another question about the past may be answered just now. */
 const error = [RuleViolated, TooManyRequests] as const
 
-const past = "With `knownAt`, as they were known then: up to 10,000 facts are replayed for it, or a replay that was made by hand is asked."
+const past =
+  "With `knownAt`, as they were known then: up to 10,000 facts are replayed for it, or a replay that was made by hand is asked."
 
 /**
  * A day of UTC, `YYYY-MM-DD`: its first moment.
@@ -75,7 +76,8 @@ export class AnalyticsApi extends HttpApiGroup.make("analytics")
       error
     }).annotateMerge(OpenApi.annotations({
       summary: "Response times",
-      description: "In minutes, from a CUSTOMER's message to the first later one of a SERVICE_PROVIDER within 24 hours. Percentiles are exact up to "
+      description:
+        "In minutes, from a CUSTOMER's message to the first later one of a SERVICE_PROVIDER within 24 hours. Percentiles are exact up to "
         + `10,000 of them, and at most 2 % off above. ${past}`
     })),
     HttpApiEndpoint.get("conversations", "/conversations", {
@@ -85,7 +87,8 @@ export class AnalyticsApi extends HttpApiGroup.make("analytics")
       error
     }).annotateMerge(OpenApi.annotations({
       summary: "Daily activity",
-      description: "Messages, active conversations, active users and bytes by whole day of UTC, growth, and the totals of the period. "
+      description:
+        "Messages, active conversations, active users and bytes by whole day of UTC, growth, and the totals of the period. "
         + past
     })),
     HttpApiEndpoint.get("volume", "/volume", {
@@ -109,7 +112,8 @@ export class AnalyticsApi extends HttpApiGroup.make("analytics")
       error
     }).annotateMerge(OpenApi.annotations({
       summary: "One day",
-      description: `What a day came to by context, role and type: in all, and page by page of each conversation. ${past}`
+      description:
+        `What a day came to by context, role and type: in all, and page by page of each conversation. ${past}`
     }))
   )
   .annotate(Urgency, "P3")

@@ -27,7 +27,9 @@ export const layer = HttpApiBuilder.group(
     const waitForPosition = yield* Reads.make(["message-analytics", "response-times"])
 
     /** Waits for the position asked for, and asks for the caller's tenant. */
-    const answer = <Options extends AsKnown, A>(ask: (options: Options & { tenant: Tenant }) => Effect.Effect<A, AnalyticsError>) =>
+    const answer = <Options extends AsKnown, A>(
+      ask: (options: Options & { tenant: Tenant }) => Effect.Effect<A, AnalyticsError>
+    ) =>
       Effect.fnUntraced(function*({ headers, query }: Reads.Asked & { readonly query: Options }) {
         yield* waitForPosition({ query, headers })
         const { tenant } = yield* CurrentPrincipal

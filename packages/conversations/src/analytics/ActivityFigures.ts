@@ -89,7 +89,8 @@ export const volume = (sql: SqlClient.SqlClient) =>
     const { tenant = defaultTenant } = options
     const period = yield* daysOf(sql, options)
     /** The rows of volume in a period: for each context and type a few ranges of the primary key. */
-    const rows = (table: string) => sql`
+    const rows = (table: string) =>
+      sql`
       from ${parts(sql, period)}
       cross join lateral (
         select * from ${sql(table)} as s
@@ -99,7 +100,9 @@ export const volume = (sql: SqlClient.SqlClient) =>
         offset 0
       ) as s`
     const about = sql`nullif(context_type, 'UNKNOWN') as "contextType", nullif(category, '') as category`
-    const sums = yield* sql<Group & { type: Volume["groups"][number]["types"][number]["type"]; messages: number; bytes: number }>`
+    const sums = yield* sql<
+      Group & { type: Volume["groups"][number]["types"][number]["type"]; messages: number; bytes: number }
+    >`
       select ${about}, message_type as type, sum(messages)::integer as messages, sum(bytes)::double precision as bytes
       ${rows("message_analytics")}
       group by context_type, s.category, message_type`

@@ -33,7 +33,7 @@
  *
  * @since 0.1.0
  */
-import { EventStore, type EventStoreError } from "@strata/event-store/EventStore"
+import type { EventStore, EventStoreError } from "@strata/event-store/EventStore"
 import type { KnownAt } from "@strata/event-store/FactQuery"
 import { Postgres } from "@strata/postgres/Postgres"
 import type { Projection } from "@strata/projections/Projection"

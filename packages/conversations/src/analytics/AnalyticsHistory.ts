@@ -81,7 +81,13 @@ export class HistoryBusy extends Schema.TaggedError<HistoryBusy>()("HistoryBusy"
  * @category errors
  * @since 0.1.0
  */
-export type HistoryError = HistoryTooLong | HistoryBusy | EventStoreError | Replay.ReplayError | SqlError | TransactionError
+export type HistoryError =
+  | HistoryTooLong
+  | HistoryBusy
+  | EventStoreError
+  | Replay.ReplayError
+  | SqlError
+  | TransactionError
 
 /** Rolls back what was replayed for an answer. */
 class Answered<A> extends Data.TaggedError("Answered")<{ readonly answer: A }> {}

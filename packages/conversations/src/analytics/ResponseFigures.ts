@@ -85,7 +85,8 @@ const contextsOf = ({ contextType }: ResponseOptions) =>
   Pg.textArray(contextType === undefined ? ["", "BOOKING", "SERVICE", "GENERAL", "SUPPORT", "UNKNOWN"] : [contextType])
 
 // A few ranges of the primary key.
-const rowsOf = (sql: SqlClient.SqlClient, options: ResponseOptions, period: Days, table: string) => sql`
+const rowsOf = (sql: SqlClient.SqlClient, options: ResponseOptions, period: Days, table: string) =>
+  sql`
   from ${parts(sql, period)}
   cross join lateral (
     select * from ${sql(table)} as s

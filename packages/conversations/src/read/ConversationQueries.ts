@@ -17,15 +17,17 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
-import { type ContextType, type ConversationId, defaultTenant, type MessageId, type Status, type Tenant, type UserId } from "../domain/Conversation.ts"
+import {
+  type ContextType,
+  type ConversationId,
+  defaultTenant,
+  type MessageId,
+  type Status,
+  type Tenant,
+  type UserId
+} from "../domain/Conversation.ts"
 import * as ConversationPages from "./ConversationPages.ts"
-import type {
-  ConversationDetail,
-  ConversationSummary,
-  Message,
-  Totals,
-  Unread
-} from "./ConversationReadModel.ts"
+import type { ConversationDetail, ConversationSummary, Message, Totals, Unread } from "./ConversationReadModel.ts"
 import type { InvalidCursor } from "./Cursor.ts"
 import * as MessagePages from "./MessagePages.ts"
 

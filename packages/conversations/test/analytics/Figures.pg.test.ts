@@ -97,7 +97,11 @@ layer(Layer.fresh(Application), { excludeTestServices: true })("response times",
         within15Minutes: 0,
         within60Minutes: 2
       } as const
-      assert.deepStrictEqual(support, { ...expected, relativeError: 0, contexts: [{ contextType: "SUPPORT", ...expected }] })
+      assert.deepStrictEqual(support, {
+        ...expected,
+        relativeError: 0,
+        contexts: [{ contextType: "SUPPORT", ...expected }]
+      })
       assert.strictEqual((yield* analytics.responseTimes({})).count, before.count + 2)
     }))
 
@@ -127,7 +131,14 @@ layer(Layer.fresh(Application), { excludeTestServices: true })("activity by day"
       ])
       yield* talk("two", [["ada", instant("2026-03-02T10:00:00Z")]])
       yield* project()
-      const first = { date: "2026-03-01", messages: 1, activeConversations: 1, activeUsers: 1, bytes: 5, averageBytes: 5 }
+      const first = {
+        date: "2026-03-01",
+        messages: 1,
+        activeConversations: 1,
+        activeUsers: 1,
+        bytes: 5,
+        averageBytes: 5
+      }
       const second = {
         date: "2026-03-02",
         messages: 3,
@@ -150,7 +161,11 @@ layer(Layer.fresh(Application), { excludeTestServices: true })("activity by day"
         bytes: 5,
         participants: 1
       })
-      assert.deepStrictEqual(yield* (yield* ConversationQueries.ConversationQueries).totals({}), { conversations: 2, messages: 4, participants: 5 })
+      assert.deepStrictEqual(yield* (yield* ConversationQueries.ConversationQueries).totals({}), {
+        conversations: 2,
+        messages: 4,
+        participants: 5
+      })
       const empty = yield* analytics.activity({ from: instant("2030-01-01T00:00:00Z") })
       assert.deepStrictEqual(empty, { days: [], totals: { conversations: 0, messages: 0, bytes: 0, participants: 0 } })
     }))
