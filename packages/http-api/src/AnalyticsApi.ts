@@ -78,7 +78,7 @@ export class AnalyticsApi extends HttpApiGroup.make("analytics")
       summary: "Response times",
       description:
         "In minutes, from a CUSTOMER's message to the first later one of a SERVICE_PROVIDER within 24 hours. Percentiles are exact up to "
-        + `10,000 of them, and at most 2 % off above. ${past}`
+        + `20,000 of them, and at most 2 % off above. ${past}`
     })),
     HttpApiEndpoint.get("conversations", "/conversations", {
       query: { ...period, ...asKnown },

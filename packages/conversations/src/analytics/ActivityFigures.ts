@@ -202,7 +202,8 @@ const rowsOf = (
       senders::integer as "uniqueSenders", minutes as "averageResponseTime", bytes::double precision as "totalSize"
     from message_analytics
     left join (
-      select ${who} as conversation_id, context_type, message_type, 'CUSTOMER' as sender_role, avg(minutes) as minutes
+      select ${who} as conversation_id, context_type, message_type, 'CUSTOMER' as sender_role,
+        sum(round(minutes * 60000000)::bigint)::double precision / count(*) / 60000000 as minutes
       from response_time
       where tenant = ${tenant} and responded_at is not null and ${which}
         and sent_at >= ${Pg.timestamptz(begin)} and sent_at < ${Pg.timestamptz(Timestamp.fromMicros(begin + dayMicros))}

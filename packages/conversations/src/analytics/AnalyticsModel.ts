@@ -68,7 +68,7 @@ const figures = {
  */
 export const ResponseTimes = Schema.Struct({
   ...figures,
-  /** How far percentiles may be off, as a part of them: 0 up to 10,000 response times, 0.02 of more. All else is exact. */
+  /** How far percentiles may be off, as a part of them: 0 up to 20,000 response times, 0.02 of more. All else is exact. */
   relativeError: Schema.Finite,
   /** The same in each context that has any, in the order of their names. */
   contexts: Schema.Array(Schema.Struct({ contextType: AboutContext, ...figures }))

@@ -25,7 +25,7 @@ import * as ResponseSketch from "./ResponseSketch.ts"
  * @category constants
  * @since 0.1.0
  */
-export const exactUpTo = 10_000
+export const exactUpTo = 20_000
 
 /**
  * Which response times: by sent time of the request, by who responded, by what the conversation is about.
@@ -112,7 +112,8 @@ const wanted = (sql: SqlClient.SqlClient, { contextType, provider, tenant = defa
     ...contextType === undefined ? [] : [sql`context_type = ${contextType}`]
   ])
 
-// A range of response_time_provider or of response_time_period.
+// A range of response_time_provider or of response_time_period. Microseconds are summed up, so that the order of the rows is nothing to
+// the mean.
 const exact = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, options: ResponseOptions) {
   const { from, to } = ends(options)
   const rows = yield* sql<
@@ -122,7 +123,7 @@ const exact = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, options: Res
     }
   >`
     select
-      coalesce(context_type, '') as context, count(*)::integer as count, avg(minutes) as mean, min(minutes), max(minutes),
+      coalesce(context_type, '') as context, count(*)::integer as count, sum(round(minutes * 60000000)::bigint)::double precision / count(*) / 60000000 as mean, min(minutes), max(minutes),
       percentile_cont(array[0.5, 0.9, 0.95]) within group (order by minutes) as percentiles,
       (count(*) filter (where minutes <= 5))::integer as "within5Minutes",
       (count(*) filter (where minutes <= 15))::integer as "within15Minutes",
@@ -209,7 +210,7 @@ const outside = (sql: SqlClient.SqlClient, options: ResponseOptions, period: Day
   const thresholds = Pg.doubleArray(bounds.map((bound) => -bound).toReversed())
   return sql<Omit<Sums, "buckets"> & { readonly context: string; readonly bucket: number }>`
     select context_type as context, ${bounds.length}::integer - width_bucket(-minutes, ${thresholds}) as bucket,
-      count(*)::integer as count, sum(round(minutes * 60000000))::double precision as micros,
+      count(*)::integer as count, sum(round(minutes * 60000000)::bigint)::double precision as micros,
       (count(*) filter (where minutes <= 5))::integer as within5,
       (count(*) filter (where minutes <= 15))::integer as within15,
       (count(*) filter (where minutes <= 60))::integer as within60

@@ -186,7 +186,7 @@ layer(Layer.fresh(Application), { excludeTestServices: true })("analytics", (it)
         const analytics = yield* Analytics
         const { sql } = yield* Postgres
         // A request every 7 seconds, and a response at the end of each conversation.
-        yield* Effect.forEach(Arr.range(1, 9), (number) =>
+        yield* Effect.forEach(Arr.range(1, 18), (number) =>
           talk(`many ${number}`, [
             ...Arr.makeBy(1200, (index) => [ada, after(number * 86_400 * 9 + index * 7)] as const),
             [bob, after(number * 86_400 * 9 + 1200 * 7)]
@@ -195,7 +195,7 @@ layer(Layer.fresh(Application), { excludeTestServices: true })("analytics", (it)
         for (
           const period of [{}, { from: after(9 * 86_400 + 700) }, {
             from: after(9 * 86_400 + 1),
-            to: after(81 * 86_400 + 70_000)
+            to: after(162 * 86_400 + 7000)
           }]
         ) {
           const figures = yield* analytics.responseTimes(period)
@@ -216,9 +216,9 @@ layer(Layer.fresh(Application), { excludeTestServices: true })("analytics", (it)
           }
           assert.strictEqual(figures.contexts[0]?.count, exact!.count)
         }
-        const month = yield* analytics.activity({ from: after(9 * 86_400), to: after(90 * 86_400) })
-        assert.strictEqual(month.totals.messages, 9 * 1201)
-        assert.strictEqual(month.totals.conversations, 9)
+        const month = yield* analytics.activity({ from: after(9 * 86_400), to: after(200 * 86_400) })
+        assert.strictEqual(month.totals.messages, 18 * 1201)
+        assert.strictEqual(month.totals.conversations, 18)
       }),
     60_000
   )
