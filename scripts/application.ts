@@ -3,9 +3,11 @@
  * uses it.
  */
 import * as NodeServices from "@effect/platform-node/NodeServices"
+import { ConversationProjections } from "@strata/conversations/read/ConversationProjections"
 import * as EventStoreMigrations from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import * as Migrations from "@strata/postgres/Migrations"
+import * as Projections from "@strata/projections/Projections"
 import * as Server from "@strata/server/Server"
 import { ServerConfig } from "@strata/server/ServerConfig"
 import * as Layer from "effect/Layer"
@@ -20,3 +22,11 @@ export const eventStore = EventStorePostgres.layer({ summarize: false }).pipe(
   Layer.provideMerge(Migrations.layer([EventStoreMigrations.migrations])),
   Layer.provideMerge(database)
 )
+
+/** Database, all tables, event store, and the projections, which run in this process too or are only looked at. */
+export const projections = (run: boolean) =>
+  Projections.layer(ConversationProjections, { run }).pipe(
+    Layer.provideMerge(EventStorePostgres.layer({ summarize: false })),
+    Layer.provideMerge(Migrations.layer(Server.migrations)),
+    Layer.provideMerge(database)
+  )

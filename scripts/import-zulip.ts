@@ -12,26 +12,10 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { application } from "./application.ts"
+import { progressBar } from "./output.ts"
 import { run } from "./program.ts"
 import { topicFiles } from "./zulip/ZulipArchive.ts"
 import { describeSummary, importTopics, type Skipped } from "./zulip/ZulipImport.ts"
-
-/** Draws a bar on a terminal; elsewhere it says nothing. */
-const progressBar = (terminal: NodeJS.WriteStream) => {
-  let drawn = -1
-  return {
-    show: (fraction: number) => {
-      const percent = Math.floor(fraction * 100)
-      if (!terminal.isTTY || percent === drawn) return
-      drawn = percent
-      const done = Math.round(fraction * 40)
-      terminal.write(`\r${"█".repeat(done)}${"░".repeat(40 - done)} ${percent} % of the archive read`)
-    },
-    clear: () => {
-      if (terminal.isTTY && drawn >= 0) terminal.write("\r\u001b[K")
-    }
-  }
-}
 
 const toJson = Schema.encodeEffect(Schema.fromJsonString(Schema.Unknown))
 
@@ -48,10 +32,11 @@ const command = Command.make("import:zulip", {
   Command.withDescription("Import a Zulip archive into Strata"),
   Command.withHandler(Effect.fnUntraced(function*({ file, json }) {
     const bar = progressBar(process.stderr)
-    const { skipped, summary } = yield* importTopics(topicFiles(file, bar.show)).pipe(
-      Effect.ensuring(Effect.sync(bar.clear)),
-      Effect.provide(application)
-    )
+    const { skipped, summary } = yield* importTopics(topicFiles(file, (read) => bar.show(read, "of the archive read")))
+      .pipe(
+        Effect.ensuring(Effect.sync(bar.clear)),
+        Effect.provide(application)
+      )
     if (skipped.length > 0) yield* Console.error(reportSkipped(skipped))
     yield* Console.log(json ? yield* toJson(summary) : describeSummary(summary))
   }))

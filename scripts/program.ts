@@ -1,6 +1,7 @@
 /**
  * How the programs of this folder run: logs on standard error, one line for an error a person can act on, and the exit
- * codes 0 done, 1 failed, 2 usage, 130 interrupted.
+ * codes 0 done, 1 failed, 2 usage, 130 interrupted. A program that checks something ends with 3 when it does not hold, one that has done a
+ * part of its work with 5.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -10,6 +11,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as References from "effect/References"
+import { exitWith } from "./output.ts"
 
 /** Runs a command with the arguments of the process. */
 export const run = <Name extends string, Input, E extends { readonly message: string }>(
@@ -25,8 +27,3 @@ export const run = <Name extends string, Input, E extends { readonly message: st
     Effect.provideService(References.MinimumLogLevel, "Warn"),
     NodeRuntime.runMain
   )
-
-const exitWith = (code: number) =>
-  Effect.sync(() => {
-    process.exitCode = code
-  })

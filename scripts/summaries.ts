@@ -8,9 +8,9 @@
 import * as FactSummaries from "@strata/event-store/FactSummaries"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { eventStore } from "./application.ts"
+import { print } from "./output.ts"
 import { run } from "./program.ts"
 
 const store = Flag.String("store").pipe(Flag.withDefault("default"), Flag.withDescription("Name of the store"))
@@ -35,10 +35,6 @@ const rebuild = Command.make("rebuild", { store }).pipe(
     }).pipe(Effect.provide(eventStore))
   )
 )
-
-/** Positions and numbers of facts are texts of digits. */
-const print = (value: unknown) =>
-  Console.log(JSON.stringify(value, (_key, each: unknown) => typeof each === "bigint" ? String(each) : each))
 
 run(
   Command.make("summaries").pipe(

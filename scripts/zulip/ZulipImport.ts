@@ -5,6 +5,7 @@
  * send. A message keeps its Zulip id, and its `timestamp` is when it was sent. All of it is idempotent, so an import
  * that was interrupted is run again.
  */
+import { Analytics } from "@strata/conversations/analytics/Analytics"
 import { ConversationId, MessageId, UserId } from "@strata/conversations/domain/Conversation"
 import { ConversationQueries } from "@strata/conversations/read/ConversationQueries"
 import { type Command, Conversations } from "@strata/conversations/write/Conversations"
@@ -94,16 +95,22 @@ const sentAt = (message: Topic["messages"][0]) => Timestamp.fromMillis(message.t
 /** What the read models hold after an import. Response times are in minutes, days in UTC. */
 const summarize = Effect.fnUntraced(function*(start: number) {
   const queries = yield* ConversationQueries
+  const analytics = yield* Analytics
   const store = yield* EventStore
   const totals = yield* queries.totals({})
-  const { count, max, mean, min, p50, p90, p95 } = yield* queries.responseTimes({})
-  const { days } = yield* queries.daily({})
+  const { count, max, mean, min, p50, p90, p95 } = yield* analytics.responseTimes({})
+  const { days } = yield* analytics.activity({})
   return {
     ...totals,
     lastPosition: String(yield* store.head),
     durationMs: Math.round((yield* Clock.currentTimeMillis) - start),
     responseMinutes: { count, mean, p50, p90, p95, min, max },
-    daily: days
+    daily: days.map(({ activeConversations, activeUsers, date, messages }) => ({
+      date,
+      messages,
+      activeConversations,
+      activeUsers
+    }))
   }
 })
 

@@ -1,3 +1,6 @@
+export * as Analytics from "./analytics/Analytics.ts"
+export * as MessageAnalytics from "./analytics/MessageAnalytics.ts"
+export * as ResponseTimes from "./analytics/ResponseTimes.ts"
 export * as ConversationsMigrations from "./ConversationsMigrations.ts"
 export * as Conversation from "./domain/Conversation.ts"
 export * as ConversationCommand from "./domain/ConversationCommand.ts"

@@ -1,3 +1,4 @@
+import * as Analytics from "@strata/conversations/analytics/Analytics"
 import * as ConversationsMigrations from "@strata/conversations/ConversationsMigrations"
 import { ConversationProjections } from "@strata/conversations/read/ConversationProjections"
 import * as ConversationQueries from "@strata/conversations/read/ConversationQueries"
@@ -15,7 +16,7 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 
 /** The write side and the queries on a database of their own; a test says when projections run. */
-export const Application = Layer.mergeAll(Conversations.layer(), ConversationQueries.layer).pipe(
+export const Application = Layer.mergeAll(Conversations.layer(), ConversationQueries.layer, Analytics.layer).pipe(
   Layer.provideMerge(EventStorePostgres.layer()),
   Layer.provideMerge(PostgresTest.layer({
     migrations: [EventStoreMigrations.migrations, ProjectionsMigrations.migrations, ConversationsMigrations.migrations],

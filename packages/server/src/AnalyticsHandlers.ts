@@ -3,13 +3,15 @@
  *
  * @since 0.1.0
  */
+import { Analytics, type AnalyticsError, type AsKnown } from "@strata/conversations/analytics/Analytics"
 import { Tenant } from "@strata/conversations/domain/Conversation"
-import { ConversationQueries } from "@strata/conversations/read/ConversationQueries"
 import { Api } from "@strata/http-api/Api"
 import { CurrentPrincipal } from "@strata/http-api/Principal"
+import { type BadRequest, RuleViolated, TooManyRequests } from "@strata/http-api/Problem"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as Reads from "./Reads.ts"
+import * as Refusals from "./Refusals.ts"
 
 /**
  * The handlers.
@@ -21,21 +23,40 @@ export const layer = HttpApiBuilder.group(
   Api,
   "analytics",
   Effect.fnUntraced(function*(handlers) {
-    const queries = yield* ConversationQueries
-    const waitForPosition = yield* Reads.make()
-    const tenant = Effect.map(CurrentPrincipal, (principal) => Tenant.make(principal.tenant))
+    const analytics = yield* Analytics
+    const waitForPosition = yield* Reads.make(["message-analytics", "response-times"])
 
-    return handlers.handleAll({
-      responseTimes: Effect.fnUntraced(function*({ headers, query }) {
+    /** Waits for the position asked for, and asks for the caller's tenant. */
+    const answer = <Options extends AsKnown, A>(
+      ask: (options: Options & { tenant: Tenant }) => Effect.Effect<A, AnalyticsError>
+    ) =>
+      Effect.fnUntraced(function*({ headers, query }: Reads.Asked & { readonly query: Options }) {
         yield* waitForPosition({ query, headers })
-        const { minPosition: _, ...options } = query
-        return yield* Effect.orDie(queries.responseTimes({ ...options, tenant: yield* tenant }))
-      }),
-      conversations: Effect.fnUntraced(function*({ headers, query }) {
-        yield* waitForPosition({ query, headers })
-        const { minPosition: _, ...options } = query
-        return yield* Effect.orDie(queries.daily({ ...options, tenant: yield* tenant }))
+        const { tenant } = yield* CurrentPrincipal
+        return yield* Effect.catch(ask({ ...query, tenant: Tenant.make(tenant) }), refused)
       })
+
+    const day = answer(analytics.day)
+    return handlers.handleAll({
+      responseTimes: answer(analytics.responseTimes),
+      conversations: answer(analytics.activity),
+      volume: answer(analytics.volume),
+      daily: ({ headers, params, query }) => day({ headers, query: { ...query, day: params.date } })
     })
   })
 )
+
+const refused = (error: AnalyticsError): Effect.Effect<never, RuleViolated | TooManyRequests | BadRequest> => {
+  switch (error._tag) {
+    case "HistoryTooLong":
+      return Effect.fail(new RuleViolated({ rule: error._tag, detail: error.message }))
+    case "HistoryBusy":
+      return Effect.fail(new TooManyRequests({ detail: error.message, retryAfter: 2 }))
+    case "EventStoreError":
+      return error.reason._tag === "InvalidQuery"
+        ? Effect.fail(Refusals.mistake("query.knownAt", error.reason.message))
+        : Effect.die(error)
+    default:
+      return Effect.die(error)
+  }
+}

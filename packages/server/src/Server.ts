@@ -12,6 +12,7 @@
 import * as NodeCrypto from "@effect/platform-node/NodeCrypto"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as Analytics from "@strata/conversations/analytics/Analytics"
 import * as ConversationsMigrations from "@strata/conversations/ConversationsMigrations"
 import * as ConversationDecider from "@strata/conversations/domain/ConversationDecider"
 import { ConversationState } from "@strata/conversations/domain/ConversationState"
@@ -164,7 +165,7 @@ const states = StreamStates.layer([folded(ConversationDecider.make(), Conversati
  * @since 0.1.0
  */
 export const domain = Health.Health.layer().pipe(
-  Layer.provideMerge([Conversations.layer({ announce: true }), ConversationQueries.layer, states]),
+  Layer.provideMerge([Conversations.layer({ announce: true }), ConversationQueries.layer, Analytics.layer, states]),
   Layer.provideMerge(Projections.layer(ConversationProjections)),
   Layer.provideMerge(EventStorePostgres.layer({ retry: appendRetry })),
   Layer.provideMerge(Migrations.layer(migrations))

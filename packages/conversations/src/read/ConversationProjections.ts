@@ -13,13 +13,14 @@
  * @since 0.1.0
  */
 import type { Projection } from "@strata/projections/Projection"
+import { MessageAnalytics } from "../analytics/MessageAnalytics.ts"
 import { ResponseTimes } from "../analytics/ResponseTimes.ts"
 import { ConversationList } from "./ConversationList.ts"
 import { Messages } from "./Messages.ts"
 import { UnreadCounts } from "./UnreadCounts.ts"
 
 /**
- * What `ConversationQueries` reads is filled by these.
+ * What `ConversationQueries` and `Analytics` read is filled by these.
  *
  * @category projections
  * @since 0.1.0
@@ -28,5 +29,6 @@ export const ConversationProjections: ReadonlyArray<Projection> = [
   ConversationList,
   Messages,
   UnreadCounts,
-  ResponseTimes
+  ResponseTimes,
+  MessageAnalytics
 ]

@@ -1,5 +1,6 @@
 /**
- * The read side of conversations: lists, messages, unread counts and figures, from the read models.
+ * The read side of conversations: lists, messages, unread counts and totals, from the read models. Figures over time are
+ * `Analytics`.
  *
  * **Details**
  *
@@ -9,25 +10,24 @@
  * @since 0.1.0
  */
 import { Postgres } from "@strata/postgres/Postgres"
-import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as EffectContext from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import type * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
-import * as Figures from "../analytics/Figures.ts"
-import type { ContextType, ConversationId, MessageId, Status, Tenant, UserId } from "../domain/Conversation.ts"
+import {
+  type ContextType,
+  type ConversationId,
+  defaultTenant,
+  type MessageId,
+  type Status,
+  type Tenant,
+  type UserId
+} from "../domain/Conversation.ts"
 import * as ConversationPages from "./ConversationPages.ts"
-import type {
-  ConversationDetail,
-  ConversationSummary,
-  DailyActivity,
-  Message,
-  ResponseTimes,
-  Totals,
-  Unread
-} from "./ConversationReadModel.ts"
+import type { ConversationDetail, ConversationSummary, Message, Totals, Unread } from "./ConversationReadModel.ts"
 import type { InvalidCursor } from "./Cursor.ts"
 import * as MessagePages from "./MessagePages.ts"
 
@@ -97,18 +97,6 @@ export interface MessagePage {
   readonly newer: string | null
 }
 
-/**
- * A period of sent times: from `from` (included) to `to` (excluded). An end that is not given is open.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Period {
-  readonly tenant?: Tenant | undefined
-  readonly from?: Timestamp.Timestamp | undefined
-  readonly to?: Timestamp.Timestamp | undefined
-}
-
 // --------------------------------------------------------------------------------------------------------- errors
 
 /**
@@ -161,11 +149,6 @@ export class ConversationQueries extends EffectContext.Service<ConversationQueri
     { readonly total: number; readonly conversations: ReadonlyArray<Unread> },
     ReadModelUnavailable
   >
-  /** By sent time of the customer's message. `provider` is who responded, `contextType` the conversation's. */
-  readonly responseTimes: (
-    options: Period & { readonly provider?: UserId | undefined; readonly contextType?: ContextType | undefined }
-  ) => Effect.Effect<ResponseTimes, ReadModelUnavailable>
-  readonly daily: (options: Period) => Effect.Effect<DailyActivity, ReadModelUnavailable>
   /** Everything the tenant has: conversations started, messages, different people who take part. */
   readonly totals: (options: {
     readonly tenant?: Tenant | undefined
@@ -197,9 +180,20 @@ export const layer: Layer.Layer<ConversationQueries, never, Postgres> = Layer.ef
       unread: query("unread", ConversationPages.unread(sql)),
       messages: query("messages", MessagePages.messages(sql)),
       message: query("message", MessagePages.message(sql)),
-      responseTimes: query("responseTimes", Figures.responseTimes(sql)),
-      daily: query("daily", Figures.daily(sql)),
-      totals: query("totals", Figures.totals(sql))
+      totals: query("totals", totals(sql))
     })
   })
 )
+
+// Reads all of the tenant's conversations and participants, not its messages.
+const totals = (sql: SqlClient.SqlClient) => ({ tenant = defaultTenant }: { readonly tenant?: Tenant | undefined }) =>
+  Effect.map(
+    sql<Totals>`
+      select
+        count(*)::integer as conversations,
+        coalesce(sum(message_count), 0)::integer as messages,
+        (select count(distinct user_id)::integer from conversation_participant where tenant = ${tenant}) as participants
+      from conversation
+      where tenant = ${tenant}`,
+    ([row]) => row!
+  )

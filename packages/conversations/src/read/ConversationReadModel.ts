@@ -114,30 +114,7 @@ export const Unread = Schema.Struct({ conversationId: ConversationId, unreadCoun
 export type Unread = typeof Unread.Type
 
 /**
- * Response times in minutes. A response time is the time from a CUSTOMER's message to the first message of a
- * SERVICE_PROVIDER in the same conversation that was sent strictly later and less than 24 hours later. Percentiles are
- * continuous. Everything but the counts is null when there is none.
- *
- * @category models
- * @since 0.1.0
- */
-export const ResponseTimes = Schema.Struct({
-  count: Schema.Int,
-  mean: Schema.NullOr(Schema.Finite),
-  p50: Schema.NullOr(Schema.Finite),
-  p90: Schema.NullOr(Schema.Finite),
-  p95: Schema.NullOr(Schema.Finite),
-  min: Schema.NullOr(Schema.Finite),
-  max: Schema.NullOr(Schema.Finite),
-  /** How many took at most 5, 15 and 60 minutes. */
-  within5Minutes: Schema.Int,
-  within15Minutes: Schema.Int,
-  within60Minutes: Schema.Int
-}).pipe(Schema.annotate({ identifier: "ResponseTimes" }))
-export type ResponseTimes = typeof ResponseTimes.Type
-
-/**
- * Totals over a tenant, or over a period of it.
+ * Totals over a tenant.
  *
  * @category models
  * @since 0.1.0
@@ -149,24 +126,3 @@ export const Totals = Schema.Struct({
   participants: Schema.Int
 }).pipe(Schema.annotate({ identifier: "Totals" }))
 export type Totals = typeof Totals.Type
-
-/**
- * What happened day by day, by sent time. Days without messages are left out.
- *
- * @category models
- * @since 0.1.0
- */
-export const DailyActivity = Schema.Struct({
-  days: Schema.Array(Schema.Struct({
-    /** `YYYY-MM-DD`, a day of UTC. */
-    date: Schema.String,
-    messages: Schema.Int,
-    /** Conversations with a message on that day. */
-    activeConversations: Schema.Int,
-    /** People who sent a message on that day. */
-    activeUsers: Schema.Int
-  })),
-  /** Of the period: conversations with a message in it, its messages, and the people who sent them. */
-  totals: Totals
-}).pipe(Schema.annotate({ identifier: "DailyActivity" }))
-export type DailyActivity = typeof DailyActivity.Type

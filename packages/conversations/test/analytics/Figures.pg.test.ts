@@ -1,4 +1,5 @@
 import { assert, layer } from "@effect/vitest"
+import { Analytics } from "@strata/conversations/analytics/Analytics"
 import {
   type ContextType,
   ConversationId,
@@ -54,7 +55,7 @@ const talk = Effect.fnUntraced(function*(
 layer(Layer.fresh(Application), { excludeTestServices: true })("response times", (it) => {
   it.effect("run from each customer message to the first response, strictly later and within 24 hours", () =>
     Effect.gen(function*() {
-      const queries = yield* ConversationQueries.ConversationQueries
+      const analytics = yield* Analytics
       yield* talk("several wait for one", [["ada", minutes(0)], ["cy", minutes(4)], ["bob", minutes(10)], [
         "dee",
         minutes(11)
@@ -64,7 +65,7 @@ layer(Layer.fresh(Application), { excludeTestServices: true })("response times",
       yield* talk("a microsecond less is not", [["ada", minutes(0)], ["bob", minutes(day, -1n)]])
       yield* talk("others do not respond", [["ada", minutes(0)], ["root", minutes(1)], ["cy", minutes(2)]])
       yield* project()
-      const all = yield* queries.responseTimes({})
+      const all = yield* analytics.responseTimes({})
       assert.strictEqual(all.count, 3)
       assert.strictEqual(all.min, 6)
       assert.strictEqual(all.p50, 10)
@@ -74,17 +75,17 @@ layer(Layer.fresh(Application), { excludeTestServices: true })("response times",
 
   it.effect("are the same when messages are recorded late", () =>
     Effect.gen(function*() {
-      const queries = yield* ConversationQueries.ConversationQueries
-      const before = yield* queries.responseTimes({})
+      const analytics = yield* Analytics
+      const before = yield* analytics.responseTimes({})
       yield* talk("late response", [["ada", minutes(0)], ["bob", minutes(90)]], "SUPPORT")
       yield* talk("late request", [["bob", minutes(90)]], "SUPPORT")
       yield* project()
-      assert.strictEqual((yield* queries.responseTimes({ contextType: "SUPPORT" })).p50, 90)
+      assert.strictEqual((yield* analytics.responseTimes({ contextType: "SUPPORT" })).p50, 90)
       yield* talk("late response", [["dee", minutes(30)]], "SUPPORT")
       yield* talk("late request", [["ada", minutes(60)]], "SUPPORT")
       yield* project()
-      const support = yield* queries.responseTimes({ contextType: "SUPPORT" })
-      assert.deepStrictEqual(support, {
+      const support = yield* analytics.responseTimes({ contextType: "SUPPORT" })
+      const expected = {
         count: 2,
         mean: 30,
         min: 30,
@@ -95,29 +96,34 @@ layer(Layer.fresh(Application), { excludeTestServices: true })("response times",
         within5Minutes: 0,
         within15Minutes: 0,
         within60Minutes: 2
+      } as const
+      assert.deepStrictEqual(support, {
+        ...expected,
+        relativeError: 0,
+        contexts: [{ contextType: "SUPPORT", ...expected }]
       })
-      assert.strictEqual((yield* queries.responseTimes({})).count, before.count + 2)
+      assert.strictEqual((yield* analytics.responseTimes({})).count, before.count + 2)
     }))
 
   it.effect("can be asked for by provider and by a period of the request, its end excluded", () =>
     Effect.gen(function*() {
-      const queries = yield* ConversationQueries.ConversationQueries
+      const analytics = yield* Analytics
       yield* talk("by dee", [["ada", minutes(3 * day)], ["dee", minutes(3 * day + 2)]], "BOOKING")
       yield* project()
       const dee = UserId.make("dee")
-      assert.strictEqual((yield* queries.responseTimes({ provider: dee, contextType: "BOOKING" })).count, 1)
+      assert.strictEqual((yield* analytics.responseTimes({ provider: dee, contextType: "BOOKING" })).count, 1)
       const from = minutes(3 * day)
-      assert.strictEqual((yield* queries.responseTimes({ from })).count, 1)
-      const none = yield* queries.responseTimes({ from: Timestamp.fromMicros(from + 1n) })
+      assert.strictEqual((yield* analytics.responseTimes({ from })).count, 1)
+      const none = yield* analytics.responseTimes({ from: Timestamp.fromMicros(from + 1n) })
       assert.deepInclude(none, { count: 0, mean: null, p50: null, p95: null, min: null, max: null, within5Minutes: 0 })
-      assert.strictEqual((yield* queries.responseTimes({ contextType: "BOOKING", to: from })).count, 0)
+      assert.strictEqual((yield* analytics.responseTimes({ contextType: "BOOKING", to: from })).count, 0)
     }))
 })
 
 layer(Layer.fresh(Application), { excludeTestServices: true })("activity by day", (it) => {
   it.effect("counts messages, conversations and people by day of UTC", () =>
     Effect.gen(function*() {
-      const queries = yield* ConversationQueries.ConversationQueries
+      const analytics = yield* Analytics
       yield* talk("one", [
         ["ada", instant("2026-03-01T23:59:59.999999Z")],
         ["bob", instant("2026-03-02T00:00:00Z")],
@@ -125,20 +131,42 @@ layer(Layer.fresh(Application), { excludeTestServices: true })("activity by day"
       ])
       yield* talk("two", [["ada", instant("2026-03-02T10:00:00Z")]])
       yield* project()
-      const second = { date: "2026-03-02", messages: 3, activeConversations: 2, activeUsers: 2 }
-      assert.deepStrictEqual(yield* queries.daily({}), {
-        days: [{ date: "2026-03-01", messages: 1, activeConversations: 1, activeUsers: 1 }, second],
-        totals: { conversations: 2, messages: 4, participants: 2 }
+      const first = {
+        date: "2026-03-01",
+        messages: 1,
+        activeConversations: 1,
+        activeUsers: 1,
+        bytes: 5,
+        averageBytes: 5
+      }
+      const second = {
+        date: "2026-03-02",
+        messages: 3,
+        activeConversations: 2,
+        activeUsers: 2,
+        bytes: 15,
+        averageBytes: 5,
+        previousMessages: 1,
+        growthRate: 200
+      }
+      assert.deepStrictEqual(yield* analytics.activity({}), {
+        days: [{ ...first, previousMessages: 0, growthRate: null }, second],
+        totals: { conversations: 2, messages: 4, bytes: 20, participants: 2 }
       })
       const from = instant("2026-03-02T00:00:00Z")
-      assert.deepStrictEqual((yield* queries.daily({ from })).days, [second])
-      assert.deepStrictEqual((yield* queries.daily({ to: from })).totals, {
+      assert.deepStrictEqual((yield* analytics.activity({ from })).days, [second])
+      assert.deepStrictEqual((yield* analytics.activity({ to: from })).totals, {
         conversations: 1,
         messages: 1,
+        bytes: 5,
         participants: 1
       })
-      assert.deepStrictEqual(yield* queries.totals({}), { conversations: 2, messages: 4, participants: 5 })
-      const empty = yield* queries.daily({ from: instant("2030-01-01T00:00:00Z") })
-      assert.deepStrictEqual(empty, { days: [], totals: { conversations: 0, messages: 0, participants: 0 } })
+      assert.deepStrictEqual(yield* (yield* ConversationQueries.ConversationQueries).totals({}), {
+        conversations: 2,
+        messages: 4,
+        participants: 5
+      })
+      const empty = yield* analytics.activity({ from: instant("2030-01-01T00:00:00Z") })
+      assert.deepStrictEqual(empty, { days: [], totals: { conversations: 0, messages: 0, bytes: 0, participants: 0 } })
     }))
 })

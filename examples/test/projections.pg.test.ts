@@ -1,0 +1,24 @@
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Guide from "./guide.ts"
+
+const programs = ["projections/1-project", "projections/2-correct", "projections/3-rebuild", "projections/4-replay"]
+
+it.live(
+  "the guide of projections shows each program as it is, and what it prints, each time it runs",
+  () =>
+    Effect.gen(function*() {
+      const directory = yield* Guide.directory
+      yield* Guide.assertTold({
+        guide: "your-first-projection",
+        modules: ["projections/bakery"],
+        programs,
+        directory
+      })
+      const again = yield* Effect.forEach(programs, (name) => Guide.run(Guide.example(name), directory))
+      const once = yield* Effect.forEach(programs, (name) => Guide.run(Guide.example(name), directory))
+      assert.deepStrictEqual(again, once)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
+  120_000
+)
