@@ -118,6 +118,12 @@ layer(services, { excludeTestServices: true })("the process", (it) => {
         OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
         OTEL_BSP_SCHEDULE_DELAY: "100"
       })
+      // What the processes before have left is applied with the first facts, in a trace of all of them.
+      const before = yield* send("POST", "/api/v1/conversations", { key: apiKey, body: conversation("before") })
+      yield* Effect.repeat(
+        send("GET", `/api/v1/conversations/before?minPosition=${before.json.position}`, { key: apiKey }),
+        { until: ({ status }) => status === 200, schedule: soon }
+      )
       const traceId = "4bf92f3577b34da6a3ce929d0e0e4736"
       const sent = yield* send("POST", "/api/v1/conversations", {
         key: apiKey,
