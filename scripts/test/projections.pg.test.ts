@@ -142,9 +142,7 @@ layer(Database, { excludeTestServices: true })("projections by program", (it) =>
         const store = yield* EventStore
         const { sql } = yield* Postgres.Postgres
         const before = yield* store.head
-        const [fact] = (yield* store.readStream(streamId("conversation", "a"))).filter(({ type }) =>
-          type === "MessageSent"
-        )
+        const fact = (yield* store.readStream(streamId("conversation", "a"))).find(({ type }) => type === "MessageSent")
         yield* store.revise({ _tag: "Retraction", revises: fact!.eventId, reason: "spam", actor: "ada" })
         assert.strictEqual((yield* projections("rebuild", "messages")).exitCode, 0)
 

@@ -27,8 +27,7 @@ import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Loading from "../queues/Loading.ts"
-import { BenchmarkError, failure } from "../Suite.ts"
-import type { Watch } from "../Suite.ts"
+import { BenchmarkError, failure, type Watch } from "../Suite.ts"
 import * as Archive from "./Archive.ts"
 
 /**
