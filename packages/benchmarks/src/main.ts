@@ -18,6 +18,7 @@ import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as EventStoreSuite from "./event-store/EventStoreSuite.ts"
 import * as Machine from "./Machine.ts"
+import * as ProjectionsSuite from "./projections/ProjectionsSuite.ts"
 import * as QueuesSuite from "./queues/QueuesSuite.ts"
 import * as Report from "./Report.ts"
 import * as ResilienceSuite from "./resilience/ResilienceSuite.ts"
@@ -29,6 +30,7 @@ const suites: ReadonlyArray<Suite> = [
   EventStoreSuite.suite,
   QueuesSuite.suite,
   TopicsSuite.suite,
+  ProjectionsSuite.suite,
   ResilienceSuite.suite
 ]
 

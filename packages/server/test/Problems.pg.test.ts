@@ -243,7 +243,11 @@ layer(layerServer(), { excludeTestServices: true })("problems", (it) => {
       const { send } = yield* TestServer
       const wrong: Array<string> = []
       for (const [path, item] of Object.entries(openApi().paths)) {
-        const id = path.includes("/events/") ? "018f2c5e-0000-7000-8000-000000000001" : "account-1"
+        const id = path.includes("/events/")
+          ? "018f2c5e-0000-7000-8000-000000000001"
+          : path.includes("{date}")
+          ? "2026-01-31"
+          : "account-1"
         for (const method of ["GET", "POST", "PUT", "PATCH", "DELETE"] as const) {
           if (item[method.toLowerCase() as "get"] === undefined) continue
           const asked = { headers: { traceparent }, ...(method === "GET" ? {} : { body: {} }) }

@@ -203,7 +203,7 @@ const rowsOf = (
     from message_analytics
     left join (
       select ${who} as conversation_id, context_type, message_type, 'CUSTOMER' as sender_role,
-        sum(round(minutes * 60000000)::bigint)::double precision / count(*) / 60000000 as minutes
+        sum(round(minutes * 60000000)::bigint)::double precision / (count(*) * 60000000) as minutes
       from response_time
       where tenant = ${tenant} and responded_at is not null and ${which}
         and sent_at >= ${Pg.timestamptz(begin)} and sent_at < ${Pg.timestamptz(Timestamp.fromMicros(begin + dayMicros))}

@@ -123,7 +123,7 @@ const exact = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, options: Res
     }
   >`
     select
-      coalesce(context_type, '') as context, count(*)::integer as count, sum(round(minutes * 60000000)::bigint)::double precision / count(*) / 60000000 as mean, min(minutes), max(minutes),
+      coalesce(context_type, '') as context, count(*)::integer as count, sum(round(minutes * 60000000)::bigint)::double precision / (count(*) * 60000000) as mean, min(minutes), max(minutes),
       percentile_cont(array[0.5, 0.9, 0.95]) within group (order by minutes) as percentiles,
       (count(*) filter (where minutes <= 5))::integer as "within5Minutes",
       (count(*) filter (where minutes <= 15))::integer as "within15Minutes",
@@ -160,7 +160,7 @@ const sketched = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, options: 
     const within = context === "" ? options : { ...options, contextType: context }
     figures.set(context, {
       count,
-      mean: micros / count / 60_000_000,
+      mean: micros / (count * 60_000_000),
       p50,
       p90,
       p95,
