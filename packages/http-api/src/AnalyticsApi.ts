@@ -103,7 +103,7 @@ export class AnalyticsApi extends HttpApiGroup.make("analytics")
     HttpApiEndpoint.get("daily", "/daily/:date", {
       params: { date: Day },
       query: {
-        after: Schema.optionalKey(Conversation.ConversationId).annotate({ description: "`next` of the page before" }),
+        after: Schema.optionalKey(Conversation.ConversationId),
         limit: Schema.optionalKey(Paging.Limit),
         ...asKnown
       },

@@ -36,7 +36,7 @@ export const layer = HttpApiBuilder.group(
   "conversations",
   Effect.fnUntraced(function*(handlers) {
     const queries = yield* ConversationQueries
-    const waitForPosition = yield* Reads.make()
+    const waitForPosition = yield* Reads.make(["conversation-list", "messages", "unread"])
     const commands = yield* makeCommands
 
     return handlers.handleAll({

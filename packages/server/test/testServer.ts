@@ -70,7 +70,7 @@ export const settings: Settings = {
   production: false,
   shutdownTimeout: Duration.seconds(5),
   maxBodySize: ByteSize.fromInputUnsafe("1 MiB"),
-  minPositionTimeout: Duration.millis(300),
+  minPositionTimeout: Duration.seconds(2),
   heartbeatInterval: Duration.seconds(15),
   admission,
   telemetry: false
