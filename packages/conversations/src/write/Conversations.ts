@@ -289,7 +289,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
     commands: Arr.NonEmptyReadonlyArray<ConversationCommand>,
     call: CallOptions
   ) {
-    const { actor, announce, causationId, correlationId, idempotency, tenant = defaultTenant } = call
+    const { actor, announce: publish, causationId, correlationId, idempotency, tenant = defaultTenant } = call
     yield* Effect.annotateCurrentSpan({ "conversation.id": conversationId, "conversation.tenant": tenant })
     return yield* handler.execute(conversationId, commands, {
       actor,
@@ -298,7 +298,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
       validFrom: happenedAt,
       eventId: (event) => Identity.eventId(conversationId, event),
       idempotency: idempotency?.({ conversationId, messageId: lastMessageId(commands) }),
-      publish: announce
+      publish
     }).pipe(Effect.provideService(CurrentTenant, tenant))
   })
 
