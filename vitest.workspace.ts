@@ -35,7 +35,7 @@ export default defineConfig({
   ssr: { resolve },
   test: {
     // Half of the time a test waits for the database or for a process, so one worker leaves a core idle.
-    maxWorkers: 2,
+    maxWorkers: 3,
     sequence: { sequencer: LongestFirst },
     projects: [
       {
@@ -57,6 +57,7 @@ export default defineConfig({
         test: {
           name: "postgres",
           root,
+          isolate: false,
           include: rooms.map((room) => `${room}/test/**/*.pg.test.ts`),
           exclude: ["**/node_modules/**"],
           globalSetup: [join(root, "packages/testing/src/vitestGlobalSetup.ts")],

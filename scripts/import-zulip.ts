@@ -25,7 +25,7 @@ const reportSkipped = (skipped: ReadonlyArray<Skipped>) =>
     ...skipped.map(({ path, reason }) => `  ${path}: ${reason}`)
   ].join("\n")
 
-const command = Command.make("import:zulip", {
+export const program = Command.make("import:zulip", {
   file: Argument.String("FILE.tar.gz").pipe(Argument.withDescription("The archive")),
   json: Flag.Boolean("json").pipe(Flag.withDescription("Print the summary as one JSON object"), Flag.withDefault(false))
 }).pipe(
@@ -42,4 +42,4 @@ const command = Command.make("import:zulip", {
   }))
 )
 
-run(command)
+if (import.meta.main) run(program)

@@ -16,7 +16,7 @@ import * as Option from "effect/Option"
 import { eventStore } from "./application.ts"
 import { run } from "./program.ts"
 
-const command = Command.make("move:facts", {
+export const program = Command.make("move:facts", {
   partition: Argument.String("PARTITION").pipe(
     Argument.withDescription("The table to move them to, made when it is not there: fact_, then letters, digits and _")
   ),
@@ -40,4 +40,4 @@ const command = Command.make("move:facts", {
   )
 )
 
-run(command)
+if (import.meta.main) run(program)

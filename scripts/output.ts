@@ -2,6 +2,7 @@
  * What the programs of this folder print: lines of JSON on standard output, a bar on a terminal's standard error.
  */
 import * as Console from "effect/Console"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 
 /** Prints a value as a line of JSON. Positions and numbers of facts are texts of digits. */
@@ -29,8 +30,12 @@ export const progressBar = (terminal: NodeJS.WriteStream) => {
 /** The whole part of `a` in `b`, for a bar. */
 export const fraction = (a: bigint, b: bigint): number => b <= 0n ? 1 : Number(a) / Number(b)
 
-/** Lets the process end with a code, once everything is closed. */
-export const exitWith = (code: number) =>
-  Effect.sync(() => {
+/** Where a program leaves the code it ends with. */
+export const ExitCode = Context.Reference<(code: number) => void>("@strata/scripts/ExitCode", {
+  defaultValue: () => (code) => {
     process.exitCode = code
-  })
+  }
+})
+
+/** Lets the program end with a code, once everything is closed. */
+export const exitWith = (code: number) => Effect.map(ExitCode, (leave) => leave(code))

@@ -13,17 +13,30 @@ import * as Logger from "effect/Logger"
 import * as References from "effect/References"
 import { exitWith } from "./output.ts"
 
+/** The command of a program, with all it needs but what Node gives. */
+export type Program<Name extends string, Input> = Command.Command<
+  Name,
+  Input,
+  object,
+  { readonly message: string },
+  NodeServices.NodeServices
+>
+
 /** Runs a command with the arguments of the process. */
-export const run = <Name extends string, Input, E extends { readonly message: string }>(
-  command: Command.Command<Name, Input, object, E, NodeServices.NodeServices>
-): void =>
-  Command.run(command, { version: "0.1.0" }).pipe(
+export const run = <Name extends string, Input>(program: Program<Name, Input>): void =>
+  NodeRuntime.runMain(runWith(program, process.argv.slice(2)))
+
+/** Runs a command with these arguments. It does not fail: how it ended is told by `ExitCode`. */
+export const runWith = <Name extends string, Input>(
+  program: Program<Name, Input>,
+  args: ReadonlyArray<string>
+): Effect.Effect<void> =>
+  Command.runWith(program, { version: "0.1.0" })(args).pipe(
     Effect.catch((error) =>
       CliError.isCliError(error) ? exitWith(2) : Effect.andThen(Console.error(error.message), exitWith(1))
     ),
     Effect.provide(NodeServices.layer),
     // Standard output belongs to the program's result.
     Effect.provideService(Logger.LogToStderr, true),
-    Effect.provideService(References.MinimumLogLevel, "Warn"),
-    NodeRuntime.runMain
+    Effect.provideService(References.MinimumLogLevel, "Warn")
   )

@@ -308,22 +308,22 @@ const skip = Command.make("skip", {
   )
 )
 
-run(
-  Command.make("projections").pipe(
-    Command.withDescription("Look at read models, build them anew, compare, switch, and let parked keys go on"),
-    Command.withSubcommands([
-      list,
-      status,
-      rebuild,
-      verify,
-      switchTo,
-      rollback,
-      drop,
-      pause,
-      resume,
-      park,
-      retry,
-      skip
-    ])
-  )
+export const program = Command.make("projections").pipe(
+  Command.withDescription("Look at read models, build them anew, compare, switch, and let parked keys go on"),
+  Command.withSubcommands([
+    list,
+    status,
+    rebuild,
+    verify,
+    switchTo,
+    rollback,
+    drop,
+    pause,
+    resume,
+    park,
+    retry,
+    skip
+  ])
 )
+
+if (import.meta.main) run(program)

@@ -131,9 +131,9 @@ const compare = Effect.fnUntraced(function*(into: string) {
   })
 })
 
-run(
-  Command.make("replay", parameters).pipe(
-    Command.withDescription("Fill tables of their own with what was known at one moment"),
-    Command.withHandler((options) => replay(options).pipe(Effect.provide(projections(false))))
-  )
+export const program = Command.make("replay", parameters).pipe(
+  Command.withDescription("Fill tables of their own with what was known at one moment"),
+  Command.withHandler((options) => replay(options).pipe(Effect.provide(projections(false))))
 )
+
+if (import.meta.main) run(program)

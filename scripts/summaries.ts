@@ -10,7 +10,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import { eventStore } from "./application.ts"
-import { print } from "./output.ts"
+import { exitWith, print } from "./output.ts"
 import { run } from "./program.ts"
 
 const store = Flag.String("store").pipe(Flag.withDefault("default"), Flag.withDescription("Name of the store"))
@@ -22,7 +22,7 @@ const verify = Command.make("verify", { store }).pipe(
       const { chunks, counts, upTo } = yield* FactSummaries.verify(options)
       for (const each of [...chunks, ...counts]) yield* print(each)
       yield* print({ upTo, chunks: chunks.length, counts: counts.length })
-      if (chunks.length + counts.length > 0) process.exitCode = 3
+      if (chunks.length + counts.length > 0) yield* exitWith(3)
     }).pipe(Effect.provide(eventStore))
   )
 )
@@ -36,9 +36,9 @@ const rebuild = Command.make("rebuild", { store }).pipe(
   )
 )
 
-run(
-  Command.make("summaries").pipe(
-    Command.withDescription("Compare the summaries of the log with the log, or make them anew"),
-    Command.withSubcommands([verify, rebuild])
-  )
+export const program = Command.make("summaries").pipe(
+  Command.withDescription("Compare the summaries of the log with the log, or make them anew"),
+  Command.withSubcommands([verify, rebuild])
 )
+
+if (import.meta.main) run(program)

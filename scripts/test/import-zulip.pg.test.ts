@@ -8,15 +8,14 @@ import * as PrivatePostgres from "@strata/testing/PrivatePostgres"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
-import * as ChildProcess from "effect/process/ChildProcess"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
-import { fileURLToPath } from "node:url"
+import { program } from "../import-zulip.ts"
 import { demoArchive, packFiles, packFolder } from "../zulip/packArchive.ts"
+import { ending, runProgram, startProgram } from "./runProgram.ts"
 
-const program = new URL("../import-zulip.ts", import.meta.url)
+const importer = new URL("../import-zulip.ts", import.meta.url)
 
 const Summary = Schema.Struct({
   conversations: Schema.Int,
@@ -29,27 +28,19 @@ const Summary = Schema.Struct({
 })
 const decodeSummary = Schema.decodeUnknownEffect(Schema.fromJsonString(Summary))
 
-/** Runs the importer to its end: what it printed, and its exit code. */
-const runImport = Effect.fnUntraced(function*(url: Redacted.Redacted, ...args: ReadonlyArray<string>) {
-  const child = yield* ChildProcess.make(
-    process.execPath,
-    ["--conditions=strata:source", fileURLToPath(program), ...args],
-    { env: { DATABASE_URL: Redacted.value(url) }, extendEnv: true, stdin: "ignore" }
-  )
-  const text = (stream: typeof child.stdout) => Stream.mkString(Stream.decodeText(stream))
-  const [stdout, stderr, exitCode] = yield* Effect.all([text(child.stdout), text(child.stderr), child.exitCode], {
-    concurrency: "unbounded"
-  })
-  return { stdout, stderr, exitCode }
-}, Effect.scoped)
+/** Runs the importer as a process of its own. */
+const runProcess = (url: Redacted.Redacted, ...args: ReadonlyArray<string>) =>
+  Effect.scoped(Effect.flatMap(startProgram(importer, url, ...args), ending))
 
-/** The summary of an import that must succeed, without what differs from run to run. */
-const summaryOf = Effect.fnUntraced(function*(url: Redacted.Redacted, file: string) {
-  const { exitCode, stderr, stdout } = yield* runImport(url, file, "--json")
-  assert.strictEqual(exitCode, 0, stderr)
-  const { durationMs: _, ...summary } = yield* decodeSummary(stdout)
-  return summary
+const runImport = (url: Redacted.Redacted, ...args: ReadonlyArray<string>) => runProgram(program, url, ...args)
+
+/** The summary that an import which succeeded printed, without what differs from run to run. */
+const summary = Effect.fnUntraced(function*(ran: { stdout: string; stderr: string; exitCode: number }) {
+  assert.strictEqual(ran.exitCode, 0, ran.stderr)
+  const { durationMs: _, ...rest } = yield* decodeSummary(ran.stdout)
+  return rest
 })
+const summaryOf = (url: Redacted.Redacted, file: string) => Effect.flatMap(runImport(url, file, "--json"), summary)
 
 const utf8 = (text: string) => new TextEncoder().encode(text)
 const json = (value: unknown) => utf8(Schema.encodeSync(Schema.fromJsonString(Schema.Unknown))(value))
@@ -100,7 +91,7 @@ layer(Layer.merge(PostgresTest.layer(), NodeServices.layer), { excludeTestServic
       const url = yield* PostgresTest.url
       const file = yield* temporaryFile("demo.tar.gz")
       yield* packFolder(demoArchive, file)
-      const first = yield* summaryOf(url, file)
+      const first = yield* summary(yield* runProcess(url, file, "--json"))
       deepStrictEqual(first, {
         conversations: 4,
         messages: 21,
@@ -182,7 +173,7 @@ layer(Layer.merge(PostgresTest.layer(), NodeServices.layer), { excludeTestServic
         const clean = yield* PostgresTest.database()
         const expected = yield* summaryOf(clean.url, file)
         const { url } = yield* PostgresTest.database()
-        const child = yield* ChildProgram.start(program, { args: [file, "--json"], env: { DATABASE_URL: url } })
+        const child = yield* ChildProgram.start(importer, { args: [file, "--json"], env: { DATABASE_URL: url } })
         yield* untilStored(url, 500)
         yield* child.kill9
         const left = yield* factsStored(url)
@@ -200,7 +191,7 @@ layer(Layer.merge(PostgresTest.layer(), NodeServices.layer), { excludeTestServic
         const clean = yield* PostgresTest.database()
         const expected = yield* summaryOf(clean.url, file)
         const server = yield* PrivatePostgres.make()
-        const child = yield* ChildProgram.start(program, { args: [file, "--json"], env: { DATABASE_URL: server.url } })
+        const child = yield* ChildProgram.start(importer, { args: [file, "--json"], env: { DATABASE_URL: server.url } })
         yield* untilStored(server.url, 500)
         yield* server.kill9
         yield* server.start()

@@ -10,32 +10,16 @@ import { migrations } from "@strata/server/Server"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as ChildProcess from "effect/process/ChildProcess"
-import * as Redacted from "effect/Redacted"
-import * as Stream from "effect/Stream"
-import { fileURLToPath } from "node:url"
-
-const program = fileURLToPath(new URL("../move-facts.ts", import.meta.url))
+import { program } from "../move-facts.ts"
+import { runProgram } from "./runProgram.ts"
 
 const Database = EventStorePostgres.layer().pipe(
   Layer.provideMerge(PostgresTest.layer({ migrations })),
   Layer.merge(NodeServices.layer)
 )
 
-/** What the program printed and how it ended. */
-const runMove = Effect.fnUntraced(function*(args: ReadonlyArray<string>) {
-  const url = yield* PostgresTest.url
-  const child = yield* ChildProcess.make(process.execPath, ["--conditions=strata:source", program, ...args], {
-    env: { DATABASE_URL: Redacted.value(url) },
-    extendEnv: true,
-    stdin: "ignore"
-  })
-  const text = (stream: typeof child.stdout) => Stream.mkString(Stream.decodeText(stream))
-  const [stdout, stderr, exitCode] = yield* Effect.all([text(child.stdout), text(child.stderr), child.exitCode], {
-    concurrency: "unbounded"
-  })
-  return { stdout, stderr, exitCode }
-}, Effect.scoped)
+const runMove = (args: ReadonlyArray<string>) =>
+  Effect.flatMap(PostgresTest.url, (url) => runProgram(program, url, ...args))
 
 layer(Database, { excludeTestServices: true })("moving facts by program", (it) => {
   it.effect(

@@ -13,13 +13,11 @@ import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as ChildProcess from "effect/process/ChildProcess"
-import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import * as Stream from "effect/Stream"
-import { fileURLToPath } from "node:url"
-import { runProgram } from "./runProgram.ts"
+import * as Operate from "../projections.ts"
+import * as Replay from "../replay.ts"
+import { ending, runProgram, startProgram } from "./runProgram.ts"
 
 const Database = Conversations.layer().pipe(
   Layer.provideMerge(EventStorePostgres.layer({ summarize: false })),
@@ -28,9 +26,9 @@ const Database = Conversations.layer().pipe(
 )
 
 const projections = (...args: ReadonlyArray<string>) =>
-  Effect.flatMap(PostgresTest.url, (url) => runProgram("projections", url, ...args))
+  Effect.flatMap(PostgresTest.url, (url) => runProgram(Operate.program, url, ...args))
 const replay = (...args: ReadonlyArray<string>) =>
-  Effect.flatMap(PostgresTest.url, (url) => runProgram("replay", url, ...args))
+  Effect.flatMap(PostgresTest.url, (url) => runProgram(Replay.program, url, ...args))
 
 const decodeLine = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Record(Schema.String, Schema.Unknown)))
 const lines = (text: string) => text.trim().split("\n").map((line) => decodeLine(line))
@@ -179,24 +177,14 @@ layer(Database, { excludeTestServices: true })("projections by program", (it) =>
           discard: true
         })
         const url = yield* PostgresTest.url
-        const program = fileURLToPath(new URL("../replay.ts", import.meta.url))
-        const child = yield* ChildProcess.make(process.execPath, ["--conditions=strata:source", program, "unread"], {
-          env: { DATABASE_URL: Redacted.value(url) },
-          extendEnv: true,
-          stdin: "ignore"
-        })
+        const child = yield* startProgram(new URL("../replay.ts", import.meta.url), url, "unread")
         const begun = sql<
           { position: bigint }
         >`select position from projection_replay where name = 'unread' and position > 0`
         yield* Effect.repeat(begun, { until: (rows) => rows.length > 0, schedule: Schedule.spaced("5 millis") })
         yield* Effect.sync(() => process.kill(child.pid, "SIGINT"))
-        const [stderr, exitCode] = yield* Effect.all(
-          [Stream.mkString(Stream.decodeText(child.stderr)), child.exitCode],
-          {
-            concurrency: "unbounded"
-          }
-        )
-        assert.strictEqual(Number(exitCode), 130)
+        const { exitCode, stderr } = yield* ending(child)
+        assert.strictEqual(exitCode, 130)
         const [, command] = /Go on with: npm run replay -- (.*)\n/.exec(stderr) ?? []
         assert.strictEqual(command, `unread --known-at ${yield* store.head} --into replay_unread_${yield* store.head}`)
         const [left] = yield* begun

@@ -22,6 +22,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
+import * as NodeFs from "node:fs"
 import * as Os from "node:os"
 import { TestRun } from "./testRun.ts"
 
@@ -52,7 +53,7 @@ const directoryPattern = /^strata-test-(\d+)-/
 const runDirectory = Effect.gen(function*() {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  const temporary = yield* fs.realPath(Os.tmpdir())
+  const temporary = yield* fs.realPath(yield* roomiest)
   yield* Effect.forEach(
     yield* fs.readDirectory(temporary),
     Effect.fnUntraced(function*(name) {
@@ -69,6 +70,18 @@ const runDirectory = Effect.gen(function*() {
   yield* fs.chmod(directory, 0o711)
   return directory
 })
+
+/** A file system in memory, and the room that a run wants there: of the databases that tests make, few are there at a time. */
+const memory = { directory: "/dev/shm", bytes: 4 * 2 ** 30 }
+
+/**
+ * The memory's file system where there is one with room, since tests make hundreds of databases that nobody looks at again; elsewhere the
+ * directory for temporary files. Servers are killed in tests, machines are not: both keep what was written.
+ */
+const roomiest = Effect.tryPromise(() => NodeFs.promises.statfs(memory.directory)).pipe(
+  Effect.map(({ bavail, bsize }) => bavail * bsize >= memory.bytes ? memory.directory : Os.tmpdir()),
+  Effect.orElseSucceed(() => Os.tmpdir())
+)
 
 const isTestServer = Effect.fnUntraced(function*(pid: number) {
   if (!(yield* Process.isAlive(pid))) return false
