@@ -82,13 +82,13 @@ export const template = Effect.fnUntraced(function*<E extends { readonly message
  * @internal
  */
 export const create = Effect.fnUntraced(function*(template: string, maker: string | undefined) {
-  const { prefix } = yield* run
+  const { prefix, strategy } = yield* run
   const random = SecureRandom.make(SecureRandom.randomBytesUnsafe)
   const database = `${prefix}${Hex.encode(yield* random.randomBytes(6))}`
   yield* Effect.acquireRelease(
     withAdmin((connection) =>
       Effect.andThen(
-        connection.query(`create database "${database}" template "${template}"`, [], false),
+        connection.query(`create database "${database}" template "${template}" strategy ${strategy}`, [], false),
         maker === undefined
           ? Effect.void
           : connection.query(`grant create on database "${database}" to "${maker}"`, [], false)

@@ -8,7 +8,9 @@ export const TestRun = Schema.Struct({
   /** Every database of the run starts with it. */
   prefix: Schema.String,
   /** Holds everything the run keeps on disk; removed at its end, and servers that run below it are stopped. */
-  directory: Schema.String
+  directory: Schema.String,
+  /** How a database is copied: by files where a checkpoint costs nothing. */
+  strategy: Schema.Literals(["file_copy", "wal_log"])
 })
 
 /** @internal */

@@ -40,7 +40,8 @@ const program = Effect.gen(function*() {
   const run = yield* Schema.encodeEffect(Schema.fromJsonString(TestRun))({
     adminUrl: Redacted.value(adminUrl),
     prefix,
-    directory
+    directory,
+    strategy: Option.isNone(external) && directory.startsWith(memory.directory) ? "file_copy" : "wal_log"
   })
   yield* Console.log(run)
   const stdio = yield* Stdio.Stdio
@@ -111,7 +112,13 @@ const startServer = Effect.fnUntraced(function*(directory: string) {
     directory: path.join(directory, "run"),
     initialSync: false,
     stopTimeout: "5 seconds",
-    settings: { max_connections: "300", shared_buffers: "128MB", checkpoint_timeout: "1h", max_wal_size: "4GB" }
+    settings: {
+      max_connections: "300",
+      shared_buffers: "128MB",
+      checkpoint_timeout: "1h",
+      max_wal_size: "4GB",
+      wal_compression: "off"
+    }
   })
 })
 
