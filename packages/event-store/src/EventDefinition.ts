@@ -160,7 +160,7 @@ export interface EventSet<out A extends { readonly _tag: string }> {
   readonly encode: (event: { readonly _tag: string }, place: EventPlace) => NewFact
   /**
    * The event as what a fact should have been: a correction with its data and the version of their shape, whatever the fact's
-   * is. The fact keeps its type, which has to be the event's. A field that is erased stays so. An event that does not fit its own
+   * is. Refused when the fact is not of the event's type. A field that is erased stays so. An event that does not fit its own
    * schema is a defect.
    */
   readonly encodeCorrection: (event: { readonly _tag: string }, saying: CorrectionSaying) => Correction
@@ -180,7 +180,7 @@ export type EventPlace = Omit<NewFact, "type" | "data" | "schemaVersion" | "pers
  * @category models
  * @since 0.1.0
  */
-export type CorrectionSaying = Omit<Correction, "_tag" | "data" | "schemaVersion" | "personal">
+export type CorrectionSaying = Omit<Correction, "_tag" | "type" | "data" | "schemaVersion" | "personal">
 
 /**
  * The union of a set's events.
@@ -303,7 +303,12 @@ export const set = <const Definitions extends ReadonlyArray<AnyDefinition>>(
       codecs.get(fact.type)?.decode(fact) ??
         refuse(fact, "unknown type", `known types are ${[...codecs.keys()].join(", ")}`),
     encode: (event, place) => ({ ...place, type: event._tag, ...codecOf(event).encode(event) }),
-    encodeCorrection: (event, saying) => ({ ...saying, _tag: "Correction", ...codecOf(event).encodeCorrection(event) })
+    encodeCorrection: (event, saying) => ({
+      ...saying,
+      _tag: "Correction",
+      type: event._tag,
+      ...codecOf(event).encodeCorrection(event)
+    })
   }
 }
 

@@ -267,6 +267,7 @@ export const make = Effect.fnUntraced(function*(
     if (named === undefined) return refuse(new UnknownFact({ eventId: revises }))
     if (named.stream.startsWith("$")) return PreparedRevision.ofTheSystem
     const last = chainOf(named).at(-1) ?? named
+    if (revision.type !== null && revision.type !== last.type) return PreparedRevision.ofAnotherType(last.type)
     if (expectedRevision !== null && expectedRevision !== last.revision) {
       return refuse(new RevisionConflict({ eventId: revises, expected: expectedRevision, actual: last.revision }))
     }

@@ -1,5 +1,5 @@
 /**
- * Writing revisions to PostgreSQL. The statement is `revise_fact` in `migrations/0007_restore_once.sql`.
+ * Writing revisions to PostgreSQL. The statement is `revise_fact` in `migrations/0013_type_of_revision.sql`.
  *
  * @since 0.1.0
  */
@@ -26,6 +26,7 @@ interface ReviseRow {
     | "superseded"
     | "validity"
     | "closed"
+    | "type"
   readonly lastEventId: EventId
   readonly lastRevision: number
   readonly lastPosition: Position
@@ -34,6 +35,7 @@ interface ReviseRow {
   readonly version: number
   readonly retracted: boolean
   readonly at: Timestamp.Timestamp
+  readonly type: string
 }
 
 /**
@@ -51,7 +53,7 @@ export const write = (
     sql<ReviseRow>`
       select
         outcome, last_event_id as "lastEventId", last_revision as "lastRevision", last_position as "lastPosition",
-        first_event_id as "firstEventId", stream, version, retracted, at
+        first_event_id as "firstEventId", stream, version, retracted, at, type
       from revise_fact(
         ${storeId}::integer, ${Pg.text(r.tenant)}, ${Pg.uuid(r.revises)}, ${r.retract}, ${Pg.uuid(r.eventId)}, ${
       Pg.text(r.data)
@@ -59,7 +61,7 @@ export const write = (
         ${Pg.int(r.schemaVersion)}, ${Pg.text(r.metadata)}, ${Pg.timestamptz(r.validFrom)},
         ${Pg.timestamptz(r.validTo)}, ${Pg.text(r.reason)}, ${Pg.text(r.actor)},
         ${Pg.text(r.correlationId)}, ${Pg.text(r.causationId)}, ${Pg.text(r.traceparent)},
-        ${Pg.int(r.expectedRevision)}
+        ${Pg.int(r.expectedRevision)}, ${Pg.text(r.type)}
       )`,
     (rows) => rows[0]!
   )
@@ -131,6 +133,8 @@ export const answer = (
               : PreparedRevision.superseded(named, row.lastRevision)
           )
       )
+    case "type":
+      return PreparedRevision.ofAnotherType(row.type)
     case "validity":
       return PreparedRevision.endsTooEarly
     case "closed":

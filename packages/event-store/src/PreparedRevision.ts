@@ -27,6 +27,7 @@ export interface PreparedRevision {
   readonly revises: EventId
   readonly retract: boolean
   readonly eventId: EventId
+  readonly type: string | null
   readonly data: string | null
   readonly schemaVersion: number | null
   readonly metadata: string | null
@@ -88,10 +89,11 @@ export const prepare = Effect.fnUntraced(function*(
   }
   const correction = revision._tag === "Correction" ? revision : undefined
   if (correction !== undefined) {
-    const { data, schemaVersion, validFrom, validTo } = correction
+    const { data, schemaVersion, type, validFrom, validTo } = correction
     if (data === undefined && validFrom === undefined && validTo === undefined) {
       return yield* invalid("data", "a correction gives data, validFrom or validTo")
     }
+    if (type !== undefined && !isLabel(type)) return yield* invalid("type", labelExpected)
     if (schemaVersion !== undefined && !isVersion(schemaVersion)) {
       return yield* invalid("schemaVersion", Fields.versionExpected)
     }
@@ -108,6 +110,7 @@ export const prepare = Effect.fnUntraced(function*(
     retract: correction === undefined,
     eventId: eventId ?? EventId.make(yield* random.uuidV7()),
     data: data === undefined ? null : yield* PreparedAppend.jsonText(data, "data"),
+    type: correction?.type ?? null,
     schemaVersion: correction?.schemaVersion ?? null,
     metadata: metadata === undefined ? null : yield* PreparedAppend.jsonbText(metadata, "metadata"),
     validFrom: correction?.validFrom ?? null,
@@ -147,6 +150,15 @@ export const ofTheSystem: Effect.Effect<never, EventStoreError> = Effect.suspend
 )
 
 /**
+ * The fact is of another type than the correction takes it to be.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const ofAnotherType = (type: string): Effect.Effect<never, EventStoreError> =>
+  Effect.suspend(() => Effect.fail(invalid("type", `the fact is a ${type}, and a correction does not change that`)))
+
+/**
  * The retraction that is to be retracted does not end its chain: the fact is restored already, and whatever was said of it since stays.
  *
  * @category errors
@@ -180,6 +192,7 @@ const leadsTo = (revision: PreparedRevision, named: Fact, before: Fact, stored: 
     stored.retracted === (revision.retract && !restores) &&
     stored.reason === revision.reason &&
     stored.actor === revision.actor &&
+    (revision.type === null || stored.type === revision.type) &&
     stored.schemaVersion === (revision.schemaVersion ?? before.schemaVersion) &&
     stored.correlationId === (revision.correlationId ?? before.correlationId) &&
     stored.causationId === (revision.causationId ?? before.causationId) &&

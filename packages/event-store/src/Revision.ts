@@ -58,6 +58,11 @@ export interface Correction extends RevisionFields {
   readonly _tag: "Correction"
   readonly data?: Schema.Json | undefined
   /**
+   * The type of the fact, which no correction changes: refused when it is of another one. Default: whatever it is;
+   * `encodeCorrection` of an `EventDefinition.EventSet` says that of its event.
+   */
+  readonly type?: string | undefined
+  /**
    * The version of the data's shape. Default: that of the revision before, so data in a newer shape must say so;
    * `encodeCorrection` of an `EventDefinition.EventSet` does.
    */

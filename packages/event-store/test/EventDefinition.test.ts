@@ -116,6 +116,9 @@ describe("EventDefinition", () => {
       deepStrictEqual([corrected!.schemaVersion, corrected!.revision], [3, 1])
       assertSuccess(events.decode(corrected!), newest)
       throws(() => events.encodeCorrection({ _tag: "Closed" }, saying))
+      const other = Opened.make({ owner: "Ada", at: Timestamp.fromMicros(1n) })
+      const { reason } = yield* Effect.flip(store.revise(events.encodeCorrection(other, saying)))
+      deepStrictEqual(reason._tag === "InvalidAppend" ? reason.path : reason._tag, "type")
     }).pipe(Effect.provide(EventStoreMemory.layer())))
 
   it("a version without its upcasts cannot be defined", () => {

@@ -226,9 +226,23 @@ export const bitemporalContract = <R>(
       deepStrictEqual(yield* path({ validFrom: day(3), validTo: day(2) }), "validTo")
       deepStrictEqual(yield* path({ data: 1, metadata: { bad: "\0" } }), "metadata")
       deepStrictEqual(yield* path({ data: 1 }).pipe(Effect.provideService(CurrentTenant, "acme")), "UnknownFact")
+      deepStrictEqual(yield* path({ data: 1, type: "Other" }), "type")
+      deepStrictEqual(yield* path({ data: 1, type: "" }), "type")
       deepStrictEqual(yield* path({ data: 1, expectedRevision: 1 }), "RevisionConflict")
       deepStrictEqual((yield* reason(store.revise(correct(id(2), { data: 1 }))))._tag, "UnknownFact")
       deepStrictEqual(yield* store.head, 1n)
+    }))
+
+  it.effect("a correction that says of which type the fact is corrects one of that type, however often it is sent", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const { type } = price(1)
+      yield* store.append({ facts: [price(1, { eventId: id(1) })] })
+      const correction = correct(id(1), { eventId: id(2), data: 2, type })
+      yield* store.revise(correction)
+      deepStrictEqual((yield* store.revise(correction)).duplicate, true)
+      deepStrictEqual((yield* reason(store.revise({ ...correction, type: "Other" })))._tag, "EventIdTaken")
+      deepStrictEqual(yield* store.head, 2n)
     }))
 
   it.effect("a period that would end before its recording is refused by name, and writes nothing", () =>
