@@ -11,7 +11,8 @@
  *
  * - Messages of one key are handled in order, one after the other. So are those of one partition, as long as none fails.
  * - With `transactional` delivery the handler runs in the transaction in which the positions of its partitions move: what it writes to
- *   the database happens once. With `atLeastOnce` they move after it.
+ *   the database happens once. With `atLeastOnce` they move after it, a tenth of a second later
+ *   or so: what was handled since is handled again after a crash.
  * - A batch that fails is handled again message by message. A message that fails then is put aside in the group's queue, and so are those
  *   of its key that come after it: it is tried again by that queue's retry policy, and is a dead letter in the end. Then its key goes
  *   on. Meanwhile the partition does. See `deadLettersOf`.
@@ -68,7 +69,6 @@ import * as Offsets from "./group/Offsets.ts"
 import * as Retries from "./group/Retries.ts"
 import type { StartFrom, Topic, TopicMessage } from "./Topic.ts"
 import { GroupCancelled, InvalidTopicRequest, TopicError, unavailable } from "./TopicError.ts"
-import * as TopicLog from "./TopicLog.ts"
 import * as TopicMetrics from "./TopicMetrics.ts"
 import { TopicPolicies } from "./TopicPolicies.ts"
 import { groupChannel, placeOf, topicChannel, Topics } from "./Topics.ts"
@@ -204,7 +204,7 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
         classify: options.classify,
         isOutage: options.isOutage,
         worker: label,
-        read: TopicLog.make(postgres),
+        read: topics.read,
         offsets,
         retries: Retries.make(postgres, queue.id),
         settings: Effect.map(Effect.orElseSucceed(queues.find(retryQueue), () => queue), ({ settings }) => settings),

@@ -28,6 +28,8 @@ export interface Policies {
   readonly poll: Duration.Duration
   /** How often a position is saved that only passed over messages of others. */
   readonly checkpoint: Duration.Duration
+  /** How often a group that handles at least once saves how far it is: what it has handled since, it handles again after a crash. */
+  readonly commit: Duration.Duration
   /** Waits while the database cannot be reached; without end. */
   readonly reconnect: RetryPolicy.RetryPolicy
   /** How long a member that stops waits for what it is handling. */
@@ -58,6 +60,7 @@ export const defaults: Policies = {
   rotation: Duration.millis(500),
   poll: Duration.seconds(1),
   checkpoint: Duration.seconds(1),
+  commit: Duration.millis(100),
   reconnect: RetryPolicy.endless,
   stop: Duration.seconds(30),
   settle: Duration.seconds(1),

@@ -25,6 +25,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import type * as Assignor from "./group/Assignor.ts"
 import * as Topic from "./Topic.ts"
 import { InvalidTopicRequest, TopicError, unavailable, UnknownGroup, UnknownTopic } from "./TopicError.ts"
+import * as TopicLog from "./TopicLog.ts"
 import { type Policies, TopicPolicies } from "./TopicPolicies.ts"
 
 // --------------------------------------------------------------------------------------------------------- models
@@ -134,6 +135,8 @@ export class Topics extends Context.Service<Topics, {
   readonly resume: (group: Named) => Effect.Effect<void, TopicError>
   /** Has a group read a topic from another place. What is being handled meanwhile does not commit. */
   readonly seek: (group: Named, topic: Named, to: Topic.StartFrom) => Effect.Effect<void, TopicError>
+  /** Reads messages, for nobody: no position moves, and no transaction of the caller has a part in it. */
+  readonly read: TopicLog.Read
   /** Ends a group for good: its members fail, and it holds nothing back any more. */
   readonly cancel: (group: Named) => Effect.Effect<void, TopicError>
 }>()("@strata/queues/Topics") {}
@@ -150,7 +153,7 @@ export const layer: Layer.Layer<Topics, never, Postgres> = Layer.effect(
     const postgres = yield* Postgres
     const policies = yield* TopicPolicies
     yield* Effect.forkScoped(upkeep(postgres, policies))
-    return make(postgres)
+    return make(postgres, yield* TopicLog.make(postgres))
   })
 )
 
@@ -172,7 +175,7 @@ export const groupChannel = (group: number): string => `strata_group_${group}`
 
 // ------------------------------------------------------------------------------------------------- implementation
 
-const make = ({ rows, transact, wake }: Postgres["Service"]): Topics["Service"] => {
+const make = ({ rows, transact, wake }: Postgres["Service"], read: TopicLog.Read): Topics["Service"] => {
   const asked =
     (operation: string) =>
     <A>(effect: Effect.Effect<A, SqlError | TransactionError | TopicError>): Effect.Effect<A, TopicError> =>
@@ -255,6 +258,7 @@ const make = ({ rows, transact, wake }: Postgres["Service"]): Topics["Service"] 
   })
 
   return Topics.of({
+    read,
     declare: (topic) => asked("declare")(declare(topic)),
     find: (topic) => asked("find")(findTopic(topic)),
     all: asked("all")(Effect.map(rows(`${selectTopic} order by t.name`, []), (found) => found.map(topicOf))),

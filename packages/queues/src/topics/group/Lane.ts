@@ -92,7 +92,7 @@ export interface Options<A, E, R> {
   readonly classify: FailureClass.Classifier<E> | undefined
   readonly isOutage: ((error: E) => boolean) | undefined
   readonly worker: string
-  readonly read: ReturnType<typeof TopicLog.make>
+  readonly read: TopicLog.Read
   readonly offsets: Offsets
   readonly retries: Retries
   /** Of the queue in which failed messages wait, as they are now. */
@@ -102,7 +102,7 @@ export interface Options<A, E, R> {
   /** Others have these, or what was read of them is read again. */
   readonly lost: (fenced: Fenced) => Effect.Effect<void>
   readonly metrics: TopicMetrics.GroupMetrics
-  readonly policies: Pick<Policies, "poll" | "reconnect" | "checkpoint">
+  readonly policies: Pick<Policies, "poll" | "reconnect" | "checkpoint" | "commit">
 }
 
 /**
@@ -225,7 +225,10 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
 
   // --------------------------------------------------------------------------------------------- what is done with it
 
-  /** Handles messages, puts others aside, and moves partitions: together, or as near to that as can be. */
+  /**
+   * Handles messages, puts others aside, and moves partitions: together, or as near to that as can be. Gives whether it is saved how far
+   * they are; what is not, is by and by.
+   */
   const commit = (
     topic: number,
     moves: ReadonlyArray<Move>,
@@ -246,9 +249,11 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
         })),
         Effect.suspend(() => handler([first, ...rest]))
       )
-    return isTransactional
+    if (!isTransactional && diverted.length === 0) return Effect.as(handled, false)
+    const committed = isTransactional
       ? offsets.moveWith(topic, moves, Effect.andThen(handled, retries.divert(diverted)))
       : Effect.andThen(handled, offsets.moveWith(topic, moves, retries.divert(diverted)))
+    return Effect.as(committed, true)
   }
 
   /** What becomes of a message whose handler failed; undefined when it was interrupted. */
@@ -276,8 +281,8 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
     to
   })
 
-  const moved = (held: Held, to: bigint) => {
-    held.saved = to
+  const moved = (held: Held, to: bigint, isSaved: boolean) => {
+    if (isSaved) held.saved = to
     held.cursor = to
   }
 
@@ -309,19 +314,20 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
     for (const message of messages) {
       const held = byPartition.get(message.partition)!
       const ready = opened(held, message)
+      let isSaved = true
       if (message.key !== null && busy.has(message.key)) yield* aside(held, message, { waits: true })
       else if (Result.isFailure(ready)) yield* aside(held, message, ready.failure.because)
       // It was alone, so it is the one that failed.
       else if (messages.length === 1) yield* failed(held, message, busy, known)
       else {
         const move = [moveOf(held, message.position)]
-        yield* Effect.catchCause(
+        isSaved = yield* Effect.catchCause(
           patiently(commit(held.topic, move, [ready.success], [])),
-          (cause) => isFence(cause) ? Effect.failCause(cause) : failed(held, message, busy, cause)
+          (cause) => isFence(cause) ? Effect.failCause(cause) : Effect.as(failed(held, message, busy, cause), true)
         )
       }
       yield* Metric.update(metrics.messages, 1)
-      moved(held, message.position)
+      moved(held, message.position, isSaved)
     }
   })
 
@@ -358,8 +364,8 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
       const moves = [...touched].map((held) => moveOf(held, seen))
       const startedAt = clock.monotonicTimeNanosUnsafe()
       yield* Effect.catchCause(
-        Effect.flatMap(patiently(commit(topic, moves, ready, diverted)), () => {
-          for (const held of touched) moved(held, seen)
+        Effect.flatMap(patiently(commit(topic, moves, ready, diverted)), (isSaved) => {
+          for (const held of touched) moved(held, seen, isSaved)
           return Metric.update(metrics.messages, messages.length)
         }),
         (cause) =>
@@ -374,22 +380,32 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
 
   // ---------------------------------------------------------------------------------------------------- again and again
 
+  const fenced = (error: Fenced) =>
+    Effect.logWarning(error.message).pipe(
+      Effect.andThen(Metric.update(metrics.fenced, 1)),
+      Effect.andThen(options.lost(error))
+    )
+
   const save = Effect.suspend(() =>
     Effect.forEach(Map.groupBy(lane.held, ({ topic }) => topic), ([topic, of]) => {
       const behind = of.filter(({ cursor, saved }) => cursor > saved)
       const moves = behind.map((held) => moveOf(held, held.cursor))
-      return Effect.map(offsets.pass(topic, moves), () => {
-        for (const [index, held] of behind.entries()) held.saved = moves[index]!.to
+      return Effect.flatMap(offsets.pass(topic, moves), (partitions) => {
+        for (const [index, held] of behind.entries()) {
+          if (!partitions.includes(held.partition)) held.saved = moves[index]!.to
+        }
+        if (partitions.length === 0) return Effect.void
+        return fenced(new Fenced({ group: options.group, topic: options.topics.get(topic)!.name, partitions }))
       })
     }, { discard: true })
   )
 
   let ahead: Ahead | undefined
 
-  const ask = ([{ partitions, topic }]: Cohort, wanted: Parameters<typeof options.read>[2]) =>
+  const ask = ([{ partitions, topic }]: Cohort, of: TopicLog.Wanted["of"]) =>
     Effect.suspend(() => {
       const hints = options.hintsOf(topic)
-      return Effect.map(options.read(topic, partitions, wanted, batchSize), (page): Read => ({ page, hints }))
+      return Effect.map(options.read({ topic, partitions, of, limit: batchSize }), (page): Read => ({ page, hints }))
     })
 
   const read = (cohort: Cohort): Effect.Effect<Read, Failed<E>> =>
@@ -445,13 +461,7 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
   const guarded = lane.gate.withPermit(step).pipe(
     Effect.catchCause((cause): Effect.Effect<boolean> => {
       const error = Cause.squash(cause)
-      if (error instanceof Fenced) {
-        return Effect.logWarning(error.message).pipe(
-          Effect.andThen(Metric.update(metrics.fenced, 1)),
-          Effect.andThen(options.lost(error)),
-          Effect.as(true)
-        )
-      }
+      if (error instanceof Fenced) return Effect.as(fenced(error), true)
       // A bug, a handler that interrupts itself, or a database that refuses for good: nothing was moved, and it is tried again.
       return Effect.logError("A batch of a consumer group broke off", cause).pipe(
         Effect.andThen(Pace.after(policies.poll)(Effect.succeed(true)))
@@ -461,7 +471,7 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
 
   yield* lane.gate.withPermit(save).pipe(
     Effect.catchCause((cause) => Effect.logDebug("Positions were not saved", cause)),
-    Pace.every(policies.checkpoint),
+    Pace.every(isTransactional ? policies.checkpoint : policies.commit),
     Effect.withTracerEnabled(false),
     Effect.forkChild
   )

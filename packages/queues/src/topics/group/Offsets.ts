@@ -53,15 +53,20 @@ export const make = (
     const moved = yield* rows(move, columns(topic, moves))
     if (moved.length === moves.length) return
     // Nothing of it is kept, so what was moved here counts neither.
-    const there = yield* rows(reached, columns(topic, moves))
-    const isThere = new Set(there.map(([partition, isMoved]) => isMoved === true ? partition : undefined))
+    if (moved.length === 0 && (yield* lostOf(topic, moves)).length === 0) return yield* new AlreadyMoved()
     const lost = moves.filter(({ partition }) => !moved.some(([other]) => other === partition))
-    if (moved.length === 0 && moves.every(({ partition }) => isThere.has(partition))) return yield* new AlreadyMoved()
     return yield* new Fenced({
       group: group.name,
       topic: nameOf(topic),
       partitions: lost.map(({ partition }) => partition)
     })
+  })
+
+  /** Partitions that are not where the moves take them. */
+  const lostOf = Effect.fnUntraced(function*(topic: number, moves: ReadonlyArray<Move>) {
+    const there = yield* rows(reached, columns(topic, moves))
+    const isThere = new Set(there.map(([partition, isMoved]) => isMoved === true ? partition : undefined))
+    return moves.map(({ partition }) => partition).filter((partition) => !isThere.has(partition))
   })
 
   return {
@@ -78,9 +83,15 @@ export const make = (
         Effect.catchIf(isAlreadyMoved, () => Effect.void)
       ),
 
-    /** Moves over what is of nobody here. Where another epoch has begun it changes nothing. */
-    pass: (topic: number, moves: ReadonlyArray<Move>): Effect.Effect<void, SqlError> =>
-      moves.length === 0 ? Effect.void : Effect.asVoid(rows(move, columns(topic, moves)))
+    /** Moves with nothing else, as many as can be. Gives the partitions that others have, which it leaves alone. */
+    pass: Effect.fnUntraced(function*(
+      topic: number,
+      moves: ReadonlyArray<Move>
+    ): Effect.fn.Return<ReadonlyArray<number>, SqlError> {
+      if (moves.length === 0) return []
+      const moved = yield* rows(move, columns(topic, moves))
+      return moved.length === moves.length ? [] : yield* lostOf(topic, moves)
+    })
   }
 }
 
