@@ -11,7 +11,7 @@
  *
  * - Messages of one key are handled in order, one after the other. So are those of one partition, as long as none fails.
  * - With `transactional` delivery the handler runs in the transaction in which the positions of its partitions move: what it writes to
- *   the database happens once. With `atLeastOnce` they move after it, a tenth of a second later
+ *   the database happens once. With `atLeastOnce` they move after it, a fifth of a second later
  *   or so: what was handled since is handled again after a crash.
  * - A batch that fails is handled again message by message. A message that fails then is put aside in the group's queue, and so are those
  *   of its key that come after it: it is tried again by that queue's retry policy, and is a dead letter in the end. Then its key goes

@@ -60,7 +60,7 @@ export const defaults: Policies = {
   rotation: Duration.millis(500),
   poll: Duration.seconds(1),
   checkpoint: Duration.seconds(1),
-  commit: Duration.millis(100),
+  commit: Duration.millis(200),
   reconnect: RetryPolicy.endless,
   stop: Duration.seconds(30),
   settle: Duration.seconds(1),
