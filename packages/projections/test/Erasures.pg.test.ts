@@ -4,10 +4,12 @@ import * as EventDefinition from "@strata/event-store/EventDefinition"
 import { EventStore } from "@strata/event-store/EventStore"
 import * as EventStoreMigrations from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
-import { type EventId, streamId } from "@strata/event-store/Fact"
+import { type EventId, type Fact, streamId } from "@strata/event-store/Fact"
 import * as PersonalData from "@strata/event-store/PersonalData"
+import * as SealingCrypto from "@strata/event-store/SealingCrypto"
 import { SubjectKeys } from "@strata/event-store/SubjectKeys"
 import * as Keys from "@strata/event-store/SubjectKeys"
+import * as SubjectKeysPostgres from "@strata/event-store/SubjectKeysPostgres"
 import { applicationRole } from "@strata/postgres/ApplicationRole"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
@@ -22,6 +24,7 @@ import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as ProjectionTest from "@strata/testing/ProjectionTest"
 import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
+import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Base64 from "effect/encoding/Base64"
 import * as Layer from "effect/Layer"
@@ -140,9 +143,8 @@ const all = [Tables, Daily, Takings, bills(), Names]
 
 // ------------------------------------------------------------------------------------------------------------ stores
 
-const SubjectKeysTest = Keys.layer({
-  masterKey: { id: "test", key: Redacted.make(Base64.encode(new Uint8Array(32).fill(7))) }
-})
+const masterKey = { id: "test", key: Redacted.make(Base64.encode(new Uint8Array(32).fill(7))) }
+const SubjectKeysTest = Keys.layer({ masterKey })
 const Store = EventStorePostgres.layer().pipe(
   Layer.provideMerge(SubjectKeysTest),
   Layer.provideMerge(PostgresTest.layer({
@@ -460,6 +462,66 @@ layer(Layer.empty, { excludeTestServices: true })("erasures", (it) => {
       })),
     60_000
   )
+
+  it.effect("who takes over past an erasure uses no key from before it, however long keys are kept in memory", () =>
+    inFreshStore(
+      Effect.gen(function*() {
+        // A process of its own, as far as keys go.
+        const process = Effect.gen(function*() {
+          const table = yield* SubjectKeysPostgres.make(yield* Postgres)
+          const keys = yield* Effect.provide(Keys.make({ masterKey, timeToLive: "1 hour" }, table), SealingCrypto.layer)
+          const store = yield* Effect.provideService(EventStorePostgres.make(), SubjectKeys, keys)
+          return <A, E, R>(work: Effect.Effect<A, E, R>) =>
+            work.pipe(Effect.provideService(SubjectKeys, keys), Effect.provideService(EventStore, store))
+        })
+        const here = yield* process
+        const there = yield* process
+        const ids = yield* here(anEvening)
+        const readThere = there(Effect.flatMap(EventStore, (store) => store.readStream(streamId("table", "1"))))
+        const isOpen = (facts: ReadonlyArray<Fact>) => JSON.stringify(facts.map(({ data }) => data)).includes("Hedwig")
+        assert.isTrue(isOpen(yield* readThere))
+        yield* Effect.scoped(here(Effect.gen(function*() {
+          const projections = yield* start(all)
+          yield* erase(1)
+          yield* projections.catchUp()
+        })))
+        assert.isTrue(isOpen(yield* readThere))
+        yield* Effect.scoped(there(Effect.gen(function*() {
+          const projections = yield* start(all)
+          yield* correct(ids[2]!, dined(2, "Oskar", 8000))
+          yield* projections.catchUp()
+        })))
+        assert.deepStrictEqual(yield* rowsWith("Hedwig"), [])
+      }).pipe(Effect.provide(SecureRandom.layerWebCrypto))
+    ))
+
+  it.effect("a generation that was made after an erasure does nothing about it, and the one before follows it", () =>
+    inFreshStore(Effect.gen(function*() {
+      let applied = 0
+      const plain = bills()
+      const counted = {
+        ...plain,
+        apply: (facts: Parameters<typeof plain.apply>[0]) =>
+          Effect.andThen(Effect.sync(() => applied += facts.length), plain.apply(facts))
+      }
+      yield* Effect.scoped(Effect.flatMap(start([counted]), ({ catchUp }) => Effect.andThen(anEvening, catchUp())))
+      assert.strictEqual(applied, 5)
+      yield* erase(1)
+      const { sql } = yield* Postgres
+      const { operate } = yield* start([counted], { run: false })
+      yield* operate.rebuild("bills", { switch: "manual" })
+      yield* sql`update projection_generation set made_at = made_at + interval '2 minutes' where number = 2`
+      yield* Effect.scoped(Effect.gen(function*() {
+        const projections = yield* start([counted], { batchSize: 2 })
+        yield* statusWhere(
+          projections,
+          ({ generations }) => generations.length === 2 && generations.every(({ lag }) => lag === 0n)
+        )
+      }))
+      // Four facts of two streams once more by the first one, and five by the second.
+      assert.strictEqual(applied, 14)
+      assert.deepStrictEqual(yield* rowsWith("Hedwig"), [])
+    })))
 
   it.effect("a subject of the same name of another tenant stays", () =>
     inFreshStore(Effect.gen(function*() {
