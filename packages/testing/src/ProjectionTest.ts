@@ -99,7 +99,7 @@ export const law = Effect.fnUntraced(function*<E, R>(
     const context = yield* Layer.build(Projections.layer(projections, { batchSize }))
     const service = Context.get(context, Projections.Projections)
     yield* write
-    yield* service.catchUp()
+    yield* service.catchUp({ timeout: "10 minutes" })
     for (const { error, name, parked } of yield* service.status) {
       if (parked > 0) {
         const keys = (yield* Effect.orDie(service.operate.parked(name))).map(({ key }) => key)
@@ -114,7 +114,7 @@ export const law = Effect.fnUntraced(function*<E, R>(
     yield* Effect.forEach(projections, ({ name }) => Effect.orDie(service.operate.rebuild(name)))
     yield* Effect.repeat(service.status, {
       until: (all) => all.every(({ generations }) => generations.at(-1)?.state === "live"),
-      schedule: Schedule.spaced("20 millis")
+      schedule: Schedule.spaced("200 millis")
     })
     return { live, rebuilt: yield* contentsOf(service) }
   }))
