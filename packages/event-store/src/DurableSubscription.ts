@@ -125,16 +125,21 @@ export interface Options<E, R> {
   readonly partitions?: number | undefined
   /** Facts of one key are handled in order. Default: the stream. */
   readonly key?: ((fact: Fact) => string) | undefined
+  /** True of facts that every partition is given, whatever their key. Default: none. */
+  readonly toAll?: ((fact: Fact) => boolean) | undefined
   /** Facts in a batch at most, 1 to 1,000. Default: 500. */
   readonly batchSize?: number | undefined
   /** Whether the handler's effects and the checkpoint commit together. Default: `transactional`. */
   readonly delivery?: "transactional" | "atLeastOnce" | undefined
-  readonly handler: (batch: NonEmptyReadonlyArray<Fact>) => Effect.Effect<unknown, E, R>
+  /** Is told which partition the batch is of. */
+  readonly handler: (batch: NonEmptyReadonlyArray<Fact>, partition: number) => Effect.Effect<unknown, E, R>
   /**
    * Puts a fact aside that has failed until the schedule of `retry` ended: the partition goes on after it. In the transaction
    * that moves the checkpoint over it, or before that with `atLeastOnce`. Default: the partition stops there.
    */
-  readonly park?: ((failed: FailedFact) => Effect.Effect<unknown, E, R>) | undefined
+  readonly park?: ((failed: FailedFact, partition: number) => Effect.Effect<unknown, E, R>) | undefined
+  /** Runs whenever this process has taken a partition, before it reads for it. */
+  readonly taken?: ((partition: number) => Effect.Effect<void>) | undefined
   /** Told of each position that a partition of this process has reached: everything up to it is handled or not wanted. */
   readonly reached?: ((partition: number, position: Position) => Effect.Effect<void>) | undefined
   /** Runs after each batch of so many facts, for instance to go no faster than one may. */
@@ -245,7 +250,7 @@ export const run = Effect.fnUntraced(function*<E, R>(
   const checkpoints = Checkpoints.make(postgres, row)
   const subscription = control(store, postgres, row, checkpoints, reading(retry))
   const id = yield* Effect.provide(Effect.flatMap(SecureRandom.SecureRandom, (random) => random.uuidV4()), randomness)
-  const read = yield* Pages.make(store, { partitions, filter: options.filter, key })
+  const read = yield* Pages.make(store, { partitions, filter: options.filter, key, toAll: options.toAll })
 
   yield* Member.run({
     name,
@@ -265,12 +270,13 @@ export const run = Effect.fnUntraced(function*<E, R>(
         changed: store.changed,
         handle: (batch, claim, move) =>
           options.delivery === "atLeastOnce"
-            ? Effect.andThen(Effect.suspend(() => handler(batch)), checkpoints.move(claim, move))
-            : checkpoints.moveWith(Effect.suspend(() => handler(batch)), claim, move),
+            ? Effect.andThen(Effect.suspend(() => handler(batch, claim.partition)), checkpoints.move(claim, move))
+            : checkpoints.moveWith(Effect.suspend(() => handler(batch, claim.partition)), claim, move),
         park: park === undefined ? undefined : (failed, claim, move) =>
           options.delivery === "atLeastOnce"
-            ? Effect.andThen(Effect.suspend(() => park(failed)), checkpoints.move(claim, move))
-            : checkpoints.moveWith(Effect.suspend(() => park(failed)), claim, move),
+            ? Effect.andThen(Effect.suspend(() => park(failed, claim.partition)), checkpoints.move(claim, move))
+            : checkpoints.moveWith(Effect.suspend(() => park(failed, claim.partition)), claim, move),
+        taken: options.taken ?? (() => Effect.void),
         reached: options.reached ?? (() => Effect.void),
         rest: options.rest ?? (() => Effect.void),
         permits: options.permits,

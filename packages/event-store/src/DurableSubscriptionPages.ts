@@ -55,12 +55,14 @@ export const make = (log: Pick<EventStore["Service"], "readLogPage" | "head">, o
   readonly partitions: number
   readonly filter: Filter | undefined
   readonly key: (fact: Fact) => string
+  readonly toAll?: ((fact: Fact) => boolean) | undefined
 }): Effect.Effect<Pages> => {
-  const { filter } = options
+  const { filter, toAll = () => false } = options
   const split = (facts: ReadonlyArray<Fact>, end: Position | null): Page => {
     const partitions = Arr.makeBy(options.partitions, (): Array<Fact> => [])
     for (const fact of facts) {
-      partitions[partitionOf(options.key(fact), options.partitions)]?.push(fact)
+      if (toAll(fact)) { for (const each of partitions) each.push(fact) }
+      else partitions[partitionOf(options.key(fact), options.partitions)]?.push(fact)
     }
     return { end, partitions }
   }

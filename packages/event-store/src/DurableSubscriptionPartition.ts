@@ -66,6 +66,8 @@ export interface PartitionOptions<E, R> {
   readonly park:
     | ((failed: FailedFact, claim: Claim, move: Move) => Effect.Effect<void, E | PartitionFenced, R>)
     | undefined
+  /** Runs before anything is read. */
+  readonly taken: (partition: number) => Effect.Effect<void>
   /** Told of every step of the cursor. */
   readonly reached: (partition: number, position: Position) => Effect.Effect<void>
   /** Runs after each batch, while nothing is held. */
@@ -236,6 +238,7 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
 
   return Effect.gen(function*() {
     savedAt = yield* Clock.currentTimeNanos
+    yield* options.taken(claim.partition)
     while (true) {
       const { end, partitions } = yield* patiently(untraced(options.read(progress.cursor)))
       if (end === null) {

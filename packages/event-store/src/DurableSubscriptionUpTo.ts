@@ -33,7 +33,8 @@ export interface Target {
 export interface UpToOptions<E, R> {
   readonly filter?: Filter | undefined
   readonly key: (fact: Fact) => string
-  readonly handler: (batch: Arr.NonEmptyReadonlyArray<Fact>) => Effect.Effect<unknown, E, R>
+  readonly toAll?: ((fact: Fact) => boolean) | undefined
+  readonly handler: (batch: Arr.NonEmptyReadonlyArray<Fact>, partition: number) => Effect.Effect<unknown, E, R>
 }
 
 /**
@@ -50,7 +51,7 @@ export const make = ({ checkpoints, known, partitions, store }: {
 }) =>
   Effect.fnUntraced(function*<E, R>(
     targets: ReadonlyArray<Target>,
-    { filter, handler, key }: UpToOptions<E, R>
+    { filter, handler, key, toAll = () => false }: UpToOptions<E, R>
   ): Effect.fn.Return<void, E | PartitionFenced | SubscriptionError | SqlError | TransactionError, R> {
     for (const claim of yield* known("status", checkpoints.all)) {
       const goal = targets.find(({ partition }) => partition === claim.partition)?.position ?? claim.position
@@ -60,10 +61,10 @@ export const make = ({ checkpoints, known, partitions, store }: {
           "readLog",
           store.readLogPage({ after: from, limit: 1000, filter, upTo: goal })
         )
-        const batch = facts.filter((fact) => partitionOf(key(fact), partitions) === claim.partition)
+        const batch = facts.filter((fact) => toAll(fact) || partitionOf(key(fact), partitions) === claim.partition)
         const to = facts.length === 0 ? goal : end
         yield* Arr.isReadonlyArrayNonEmpty(batch)
-          ? checkpoints.moveWith(Effect.suspend(() => handler(batch)), claim, { from, to })
+          ? checkpoints.moveWith(Effect.suspend(() => handler(batch, claim.partition)), claim, { from, to })
           : checkpoints.move(claim, { from, to })
         from = to
       }

@@ -152,6 +152,8 @@ export type Upcasts = { readonly [version: number]: (data: StoredData) => Stored
  */
 export interface EventSet<out A extends { readonly _tag: string }> {
   readonly tags: ReadonlyArray<string>
+  /** Whether an event of it has personal fields: then what a fact says may change, once, to less. */
+  readonly isPersonal: boolean
   /** True when the set defines the fact's type. */
   readonly has: (fact: Pick<Fact, "type">) => boolean
   /** The event a fact holds, in its newest shape. */
@@ -298,6 +300,7 @@ export const set = <const Definitions extends ReadonlyArray<AnyDefinition>>(
   }
   return {
     tags: definitions.map((definition) => definition.tag),
+    isPersonal: definitions.some(({ personal }) => personal.length > 0),
     has: (fact) => codecs.has(fact.type),
     decode: (fact) =>
       codecs.get(fact.type)?.decode(fact) ??

@@ -83,7 +83,18 @@ export interface PersonalFields {
  * @category getters
  * @since 0.1.0
  */
-export const aboutSubject = (digest: string): StreamId => StreamId.make(`$subject-${digest}`, { disableChecks: true })
+export const aboutSubject = (digest: string): StreamId => StreamId.make(`${prefix}${digest}`, { disableChecks: true })
+
+/**
+ * The digest of the subject whose erasures a stream tells of; none for any other stream.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const subjectOf = (stream: string): Option.Option<string> =>
+  stream.startsWith(prefix) ? Option.some(stream.slice(prefix.length)) : Option.none()
+
+const prefix = "$subject-"
 
 /**
  * The type of the fact that tells of an erasure.
@@ -110,7 +121,7 @@ export type ErasureFact = typeof ErasureFact.Type
  * @since 0.1.0
  */
 export const erasureOf = (fact: Pick<Fact, "type" | "stream" | "data">): Option.Option<ErasureFact> =>
-  fact.type === erasedType && fact.stream.startsWith("$subject-") ? decodeErasure(fact.data) : Option.none()
+  fact.type === erasedType && Option.isSome(subjectOf(fact.stream)) ? decodeErasure(fact.data) : Option.none()
 
 const decodeErasure = Schema.decodeUnknownOption(ErasureFact)
 

@@ -65,6 +65,8 @@ export interface SubjectKeyRing {
   readonly find: (refs: ReadonlyArray<KeyRef>) => Effect.Effect<ReadonlyArray<Known>, EventStoreError>
   /** A key that was destroyed is used no more. */
   readonly forget: (ref: KeyRef) => Effect.Effect<void>
+  /** No key at hand is trusted any more: each is looked up again. */
+  readonly refresh: Effect.Effect<void>
 }
 
 /**
@@ -144,7 +146,11 @@ export const make = Effect.fnUntraced(function*(
       Effect.sync(() => {
         held.drop(ref.tenant, ref.subject)
         found.set(ofAll, nameOf(ref), "erased")
-      })
+      }),
+    refresh: Effect.sync(() => {
+      held.clear()
+      found.clear()
+    })
   }
 })
 
@@ -175,6 +181,7 @@ interface Shelf<A> {
   /** For ever, but for want of room. */
   readonly set: (tenant: string, name: string, value: A) => void
   readonly drop: (tenant: string, name: string) => void
+  readonly clear: () => void
 }
 
 interface ShelfOptions<A> {
@@ -271,6 +278,10 @@ const shelf = <A>({ capacity, inTransaction, load, timeToLive }: ShelfOptions<A>
     drop: (tenant, name) => {
       drops++
       kept.delete(`${tenant}\0${name}`)
+    },
+    clear: () => {
+      drops++
+      kept.clear()
     }
   }
 }

@@ -158,6 +158,11 @@ export class SubjectKeys extends Context.Service<SubjectKeys, {
   readonly streamsOf: (asked: StreamsOf) => Effect.Effect<ReadonlyArray<StreamId>, EventStoreError>
   /** Wraps the keys of all tenants under the newest master key that are under another one; tells how many. */
   readonly rewrap: Effect.Effect<number, EventStoreError>
+  /**
+   * Has keys in memory looked up again before they are used, whatever `timeToLive` says: what is read from then on shows all
+   * erasures that were committed before. For who goes on after a position that another process has come to.
+   */
+  readonly refresh: Effect.Effect<void>
   /** For a store: seals and opens its facts, and has it told of erasures from now on. */
   readonly sealing: (listener: Listener) => Effect.Effect<Sealing>
 }>()("@strata/event-store/SubjectKeys") {}
@@ -278,6 +283,7 @@ export const make = Effect.fnUntraced(function*(
       return yield* table.streamsOf({ tenant: yield* PreparedAppend.currentTenant, subject, store, after, limit })
     }),
     rewrap,
+    refresh: ring.refresh,
     sealing: ({ store, told }) =>
       Effect.sync(() => {
         listeners.set(store, told)

@@ -108,6 +108,32 @@ describe("DurableSubscription", () => {
       deepStrictEqual((yield* walk(20_000n)).ends, [])
     }).pipe(Effect.provide(SecureRandom.layerWebCrypto)))
 
+  it.effect("what is for all is given to every partition, in the order of the log", () =>
+    Effect.gen(function*() {
+      const store = yield* EventStoreMemory.make()
+      yield* store.append({
+        facts: Arr.range(1, 40).map((n) => ({
+          stream: Fact.streamId("order", `${n % 7}`),
+          type: n % 10 === 0 ? "closed" : "placed",
+          data: null
+        }))
+      })
+      const pages = yield* DurableSubscriptionPages.make(store, {
+        partitions: 3,
+        filter: undefined,
+        key: (fact) => fact.stream,
+        toAll: (fact) => fact.type === "closed"
+      })
+      const { partitions } = yield* pages(Fact.beginning)
+      const closed = (facts: ReadonlyArray<Fact.Fact>) =>
+        facts.filter(({ type }) => type === "closed").map(({ position }) => position)
+      for (const facts of partitions) {
+        deepStrictEqual(closed(facts), [10n, 20n, 30n, 40n])
+        deepStrictEqual(facts, facts.toSorted(Belief.byPosition))
+      }
+      deepStrictEqual(partitions.flat().length, 36 + 3 * 4)
+    }).pipe(Effect.provide(SecureRandom.layerWebCrypto)))
+
   it("a key keeps its partition over versions of this package", () => {
     deepStrictEqual(
       ["", "order-1", "order-2", "order-3", "käse-🧀"].map((key) => DurableSubscriptionFilter.partitionOf(key, 8)),

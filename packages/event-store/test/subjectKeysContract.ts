@@ -209,6 +209,20 @@ export const subjectKeysContract = <R>(
       deepStrictEqual(yield* here.open(stored(again)), ["secret"])
     }))
 
+  it.effect("who has keys looked up again sees every erasure elsewhere, and seals under a new key", () =>
+    Effect.gen(function*() {
+      const table = yield* open
+      const here = yield* over(table)
+      const other = yield* over(table, { timeToLive: "1 hour" })
+      const data = yield* other.seal("secret", "looked up")
+      deepStrictEqual(yield* other.open(stored(data)), ["secret"])
+      const { key, subject } = yield* here.keys.erase({ subject: "looked up", ...byAda })
+      deepStrictEqual(yield* other.open(stored(data)), ["secret"])
+      yield* other.keys.refresh
+      deepStrictEqual(yield* other.open(stored(data)), [{ _tag: "Erased", subject }])
+      assert.isAbove(parts(yield* other.seal("secret", "looked up")).content.key, key)
+    }))
+
   it.effect("a key under a master key that is not given, or is another one, is no erasure: the error names it", () =>
     Effect.gen(function*() {
       const table = yield* open

@@ -12,6 +12,9 @@
  * what they contribute as they are believed now. So counts, sums, distinct counts and histograms are exact after any
  * corrections and retractions.
  *
+ * Where events have personal fields (see `PersonalData`), each fact's contributions are remembered in a table beside the others,
+ * `<table>_given`: what was contributed before an erasure can then be taken away, though nobody can read it any more.
+ *
  * What a fact contributes may depend on the facts of its key before it: `state` folds them.
  *
  * The table has the dimensions, a column for each count, sum and distinct count, and `contributions`, the sum of the weights. See
@@ -21,6 +24,7 @@
  *
  * - `contribute` and `evolve` are pure, and change only with the version: what was added has to be taken away again.
  * - Dimensions are never null: give what is unknown a name.
+ * - With personal fields, a fact costs one row more. When an event of a projection gets its first one, raise the version.
  *
  * **Example** (Messages by day)
  *
@@ -43,6 +47,7 @@
  *
  * @since 0.1.0
  */
+import type { EventDecodeError } from "@strata/event-store/EventDefinition"
 import type { Fact } from "@strata/event-store/Fact"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
@@ -50,6 +55,8 @@ import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as ContributionSums from "./ContributionSums.ts"
+import * as GivenContributions from "./GivenContributions.ts"
+import type { Given } from "./GivenContributions.ts"
 import * as KeyedStates from "./KeyedStates.ts"
 import type { Measure } from "./Measure.ts"
 import * as Projection from "./Projection.ts"
@@ -120,35 +127,54 @@ export const make = <Event extends { readonly _tag: string }, State = never>(
   const keys = options.state === undefined
     ? stateless(options.contribute)
     : stateful(options.state, options.contribute, { table: `${table}_state`, columns: described.key.columns })
+  const memory = events.isPersonal
+    ? GivenContributions.make({ table: `${table}_given`, columns: described.key.columns })
+    : undefined
 
   const decoded = (facts: ReadonlyArray<Fact>) =>
     Arr.isReadonlyArrayNonEmpty(facts)
       ? Effect.fromResult(Projection.decodeAll(events, facts))
       : Effect.succeed<ReadonlyArray<Projection.Projected<Event>>>([])
 
+  const slicesOf = Effect.fnUntraced(function*(
+    changes: ReadonlyArray<Projection.BeliefChange>,
+    which: "before" | "after"
+  ): Effect.fn.Return<ReadonlyArray<KeyedStates.KeySlice<Event>>, EventDecodeError> {
+    return yield* Effect.forEach(
+      changes,
+      ({ key, ...facts }) =>
+        Effect.map(decoded(facts[which]), (batch) => ({ key, text: ProjectionKey.format(key), batch }))
+    )
+  })
+
+  /** What keys contributed until now: by memory, or by what their facts say. */
+  const given = (changes: ReadonlyArray<Projection.BeliefChange>) =>
+    memory === undefined
+      ? Effect.map(slicesOf(changes, "before"), (slices) => contributionsOf(keys.all(slices)))
+      : memory.take(changes.map(({ key }) => key))
+
   return {
     ...described,
-    tables: [...ContributionSums.tablesOf(sums), ...keys.tables],
+    tables: [...ContributionSums.tablesOf(sums), ...keys.tables, ...memory?.tables ?? []],
     apply: Effect.fnUntraced(function*(facts) {
       const slices = yield* Effect.fromResult(KeyedStates.group(yield* decoded(facts), described.key.of))
-      yield* add(yield* keys.more(slices))
+      const more = yield* keys.more(slices)
+      yield* add(contributionsOf(more))
+      if (memory !== undefined) yield* memory.note(more)
     }),
     replace: Effect.fnUntraced(function*(changes) {
-      const contributions: Array<Contribution> = []
-      const slices: Array<KeyedStates.KeySlice<Event>> = []
-      for (const { after, before, key } of changes) {
-        const batch = yield* decoded(after)
-        slices.push({ key, text: ProjectionKey.format(key), batch })
-        for (const each of keys.all(yield* decoded(before))) {
-          contributions.push({ ...each, weight: -(each.weight ?? 1) })
-        }
-        contributions.push(...keys.all(batch))
-      }
-      yield* add(contributions)
+      const slices = yield* slicesOf(changes, "after")
+      const less = (yield* given(changes)).map((each) => ({ ...each, weight: -(each.weight ?? 1) }))
+      const more = keys.all(slices)
+      yield* add([...less, ...contributionsOf(more)])
       yield* keys.settle(slices)
+      if (memory !== undefined) yield* memory.note(more)
     })
   }
 }
+
+const contributionsOf = (given: ReadonlyArray<Given>): ReadonlyArray<Contribution> =>
+  given.flatMap(({ contributions }) => contributions)
 
 /** How the facts of keys are turned into contributions. */
 interface Keys<Event> {
@@ -156,9 +182,9 @@ interface Keys<Event> {
   /** Of facts that follow those of before. */
   readonly more: (
     slices: ReadonlyArray<KeyedStates.KeySlice<Event>>
-  ) => Effect.Effect<ReadonlyArray<Contribution>, SqlError, SqlClient.SqlClient>
-  /** Of all facts of a key. */
-  readonly all: (batch: ReadonlyArray<Projection.Projected<Event>>) => ReadonlyArray<Contribution>
+  ) => Effect.Effect<ReadonlyArray<Given>, SqlError, SqlClient.SqlClient>
+  /** Of all facts of keys. */
+  readonly all: (slices: ReadonlyArray<KeyedStates.KeySlice<Event>>) => ReadonlyArray<Given>
   /** Keeps the states after all facts of keys. */
   readonly settle: (
     slices: ReadonlyArray<KeyedStates.KeySlice<Event>>
@@ -167,12 +193,13 @@ interface Keys<Event> {
 
 const stateless = <Event>(
   contribute: (projected: Projection.Projected<Event>) => ReadonlyArray<Contribution>
-): Keys<Event> => ({
-  tables: [],
-  more: (slices) => Effect.succeed(slices.flatMap(({ batch }) => batch.flatMap(contribute))),
-  all: (batch) => batch.flatMap(contribute),
-  settle: () => Effect.void
-})
+): Keys<Event> => {
+  const all: Keys<Event>["all"] = (slices) =>
+    slices.flatMap(({ batch, key }) =>
+      batch.map((projected) => ({ key, origin: projected.fact.origin, contributions: contribute(projected) }))
+    )
+  return { tables: [], more: (slices) => Effect.succeed(all(slices)), all, settle: () => Effect.void }
+}
 
 const stateful = <Event, State>(
   { evolve, initial, schema }: StateOptions<Event, State>,
@@ -180,14 +207,14 @@ const stateful = <Event, State>(
   { columns, table }: { readonly table: string; readonly columns: ReadonlyArray<string> }
 ): Keys<Event> => {
   const states = KeyedStates.make({ table, columns, state: schema })
-  const fold = (batch: ReadonlyArray<Projection.Projected<Event>>, from: State) => {
+  const fold = ({ batch, key }: KeyedStates.KeySlice<Event>, from: State) => {
     let state = from
-    const contributions = batch.flatMap((projected) => {
-      const given = contribute(projected, state)
+    const given = batch.map((projected): Given => {
+      const contributions = contribute(projected, state)
       state = evolve(state, projected)
-      return given
+      return { key, origin: projected.fact.origin, contributions }
     })
-    return { contributions, state }
+    return { given, state }
   }
   return {
     tables: [`create table ${SqlText.identifier(table)} (
@@ -196,14 +223,16 @@ const stateful = <Event, State>(
     )`],
     more: Effect.fnUntraced(function*(slices) {
       const before = yield* states.load(slices.map(({ key }) => key))
-      const folded = slices.map(({ batch, key, text }) => ({ key, ...fold(batch, before.get(text) ?? initial) }))
+      const folded = slices.map((slice) => ({ key: slice.key, ...fold(slice, before.get(slice.text) ?? initial) }))
       yield* states.save(folded)
-      return folded.flatMap(({ contributions }) => contributions)
+      return folded.flatMap(({ given }) => given)
     }),
-    all: (batch) => fold(batch, initial).contributions,
+    all: (slices) => slices.flatMap((slice) => fold(slice, initial).given),
     settle: Effect.fnUntraced(function*(slices) {
       const isThere = ({ batch }: KeyedStates.KeySlice<Event>) => batch.length > 0
-      yield* states.save(slices.filter(isThere).map(({ batch, key }) => ({ key, state: fold(batch, initial).state })))
+      yield* states.save(
+        slices.filter(isThere).map((slice) => ({ key: slice.key, state: fold(slice, initial).state }))
+      )
       yield* states.remove(slices.filter((slice) => !isThere(slice)).map(({ key }) => key))
     })
   }

@@ -7,10 +7,14 @@
  * checkpoint, in the order in which each was first recorded. Facts of keys without a revision in the batch are applied as they are;
  * that gives the same, since what comes new stands behind all that was there.
  *
+ * An erasure touches the keys that have facts in the streams of its subject, and those they had before the erasure, where
+ * what is erased was part of the key. A key that waits is made again as of the fact that it waits for.
+ *
  * @since 0.1.0
  */
 import * as Belief from "@strata/event-store/Belief"
 import { CurrentTenant } from "@strata/event-store/CurrentTenant"
+import { partitionOf } from "@strata/event-store/DurableSubscriptionFilter"
 import type { FailedFact } from "@strata/event-store/DurableSubscriptionPartition"
 import type { EventDecodeError } from "@strata/event-store/EventDefinition"
 import type { EventStore, EventStoreError } from "@strata/event-store/EventStore"
@@ -24,7 +28,8 @@ import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
-import type { Generation } from "./Generation.ts"
+import * as Erasures from "./Erasures.ts"
+import { type Generation, sharing } from "./Generation.ts"
 import * as GenerationSchema from "./GenerationSchema.ts"
 import * as ParkedKeys from "./ParkedKeys.ts"
 import type { ApplyError, Projection } from "./Projection.ts"
@@ -58,6 +63,9 @@ interface Keyed extends Place {
 /** Facts that `apply` is given at a time. */
 const chunk = 1000
 
+/** Keys that are made again together after an erasure, of which a subject may have any number. */
+const keysAtATime = 100
+
 /**
  * Applies facts to the tables of one generation, always inside a transaction.
  *
@@ -71,6 +79,8 @@ export const make = (projection: Projection, generation: Generation, { postgres,
   const { sql } = postgres
   const withSql = Effect.provideService(SqlClient.SqlClient, sql)
   const parkedKeys = ParkedKeys.make(postgres, store.name, generation)
+  const streamsOfSubject = Erasures.streamsOf(postgres, store.name)
+  const { key: shareOf } = sharing(projection)
 
   const keyOf = (fact: Fact) =>
     Result.map(projection.key.of(fact), (columns): Key => ({ text: ProjectionKey.format(columns), columns }))
@@ -187,36 +197,141 @@ export const make = (projection: Projection, generation: Generation, { postgres,
     return keys
   })
 
-  /** Applies a batch: facts that follow each other in a partition of the log. */
+  // ------------------------------------------------------------------------------------------------------- erasures
+
+  /** The keys of a partition that subjects have something in, by facts up to a position, and those they had something in before. */
+  const touchedBy = Effect.fnUntraced(function*(
+    erasures: ReadonlyArray<Pick<Fact, "tenant" | "stream" | "position">>,
+    partition: number,
+    upTo: Position
+  ): Effect.fn.Return<ReadonlyMap<string, Place>, FoldError> {
+    const keys = new Map<string, Place>()
+    if (erasures.length === 0) return keys
+    const { skipped } = yield* parkedKeys.enter([], partition)
+    const subjects = erasures.flatMap((fact) => skipped.has(fact.position) ? [] : Erasures.subjectOf(fact) ?? [])
+    const isOwn = (place: Place["fact"]) => partitionOf(shareOf(place), generation.partitions) === partition
+    for (const subject of subjects) {
+      yield* streamsOfSubject(
+        subject,
+        Effect.fnUntraced(function*(all): Effect.fn.Return<void, FoldError> {
+          const streams = all.filter(isOwn)
+          const facts = yield* store.readStreams({ streams, upTo })
+          // What does not decode belongs to no key.
+          const keyed = facts.filter(projection.wants).flatMap((fact) =>
+            Result.match(keyOf(fact), {
+              onFailure: () => [],
+              onSuccess: (key): ReadonlyArray<Keyed> => [{ fact, key }]
+            })
+          )
+          for (const place of yield* moveStreams(streams, keyed)) keys.set(place.key.text, place)
+          for (const each of keyed) keys.set(each.key.text, each)
+        })
+      )
+    }
+    return keys
+  })
+
+  /** Notes anew which keys have facts in streams, and gives those that have none there any more. */
+  const moveStreams = Effect.fnUntraced(function*(
+    streams: ReadonlyArray<Place["fact"]>,
+    keyed: ReadonlyArray<Keyed>
+  ): Effect.fn.Return<ReadonlyArray<Place>, SqlError> {
+    if (projection.key.isStream || streams.length === 0) return []
+    yield* noteStreams(keyed)
+    // Rows by the index on streams.
+    const gone = yield* sql<Pick<Fact, "tenant" | "stream"> & { readonly key: string }>`
+      delete from projection_key_stream as k
+      using unnest(
+        ${Pg.textArray(streams.map(({ tenant }) => tenant))}, ${Pg.textArray(streams.map(({ stream }) => stream))}
+      ) as s(tenant, stream)
+      where k.generation = ${generation.id} and k.tenant = s.tenant and k.stream = s.stream
+        and (k.key, k.tenant, k.stream) not in (
+          select * from unnest(
+            ${Pg.textArray(keyed.map(({ key }) => key.text))}, ${Pg.textArray(keyed.map(({ fact }) => fact.tenant))},
+            ${Pg.textArray(keyed.map(({ fact }) => fact.stream))}
+          )
+        )
+      returning k.key, k.tenant, k.stream`
+    return gone.map(({ key, ...fact }) => ({ fact, key: { text: key, columns: ProjectionKey.parse(key) } }))
+  })
+
+  /** Makes keys again that something was erased of, as of a position; those that wait as of the fact they wait for. */
+  const refoldErased = Effect.fnUntraced(function*(places: Iterable<Place>, options: {
+    readonly before: Position
+    readonly after: Position
+    readonly parked: ReadonlyMap<string, Position>
+    readonly skipped: ReadonlySet<bigint>
+  }): Effect.fn.Return<void, FoldError> {
+    const { parked } = options
+    const all = [...places]
+    for (const some of Arr.chunksOf(all.filter(({ key }) => !parked.has(key.text)), keysAtATime)) {
+      yield* applyInChunks((yield* refold(some, options)).toSorted(Belief.byOrigin))
+    }
+    for (const place of all) {
+      const failed = parked.get(place.key.text)
+      if (failed === undefined) continue
+      const before = Position.make(failed - 1n)
+      yield* applyInChunks(yield* refold([place], { ...options, before, after: before }))
+      // Its facts belong to another key now, and that has taken them.
+      const isGone = (yield* streamsOf([place])).length === 0
+      yield* isGone ? parkedKeys.remove(place.key.text) : parkedKeys.forgetError(place.key.text)
+    }
+  })
+
+  // ---------------------------------------------------------------------------------------------------------- batches
+
+  /** Applies a batch: facts that follow each other in a partition of the log, and erasures among them. */
   const apply = Effect.fnUntraced(function*(
-    batch: Arr.NonEmptyReadonlyArray<Fact>
+    batch: Arr.NonEmptyReadonlyArray<Fact>,
+    partition: number
   ): Effect.fn.Return<void, FoldError> {
     const keyed = yield* withKeys(batch)
-    if (keyed.length === 0) return
+    const erasures = yield* Erasures.concerning(generation, batch)
+    if (keyed.length === 0 && erasures.length === 0) return
+    const range = { before: Position.make(batch[0].position - 1n), after: Arr.lastNonEmpty(batch).position }
     const revised = yield* touched(keyed)
-    const keys = new Set([...keyed.map(({ key }) => key.text), ...revised.keys()])
-    const { parked, skipped } = yield* parkedKeys.enter([...keys])
     yield* noteStreams(keyed)
-    const believed = yield* refold([...revised.values()].filter(({ key }) => !parked.has(key.text)), {
-      before: Position.make(batch[0].position - 1n),
-      after: Arr.lastNonEmpty(batch).position,
-      skipped
-    })
+    const erased = yield* touchedBy(erasures, partition, range.after)
+    const keys = new Set([...keyed.map(({ key }) => key.text), ...revised.keys(), ...erased.keys()])
+    const { parked, skipped } = yield* parkedKeys.enter([...keys], partition)
+    yield* refoldErased(erased.values(), { ...range, parked, skipped })
+    const believed = yield* refold(
+      [...revised.values()].filter(({ key }) => !parked.has(key.text) && !erased.has(key.text)),
+      { ...range, skipped }
+    )
     const plain = keyed
-      .filter(({ fact, key }) => !parked.has(key.text) && !revised.has(key.text) && !skipped.has(fact.position))
+      .filter(({ fact, key }) =>
+        !parked.has(key.text) && !revised.has(key.text) && !erased.has(key.text) && !skipped.has(fact.position)
+      )
       .map(({ fact }) => fact)
     yield* applyInChunks(believed.length === 0 ? plain : [...plain, ...believed].toSorted(Belief.byOrigin))
     if (parked.size > 0) yield* parkedKeys.hold(countBy(keyed, parked))
   })
 
-  /** Puts a fact aside, and with it its key. */
-  const park = Effect.fnUntraced(function*(failed: FailedFact) {
+  /** Puts a fact aside, and with it its key. An erasure is put aside for one partition: it concerns any of its keys. */
+  const park = Effect.fnUntraced(function*(failed: FailedFact, partition: number) {
     const { fact } = failed
-    const key = Result.getOrElse(keyOf(fact), (): Key => {
-      const columns = [fact.tenant, fact.stream, String(fact.position)]
-      return { text: ProjectionKey.format(columns), columns }
-    })
-    yield* parkedKeys.add(key, failed)
+    const place = [fact.tenant, fact.stream, String(fact.position)]
+    const columns = Erasures.isErasure(fact)
+      ? [...place, String(partition)]
+      : Result.getOrElse(projection.key.of(fact), () => place)
+    yield* parkedKeys.add({ text: ProjectionKey.format(columns), columns }, failed)
+  })
+
+  /** The partition that a key or an erasure waits in. */
+  const partitionOfParked = (row: ParkedKeys.ParkedRow): number =>
+    Erasures.subjectOf(row) === undefined ? partitionOf(shareOf(row), generation.partitions) : Number(row.columns[3])
+
+  /** Follows an erasure that waits. */
+  const followErasure = Effect.fnUntraced(function*(
+    row: ParkedKeys.ParkedRow,
+    checkpoint: Position
+  ): Effect.fn.Return<void, FoldError> {
+    const partition = partitionOfParked(row)
+    const erased = yield* touchedBy([row], partition, checkpoint)
+    const { parked, skipped } = yield* parkedKeys.enter([...erased.keys()], partition)
+    yield* refoldErased(erased.values(), { before: checkpoint, after: checkpoint, parked, skipped })
+    yield* parkedKeys.remove(row.key)
   })
 
   /** Makes a key again that waits, as of its partition's checkpoint, and lets it go on. */
@@ -224,7 +339,8 @@ export const make = (projection: Projection, generation: Generation, { postgres,
     row: ParkedKeys.ParkedRow,
     checkpoint: Position
   ): Effect.fn.Return<void, FoldError> {
-    const { skipped } = yield* parkedKeys.enter([])
+    if (Erasures.subjectOf(row) !== undefined) return yield* followErasure(row, checkpoint)
+    const { skipped } = yield* parkedKeys.enter([], undefined)
     const key = { text: row.key, columns: row.columns }
     const { stream, tenant } = row
     const believed = yield* refold([{ key, fact: { stream, tenant } }], {
@@ -236,10 +352,10 @@ export const make = (projection: Projection, generation: Generation, { postgres,
     yield* parkedKeys.remove(row.key)
   })
 
-  return { apply, park, release, parkedKeys }
+  return { apply, park, release, partitionOfParked, parkedKeys }
 }
 
-const countBy = (keyed: ReadonlyArray<Keyed>, parked: ReadonlySet<string>): ReadonlyMap<string, number> => {
+const countBy = (keyed: ReadonlyArray<Keyed>, parked: ReadonlyMap<string, Position>): ReadonlyMap<string, number> => {
   const counts = new Map<string, number>()
   for (const { key: { text } } of keyed) if (parked.has(text)) counts.set(text, (counts.get(text) ?? 0) + 1)
   return counts

@@ -10,7 +10,7 @@
  * @since 0.1.0
  */
 import * as Checkpoints from "@strata/event-store/DurableSubscriptionCheckpoints"
-import type { Position } from "@strata/event-store/Fact"
+import type { Fact, Position } from "@strata/event-store/Fact"
 import type { Postgres } from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
 import type * as Timestamp from "@strata/postgres/Timestamp"
@@ -19,6 +19,7 @@ import * as Pace from "@strata/resilience/retry/Pace"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
+import * as Erasures from "./Erasures.ts"
 import * as GenerationSchema from "./GenerationSchema.ts"
 import type { InvalidTables } from "./GenerationSchema.ts"
 import type { Projection } from "./Projection.ts"
@@ -112,6 +113,20 @@ export class NoSuchGeneration extends Schema.TaggedError<NoSuchGeneration>()("No
  */
 export const subscriptionOf = ({ name, number }: Pick<Generation, "name" | "number">): string =>
   `projection/${name}/${number}`
+
+/**
+ * What decides which facts a generation's partitions are given, and in which order: erasures go to all of them.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const sharing = (projection: Projection) => ({
+  filter: Erasures.withErasures(projection.filter),
+  key: projection.key.isStream
+    ? ({ stream, tenant }: Pick<Fact, "stream" | "tenant">) => `${tenant}\0${stream}`
+    : () => "",
+  toAll: Erasures.isErasure
+})
 
 /**
  * The generations of a store's projections.

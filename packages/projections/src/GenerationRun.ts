@@ -27,8 +27,9 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as Semaphore from "effect/Semaphore"
+import * as Erasures from "./Erasures.ts"
 import * as Folding from "./Folding.ts"
-import { type Generation, subscriptionOf } from "./Generation.ts"
+import { type Generation, sharing, subscriptionOf } from "./Generation.ts"
 import type { TooManyParked } from "./ParkedKeys.ts"
 import { FactRefused, type Projection } from "./Projection.ts"
 import * as ProjectionMetrics from "./ProjectionMetrics.ts"
@@ -60,19 +61,6 @@ export const policy: RetryPolicy.RetryPolicy = RetryPolicy.make({ attempts: 3, b
 const checkpointInterval = Duration.millis(50)
 
 /**
- * What decides which facts a generation is given, and in which order.
- *
- * @category getters
- * @since 0.1.0
- */
-export const sharing = (projection: Projection) => ({
-  filter: projection.filter,
-  key: projection.key.isStream
-    ? ({ stream, tenant }: Pick<Fact, "stream" | "tenant">) => `${tenant}\0${stream}`
-    : () => ""
-})
-
-/**
  * Runs until the scope closes.
  *
  * @category constructors
@@ -86,8 +74,8 @@ export const run = Effect.fnUntraced(function*(
   const folding = Folding.make(projection, generation, { postgres: yield* Postgres, store: yield* EventStore })
   const metrics = ProjectionMetrics.of(projection.name)
 
-  const handler = (batch: NonEmptyReadonlyArray<Fact>) =>
-    folding.apply(batch).pipe(
+  const handler = (batch: NonEmptyReadonlyArray<Fact>, partition: number) =>
+    folding.apply(batch, partition).pipe(
       Effect.withSpan("Projection.apply", {
         attributes: {
           "projection.name": projection.name,
@@ -118,6 +106,7 @@ export const run = Effect.fnUntraced(function*(
     permits: options.permits,
     reached: (partition, position) => options.reached(generation, partition, position),
     rest: (facts) => restOf(facts * generation.partitions, options.rate(generation)),
+    taken: () => Erasures.refreshKeys,
     park: folding.park,
     handler
   })

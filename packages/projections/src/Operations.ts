@@ -10,7 +10,6 @@
 import * as DurableSubscription from "@strata/event-store/DurableSubscription"
 import * as Checkpoints from "@strata/event-store/DurableSubscriptionCheckpoints"
 import type { SubscriptionError } from "@strata/event-store/DurableSubscriptionError"
-import { partitionOf } from "@strata/event-store/DurableSubscriptionFilter"
 import { EventStore } from "@strata/event-store/EventStore"
 import { beginning } from "@strata/event-store/Fact"
 import { Postgres } from "@strata/postgres/Postgres"
@@ -20,9 +19,11 @@ import * as Deadline from "@strata/resilience/bounds/Deadline"
 import * as FailureClass from "@strata/resilience/retry/FailureClass"
 import * as Pace from "@strata/resilience/retry/Pace"
 import * as RetryPolicy from "@strata/resilience/retry/RetryPolicy"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
+import * as Erasures from "./Erasures.ts"
 import * as Folding from "./Folding.ts"
 import {
   type BuildOptions,
@@ -33,7 +34,6 @@ import {
   type NoSuchGeneration,
   subscriptionOf
 } from "./Generation.ts"
-import * as GenerationRun from "./GenerationRun.ts"
 import type { InvalidTables } from "./GenerationSchema.ts"
 import * as ParkedKeys from "./ParkedKeys.ts"
 import type { Projection } from "./Projection.ts"
@@ -128,13 +128,15 @@ const giveWay = RetryPolicy.make({ attempts: 200, base: "20 millis", cap: "200 m
  * @category constructors
  * @since 0.1.0
  */
-export const make = ({ build, generations, hint, postgres, projections, store }: {
+export const make = ({ build, context, generations, hint, postgres, projections, store }: {
   readonly projections: ReadonlyArray<Projection>
   readonly store: EventStore["Service"]
   readonly postgres: Postgres["Service"]
   readonly generations: Generations
   readonly build: BuildOptions
   readonly hint: Effect.Effect<void>
+  /** Where the keys of subjects are, if there are any. */
+  readonly context: Context.Context<never>
 }): Operations => {
   const { sql, transact } = postgres
 
@@ -178,7 +180,7 @@ export const make = ({ build, generations, hint, postgres, projections, store }:
   /** In one transaction: the key's lock keeps batches out, then the checkpoint of its partition tells what is believed. */
   const release = Effect.fnUntraced(function*(name: string, key: string, skip: boolean) {
     const projection = yield* named(name)
-    const { key: keyOf } = GenerationRun.sharing(projection)
+    yield* Erasures.refreshKeys
     let released = 0
     for (const generation of yield* generations.ofName(name)) {
       if (generation.version !== projection.version) continue
@@ -188,7 +190,7 @@ export const make = ({ build, generations, hint, postgres, projections, store }:
         const row = yield* parkedKeys.take(key)
         if (row === undefined) return false
         if (skip) yield* parkedKeys.skip(row)
-        const partition = partitionOf(keyOf(row), generation.partitions)
+        const partition = folding.partitionOfParked(row)
         const checkpoints = yield* Checkpoints.read(sql, store.name, [subscriptionOf(generation)])
         yield* folding.release(row, checkpoints.find((each) => each.partition === partition)?.position ?? beginning)
         return true
@@ -207,7 +209,7 @@ export const make = ({ build, generations, hint, postgres, projections, store }:
       if (done) released++
     }
     if (released === 0) return yield* new NotParked({ projection: name, key })
-  })
+  }, Effect.provideContext(context))
 
   return {
     rebuild: Effect.fnUntraced(function*(name, options = {}) {
@@ -256,7 +258,8 @@ export const make = ({ build, generations, hint, postgres, projections, store }:
       }
       return yield* Verification.verify(projection, { live, other, patience: "30 seconds" }).pipe(
         Effect.provideService(EventStore, store),
-        Effect.provideService(Postgres, postgres)
+        Effect.provideService(Postgres, postgres),
+        Effect.provideContext(context)
       )
     }),
     drop: Effect.fnUntraced(function*(name, number) {

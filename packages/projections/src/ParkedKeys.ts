@@ -80,25 +80,36 @@ export const make = (
 
   /**
    * Of the keys those that wait, locked until the transaction ends: who lets one go on waits for the batch, and the other
-   * way round. And the facts that are to be left out. From here on, the transaction finds the generation's tables.
+   * way round. And the facts that are to be left out. An erasure that waits is of any key, so it is locked by every batch of its
+   * partition. From here on, the transaction finds the generation's tables.
    */
-  const enter = Effect.fnUntraced(function*(keys: ReadonlyArray<string>) {
-    const [found] = yield* sql<{ parked: ReadonlyArray<string>; skipped: ReadonlyArray<bigint> }>`
+  const enter = Effect.fnUntraced(function*(keys: ReadonlyArray<string>, partition: number | undefined) {
+    const [found] = yield* sql<
+      { parked: ReadonlyArray<string>; erasures: ReadonlyArray<string>; skipped: ReadonlyArray<bigint> }
+    >`
       select
         set_config('search_path', ${path}, true),
         array(select key from projection_parked where generation = ${id}) as parked,
+        array(
+          select key from projection_parked
+          where generation = ${id} and starts_with(stream, '$subject-') and columns[4] = ${String(partition)}
+        ) as erasures,
         array(
           select position from projection_skipped
           where store = ${store} and name = ${name} and version = ${version}
         ) as skipped`
     const waiting = new Set(found?.parked)
-    const affected = keys.filter((key) => waiting.has(key))
-    const locked = affected.length === 0 ? [] : yield* sql<{ key: string }>`
-      select key from projection_parked
+    const affected = [...found?.erasures ?? [], ...keys.filter((key) => waiting.has(key))]
+    const locked = affected.length === 0 ? [] : yield* sql<{ key: string; position: Position }>`
+      select key, position from projection_parked
       where generation = ${id} and key = any(${Pg.textArray(affected)})
       order by key
       for key share`
-    return { parked: new Set(locked.map(({ key }) => key)), skipped: new Set(found?.skipped) }
+    return {
+      /** Each with the position of the fact that cannot be applied. */
+      parked: new Map(locked.map(({ key, position }) => [key, position])),
+      skipped: new Set(found?.skipped)
+    }
   })
 
   // Rows by primary key, in the order of the keys.
@@ -153,13 +164,19 @@ export const make = (
       update projection_parked set error = ${error.replaceAll("\0", "")}, attempts = attempts + 1
       where generation = ${id} and key = ${key}`
 
+  /** What a database says of a value it does not take may quote the value. */
+  const forgetError = (key: string) =>
+    sql`
+      update projection_parked set error = 'what it said went with a subject that was erased: retry to know'
+      where generation = ${id} and key = ${key}`
+
   const skip = (fact: Pick<Fact, "position">) =>
     sql`
       insert into projection_skipped (store, name, version, position)
       values (${store}, ${name}, ${version}, ${Pg.bigint(fact.position)})
       on conflict do nothing`
 
-  return { enter, hold, add, all, take, remove, failedAgain, skip }
+  return { enter, hold, add, all, take, remove, failedAgain, forgetError, skip }
 }
 
 /**

@@ -22,6 +22,9 @@
  * believed facts, in the order in which each was first recorded. So `apply` sees each fact as it is believed, and no
  * retracted ones. See `ProjectionKey` for what a key is, and which columns every table must have because of that.
  *
+ * **Neither do erasures.** When a subject is erased (see `PersonalData`), the keys that have facts in its streams are made again in
+ * the same way: `apply` sees `Erased` in the place of personal fields.
+ *
  * **Gotchas**
  *
  * - A projection owns its tables: it writes no others, and reads no other projection's, since each is at a position of its own.

@@ -111,3 +111,12 @@ export const make = <Event>(options: Omit<EventKey<Event>, "_tag">): EventKey<Ev
  */
 export const format = (columns: ReadonlyArray<string>): string =>
   columns.map((value) => value.replaceAll("%", "%25").replaceAll("/", "%2F")).join("/")
+
+/**
+ * The columns of a key that was formatted.
+ *
+ * @category formatting
+ * @since 0.1.0
+ */
+export const parse = (text: string): ReadonlyArray<string> =>
+  text.split("/").map((value) => value.replaceAll("%2F", "/").replaceAll("%25", "%"))

@@ -225,7 +225,9 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
     })
     yield* Effect.forkScoped(measureLag(status))
   }
-  const operate = Operations.make({ projections, store, postgres, generations, build, hint: postgres.wake(channel) })
+  const context = yield* Effect.context<never>()
+  const hint = postgres.wake(channel)
+  const operate = Operations.make({ projections, store, postgres, generations, build, hint, context })
   return Projections.of({ status, waitFor, catchUp, operate })
 })
 

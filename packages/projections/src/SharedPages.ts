@@ -4,11 +4,14 @@
  * **Details**
  *
  * Projections that want the same facts and are about equally far ask for the same pages. One that ends at a position which was
- * recorded never changes, so it is kept for a while; who comes second waits for the one who reads it.
+ * recorded never changes, so it is kept for a while; who comes second waits for the one who reads it. A page that shows personal
+ * data, which may be erased, is kept for a moment only.
  *
  * @since 0.1.0
  */
 import type { EventStore, LogRange } from "@strata/event-store/EventStore"
+import { EventStorePolicies } from "@strata/event-store/EventStorePolicies"
+import { isPassing } from "@strata/event-store/OpenedStore"
 import * as Cache from "effect/Cache"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -23,14 +26,21 @@ const capacity = 8
  * @category constructors
  * @since 0.1.0
  */
-export const make = (store: EventStore["Service"]): Effect.Effect<EventStore["Service"]> =>
-  Effect.map(
-    Cache.makeWith((range: LogRange) => store.readLogPage(range), {
+export const make = Effect.fnUntraced(
+  function*(store: EventStore["Service"]): Effect.fn.Return<EventStore["Service"]> {
+    const { subscriptions: { openPages } } = yield* EventStorePolicies
+    const pages = yield* Cache.makeWith((range: LogRange) => store.readLogPage(range), {
       capacity,
-      timeToLive: (exit) => Exit.isSuccess(exit) ? Duration.seconds(10) : Duration.zero
-    }),
-    (pages) => ({
+      timeToLive: (exit) =>
+        !Exit.isSuccess(exit)
+          ? Duration.zero
+          : exit.value.facts.some(isPassing)
+          ? openPages
+          : Duration.seconds(10)
+    })
+    return {
       ...store,
       readLogPage: (range) => range.upTo === undefined ? store.readLogPage(range) : Cache.get(pages, range)
-    })
-  )
+    }
+  }
+)

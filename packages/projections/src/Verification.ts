@@ -25,9 +25,9 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type { SqlError } from "effect/sql/SqlError"
+import * as Erasures from "./Erasures.ts"
 import * as Folding from "./Folding.ts"
-import { type Generation, missing, type NoSuchGeneration, subscriptionOf } from "./Generation.ts"
-import * as GenerationRun from "./GenerationRun.ts"
+import { type Generation, missing, type NoSuchGeneration, sharing, subscriptionOf } from "./Generation.ts"
 import type { Projection } from "./Projection.ts"
 import * as ProjectionKey from "./ProjectionKey.ts"
 import * as SqlText from "./SqlText.ts"
@@ -129,7 +129,8 @@ export const verify = Effect.fn("Verification.verify")(function*(projection: Pro
       Effect.andThen(Fiber.join(comparing), Effect.never)
     )
     const folding = Folding.make(projection, other, { postgres, store })
-    yield* subscription.handleUpTo(positions, { ...GenerationRun.sharing(projection), handler: folding.apply })
+    yield* Erasures.refreshKeys
+    yield* subscription.handleUpTo(positions, { ...sharing(projection), handler: folding.apply })
     yield* Deferred.succeed(there, undefined)
     return yield* Fiber.join(comparing)
   })

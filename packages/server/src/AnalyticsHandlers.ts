@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import { Analytics, type AnalyticsError, type AsKnown } from "@strata/conversations/analytics/Analytics"
+import type { Period } from "@strata/conversations/analytics/AnalyticsPeriod"
 import { Tenant } from "@strata/conversations/domain/Conversation"
 import { Api } from "@strata/http-api/Api"
 import { CurrentPrincipal } from "@strata/http-api/Principal"
@@ -36,15 +37,28 @@ export const layer = HttpApiBuilder.group(
         return yield* Effect.catch(ask({ ...query, tenant: Tenant.make(tenant) }), refused)
       })
 
+    /** The same of a period. */
+    const answerPeriod = <Options extends AsKnown & Period, A>(
+      ask: (options: Options & { tenant: Tenant }) => Effect.Effect<A, AnalyticsError>
+    ) => {
+      const answered = answer(ask)
+      return (asked: Reads.Asked & { readonly query: Options }) =>
+        isBackwards(asked.query)
+          ? Effect.fail(Refusals.mistake("query.to", "the period must end after it begins"))
+          : answered(asked)
+    }
+
     const day = answer(analytics.day)
     return handlers.handleAll({
-      responseTimes: answer(analytics.responseTimes),
-      conversations: answer(analytics.activity),
-      volume: answer(analytics.volume),
+      responseTimes: answerPeriod(analytics.responseTimes),
+      conversations: answerPeriod(analytics.activity),
+      volume: answerPeriod(analytics.volume),
       daily: ({ headers, params, query }) => day({ headers, query: { ...query, day: params.date } })
     })
   })
 )
+
+const isBackwards = ({ from, to }: Period): boolean => from !== undefined && to !== undefined && to <= from
 
 const refused = (error: AnalyticsError): Effect.Effect<never, RuleViolated | TooManyRequests | BadRequest> => {
   switch (error._tag) {

@@ -4,7 +4,7 @@
  * **When to use**
  *
  * Use `project` for what a projection makes of some facts, and `law` with histories that are as wild as they can be: facts that
- * are corrected, retracted, and corrected again, while the projection runs.
+ * are corrected, retracted, corrected again, and subjects that are erased, while the projection runs.
  *
  * **Details**
  *
@@ -38,14 +38,16 @@ import * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
 
 /**
- * The law is broken: of one projection, two ways did not come to the same.
+ * The law is broken: of one projection, two ways did not come to the same. `rows` are those of one of the two only, each with the
+ * name of its table, the first thousand.
  *
  * @category errors
  * @since 0.1.0
  */
 export class LawBroken extends Schema.TaggedError<LawBroken>("@strata/testing/LawBroken")("LawBroken", {
   projection: Schema.String,
-  detail: Schema.String
+  detail: Schema.String,
+  rows: Schema.Array(Schema.String)
 }) {
   override get message() {
     return `Projection ${this.projection} breaks the law: ${this.detail}`
@@ -97,17 +99,22 @@ export const law = Effect.fnUntraced(function*<E, R>(
     const context = yield* Layer.build(Projections.layer(projections, { batchSize }))
     const service = Context.get(context, Projections.Projections)
     yield* write
-    yield* service.catchUp()
+    yield* service.catchUp({ timeout: "10 minutes" })
     for (const { error, name, parked } of yield* service.status) {
       if (parked > 0) {
-        return yield* new LawBroken({ projection: name, detail: `facts of ${parked} keys were put aside: ${error}` })
+        const keys = (yield* Effect.orDie(service.operate.parked(name))).map(({ key }) => key)
+        return yield* new LawBroken({
+          projection: name,
+          detail: `facts of ${parked} keys were put aside: ${error}`,
+          rows: keys.slice(0, mostRows)
+        })
       }
     }
     const live = yield* contentsOf(service)
     yield* Effect.forEach(projections, ({ name }) => Effect.orDie(service.operate.rebuild(name)))
     yield* Effect.repeat(service.status, {
       until: (all) => all.every(({ generations }) => generations.at(-1)?.state === "live"),
-      schedule: Schedule.spaced("20 millis")
+      schedule: Schedule.spaced("200 millis")
     })
     return { live, rebuilt: yield* contentsOf(service) }
   }))
@@ -140,7 +147,7 @@ const rowsOf = Effect.fnUntraced(function*(schema: string) {
       sql<{ row: string }>`select t::text as row from ${sql(schema)}.${sql(name)} as t`,
       (rows) => rows.map(({ row }) => `${name} ${row}`)
     ))
-  return rows.flat().toSorted()
+  return rows.flat()
 })
 
 const compare = (
@@ -150,8 +157,8 @@ const compare = (
   other: ReadonlyArray<string> = []
 ): Effect.Effect<void, LawBroken> => {
   const lines = new Set(other)
-  const missing = live.filter((line) => !lines.delete(line))
-  const surplus = [...lines]
+  const missing = live.filter((line) => !lines.delete(line)).toSorted()
+  const surplus = [...lines].toSorted()
   if (missing.length === 0 && surplus.length === 0 && live.length === other.length) return Effect.void
   const shown = (what: string, lines: ReadonlyArray<string>) =>
     lines.slice(0, 5).map((line) => `\n  ${what}: ${line}`).join("")
@@ -160,7 +167,10 @@ const compare = (
       projection,
       detail: `${missing.length} rows are live only, ${surplus.length} ${how} only${shown("live", missing)}${
         shown(how, surplus)
-      }`
+      }`,
+      rows: [...missing, ...surplus].slice(0, mostRows)
     })
   )
 }
+
+const mostRows = 1000

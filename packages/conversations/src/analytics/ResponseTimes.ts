@@ -68,10 +68,8 @@ export const ResponseTimes: Projection.Projection = {
   replace: Effect.fnUntraced(function*(beliefs) {
     const sql = yield* SqlClient.SqlClient
     const changes = [...yield* ResponsePairs.remove(sql, beliefs.map(({ key }) => key))]
-    for (const { after } of beliefs) {
-      for (const part of Arr.chunksOf(yield* decoded(after), 1000)) {
-        changes.push(...yield* ResponsePairs.add(sql, part))
-      }
+    for (const part of Arr.chunksOf(yield* decoded(beliefs.flatMap(({ after }) => after)), 1000)) {
+      changes.push(...yield* ResponsePairs.add(sql, part))
     }
     yield* addSums(changes.flatMap(ResponsePairs.contributions))
   })
