@@ -46,6 +46,7 @@ import * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Generation from "./Generation.ts"
 import * as GenerationWatch from "./GenerationWatch.ts"
+import * as InlineRun from "./InlineRun.ts"
 import * as Operations from "./Operations.ts"
 import * as ParkedKeys from "./ParkedKeys.ts"
 import type { Projection } from "./Projection.ts"
@@ -211,6 +212,9 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
     }
   )
 
+  const hint = postgres.wake(channel)
+  const inline = InlineRun.make({ projections, store, postgres, generations, progress, hint })
+  if (projections.some((projection) => projection.inline)) yield* store.beforeCommit(inline.work)
   if (run) {
     const permits = yield* Semaphore.make(concurrency)
     yield* GenerationWatch.run({
@@ -221,11 +225,12 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
       parked,
       channel,
       build,
+      inline,
       run: { batchSize, permits }
     })
     yield* Effect.forkScoped(measureLag(status))
   }
-  const operate = Operations.make({ projections, store, postgres, generations, build, hint: postgres.wake(channel) })
+  const operate = Operations.make({ projections, store, postgres, generations, build, hint })
   return Projections.of({ status, waitFor, catchUp, operate })
 })
 
