@@ -150,6 +150,27 @@ export const make = (postgres: Postgres["Service"], store: string) => {
   const inline = sql<Generation>`
     select ${columns} from projection_generation where store = ${store} and applied = 'inline' order by name`
 
+  /**
+   * Where projections are, as a text that is another one whenever what readers see of them may be: which generations and since when, how far
+   * each partition is and in which epoch, and how many keys wait, of which one that goes on is applied where its partition is.
+   */
+  // Rows by unique names and the first columns of primary keys.
+  const placeOf = (names: ReadonlyArray<string>): Effect.Effect<string, SqlError> =>
+    Effect.map(
+      sql<{ place: string }>`
+        select coalesce(string_agg(
+          concat_ws(':', g.id, extract(epoch from g.live_at), p.partition, p.epoch, p.position, (
+            select count(*) from projection_parked k where k.generation = g.id
+          )),
+          ',' order by g.id, p.partition
+        ), '') as place
+        from projection_generation g
+        left join subscription s on s.store = g.store and s.name = concat('projection/', g.name, '/', g.number)
+        left join subscription_partition p on p.subscription = s.id
+        where g.store = ${store} and g.name = any(${Pg.textArray(names)}) and g.state = 'live'`,
+      ([row]) => row?.place ?? ""
+    )
+
   /** Until the transaction ends, nobody else changes the generations of a projection. */
   const lock = (name: string) =>
     sql`select pg_advisory_xact_lock(hashtextextended(${`projection/${postgres.schema}/${store}/${name}`}, 0))`
@@ -329,7 +350,7 @@ export const make = (postgres: Postgres["Service"], store: string) => {
       yield* sql`update projection_generation set state = 'dropped' where id = ${generation.id}`
     }).pipe((body) => transact(body, { idempotent: true }))
 
-  return { all, ofName, inline, open, rebuild, join, leave, switchTo, drop }
+  return { all, ofName, inline, placeOf, open, rebuild, join, leave, switchTo, drop }
 }
 
 /** So many facts before the end of the log, it is worth waiting. */
