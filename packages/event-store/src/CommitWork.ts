@@ -70,7 +70,7 @@ export type WriteError = SqlError | TransactionError | ProjectionRefused
  * @category constructors
  * @since 0.1.0
  */
-export const make = ({ transact }: Postgres["Service"]) => {
+export const make = ({ sql, transact }: Postgres["Service"]) => {
   const all: Array<CommitWork> = []
 
   /** Does what has been registered, in that order, until the scope closes. */
@@ -80,26 +80,48 @@ export const make = ({ transact }: Postgres["Service"]) => {
       () => Effect.sync(() => void all.splice(all.indexOf(work), 1))
     ))
 
-  /** Writes in the caller's transaction, and does the work of what was written; `recordedBy` gives nothing where nothing was. */
+  /** `recordedBy` gives nothing where nothing was written. */
+  const withWork = <A, E>(
+    write: Effect.Effect<A, E>,
+    recordedBy: (written: A) => Recorded | undefined
+  ): Effect.Effect<A, E | SqlError | ProjectionRefused> =>
+    Effect.tap(write, (written) => {
+      const recorded = recordedBy(written)
+      return recorded === undefined ? Effect.void : Effect.forEach(all, (work) => work(recorded), { discard: true })
+    })
+
+  /** Writes in the caller's transaction, which goes on and finds what it has set, and does the work of what was written. */
   const join = <A, E>(
     write: Effect.Effect<A, E>,
     recordedBy: (written: A) => Recorded | undefined
   ): Effect.Effect<A, E | SqlError | ProjectionRefused> =>
     Effect.suspend((): Effect.Effect<A, E | SqlError | ProjectionRefused> =>
-      all.length === 0 ? write : Effect.tap(write, (written) => {
-        const recorded = recordedBy(written)
-        return recorded === undefined ? Effect.void : Effect.forEach(all, (work) => work(recorded), { discard: true })
-      })
+      all.length === 0
+        ? write
+        : Effect.flatMap(settings, (before) => Effect.tap(withWork(write, recordedBy), () => restore(before)))
     )
 
-  /** The same with a commit of its own. What is written has to be recognized when it is written again. */
+  /** Writes with a commit of its own. What is written has to be recognized when it is written again. */
   const commit = <A>(
     write: Effect.Effect<A, SqlError>,
     recordedBy: (written: A) => Recorded | undefined
   ): Effect.Effect<A, WriteError> =>
     Effect.suspend((): Effect.Effect<A, WriteError> =>
-      all.length === 0 ? write : transact(join(write, recordedBy), { idempotent: true })
+      all.length === 0 ? write : transact(withWork(write, recordedBy), { idempotent: true })
     )
+
+  const settings = Effect.map(
+    Effect.suspend(() =>
+      sql<{ path: string; tenant: string; all: string }>`
+      select current_setting('search_path') as path, coalesce(current_setting('strata.tenant', true), '') as tenant,
+        coalesce(current_setting('strata.all_tenants', true), '') as all`
+    ),
+    ([row]) => row!
+  )
+  const restore = ({ all, path, tenant }: { readonly path: string; readonly tenant: string; readonly all: string }) =>
+    sql`
+      select set_config('search_path', ${path}, true), set_config('strata.tenant', ${tenant}, true),
+        set_config('strata.all_tenants', ${all}, true)`
 
   return { register, join, commit }
 }

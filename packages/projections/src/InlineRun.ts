@@ -57,30 +57,42 @@ export interface InlineOptions {
 export const make = ({ generations, hint, postgres, progress, projections, store }: InlineOptions) => {
   const { sql, transact } = postgres
 
-  /** Facts between two positions that are there, page by page. */
+  /** Reads page by page. The last fact of the log need not be looked for, since nobody adds another one now. */
   const pages = Effect.fnUntraced(function*<E>(
     { after, upTo }: Recorded,
-    apply: (facts: Arr.NonEmptyReadonlyArray<Fact>) => Effect.Effect<void, E>
+    isEnd: boolean,
+    use: (facts: ReadonlyArray<Fact>) => Effect.Effect<void, E>
   ) {
     let from = after
     while (from < upTo) {
-      const { end, facts } = yield* store.readLogPage({ after: from, upTo, limit: pageSize }).pipe(
+      const range = { after: from, limit: pageSize, ...(isEnd ? {} : { upTo }) }
+      const { end, facts } = yield* store.readLogPage(range).pipe(
         Effect.catchTag("EventStoreError", (error) => {
           const cause = SqlState.sqlErrorOf(error)
           return cause === undefined ? Effect.die(error) : Effect.fail(cause)
         })
       )
-      if (!Arr.isReadonlyArrayNonEmpty(facts)) return
-      yield* apply(facts)
+      if (facts.length === 0) return yield* Effect.die(new Error(`There is no fact after position ${from}`))
+      yield* use(facts)
       from = end
     }
   })
 
+  /** What a transaction has written, which an append bounds. */
+  const writtenBy = Effect.fnUntraced(function*(recorded: Recorded) {
+    const written: Array<Fact> = []
+    yield* pages(recorded, true, (facts) => Effect.sync(() => void written.push(...facts)))
+    return written
+  })
+
   /** What stands between the checkpoint and what was written now, by somebody who did not apply it. */
-  const fillGap = (range: Recorded, apply: Apply) =>
-    range.upTo - range.after > nearly
+  const fillGap = (gap: Recorded, apply: Apply) =>
+    gap.upTo - gap.after > nearly
       ? Effect.succeed(false)
-      : transact(pages(range, apply)).pipe(Effect.as(true), unlessTransient(() => Effect.succeed(false)))
+      : transact(pages(gap, false, (facts) => Arr.isReadonlyArrayNonEmpty(facts) ? apply(facts) : Effect.void)).pipe(
+        Effect.as(true),
+        unlessTransient(() => Effect.succeed(false))
+      )
 
   /** All of them, or the first that cannot be applied. */
   const applyNamed = (
@@ -99,9 +111,13 @@ export const make = ({ generations, hint, postgres, progress, projections, store
       : transact(apply(facts)).pipe(unlessTransient(() => Effect.forEach(facts, one, { discard: true })))
   }
 
-  /** Brings one generation to the end of the log. */
-  const bring = Effect.fnUntraced(function*(projection: Projection, generation: Generation, recorded: Recorded) {
-    const { upTo } = recorded
+  /** Brings one generation to the end of the log, with the facts that were written now. */
+  const bring = Effect.fnUntraced(function*(
+    projection: Projection,
+    generation: Generation,
+    { after, upTo }: Recorded,
+    written: Effect.Effect<ReadonlyArray<Fact>, SqlError>
+  ) {
     const held = yield* Checkpoints.hold(sql, store.name, subscriptionOf(generation))
     const [first] = held
     // Two layers of one process have the same projection.
@@ -111,15 +127,17 @@ export const make = ({ generations, hint, postgres, progress, projections, store
       generation,
       Folding.make(projection, generation, { postgres, store })
     )
-    const after = first.position > recorded.after ? first.position : recorded.after
     const isWhole = held.every(({ position }) => position === first.position) &&
-      (first.position === after || (yield* fillGap({ after: first.position, upTo: after }, apply)))
+      (first.position >= after || (yield* fillGap({ after: first.position, upTo: after }, apply)))
     if (!isWhole) {
       yield* generations.leave(generation)
       yield* sql.afterCommit(hint)
       return yield* Effect.logWarning(`Projection ${projection.name} is behind the log: its subscription catches up`)
     }
-    yield* pages({ after, upTo }, (facts) => applyNamed(projection, facts, apply))
+    const facts = (yield* written).filter(({ position }) => position > first.position)
+    for (const page of Arr.chunksOf(facts, pageSize)) {
+      if (Arr.isReadonlyArrayNonEmpty(page)) yield* applyNamed(projection, page, apply)
+    }
     yield* Checkpoints.advance(sql, first.subscription, upTo)
     yield* sql.afterCommit(told(generation, upTo))
   })
@@ -139,22 +157,9 @@ export const make = ({ generations, hint, postgres, progress, projections, store
       return projection === undefined ? [] : [{ generation, projection }]
     })
     if (ours.length === 0) return
-    const outside = yield* settings
-    for (const { generation, projection } of ours) yield* bring(projection, generation, recorded)
-    yield* restore(outside)
+    const written = yield* Effect.cached(writtenBy(recorded))
+    for (const { generation, projection } of ours) yield* bring(projection, generation, recorded, written)
   })
-
-  // The transaction may be the caller's, and go on: it finds what it has set.
-  const settings = Effect.map(
-    sql<{ path: string; tenant: string; all: string }>`
-      select current_setting('search_path') as path, coalesce(current_setting('strata.tenant', true), '') as tenant,
-        coalesce(current_setting('strata.all_tenants', true), '') as all`,
-    ([row]) => row!
-  )
-  const restore = ({ all, path, tenant }: { readonly path: string; readonly tenant: string; readonly all: string }) =>
-    sql`
-      select set_config('search_path', ${path}, true), set_config('strata.tenant', ${tenant}, true),
-        set_config('strata.all_tenants', ${all}, true)`
 
   /** As an append would that has nothing to write. */
   const settle: Effect.Effect<void, ProjectionRefused | SqlError | TransactionError> = transact(

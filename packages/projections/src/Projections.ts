@@ -11,6 +11,9 @@
  * - A projection whose version has no tables yet is built beside the one in use, in partitions, from the first fact. Readers are
  *   switched when it has caught up, in one transaction and without a failed read; until `drop`, `rollback` leads back.
  *
+ * - An inline projection is applied in the transactions that write facts, by whoever writes them; as long as it has not caught up, and
+ *   where somebody writes who does not have this layer, as any other. See `InlineRun`.
+ *
  * **Example** (Reading one's own write)
  *
  * ```ts
@@ -81,7 +84,7 @@ export interface Options {
    * process that runs none itself.
    */
   readonly pollInterval?: Duration.Input | undefined
-  /** `false` in a process that only waits, asks and operates. Default: `true`. */
+  /** `false` in a process that only writes, waits, asks and operates. Inline projections are applied all the same. Default: `true`. */
   readonly run?: boolean | undefined
 }
 
