@@ -26,5 +26,5 @@ it.live(
       const once = yield* Effect.forEach(programs, (name) => Guide.run(Guide.example(name), directory))
       assert.deepStrictEqual(again, once)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
-  120_000
+  180_000
 )
