@@ -3,7 +3,13 @@ import { it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Guide from "./guide.ts"
 
-const programs = ["projections/1-project", "projections/2-correct", "projections/3-rebuild", "projections/4-replay"]
+const programs = [
+  "projections/1-project",
+  "projections/2-correct",
+  "projections/3-rebuild",
+  "projections/4-replay",
+  "projections/5-inline"
+]
 
 it.live(
   "the guide of projections shows each program as it is, and what it prints, each time it runs",
@@ -19,5 +25,5 @@ it.live(
       yield* told
       yield* told
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
-  120_000
+  180_000
 )

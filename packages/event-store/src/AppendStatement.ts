@@ -15,6 +15,7 @@ import { cast, identity } from "effect/Function"
 import * as Predicate from "effect/Predicate"
 import type { SqlError } from "effect/sql/SqlError"
 import * as AppendJudgement from "./AppendJudgement.ts"
+import type { Recorded, WriteError } from "./CommitWork.ts"
 import {
   type Appended,
   ConditionFailed,
@@ -298,6 +299,21 @@ export const toExit = (answer: Answer): Exit.Exit<Outcome, EventStoreError> =>
   answer._tag === "Refused" ? Exit.fail(new EventStoreError({ reason: answer.reason })) : Exit.succeed(answer)
 
 /**
+ * The facts that were written, if any: those of one batch follow each other.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const recordedBy = (answers: ReadonlyArray<Answer>): Recorded | undefined => {
+  const written = answers.flatMap((answer) => answer._tag === "Written" ? [answer.appended] : [])
+  const first = written[0]?.facts[0]
+  const last = written.at(-1)
+  return first === undefined || last === undefined
+    ? undefined
+    : { after: positionOf(first.position - 1n), upTo: last.position }
+}
+
+/**
  * The store could not be asked.
  *
  * @category errors
@@ -312,7 +328,7 @@ export const unavailable = (operation: string, cause: unknown) =>
  * @category predicates
  * @since 0.1.0
  */
-export const isRepeatable = (error: SqlError): boolean => {
+export const isRepeatable = (error: WriteError): boolean => {
   const kind = SqlState.classify(error)
   return kind === "retryable" || kind === "unknown-outcome"
 }
@@ -323,7 +339,10 @@ export const isRepeatable = (error: SqlError): boolean => {
  * @category predicates
  * @since 0.1.0
  */
-export const isUnknown = (error: SqlError): boolean => SqlState.classify(error) === "unknown-outcome"
+export const isUnknown = (error: WriteError): boolean =>
+  error._tag === "TransactionError"
+    ? error.reason._tag === "OutcomeUnknown"
+    : SqlState.classify(error) === "unknown-outcome"
 
 /** The code of publish_with_appends where a destination takes nothing. */
 const refused = "23000"
@@ -334,8 +353,11 @@ const refused = "23000"
  * @category converting
  * @since 0.1.0
  */
-export const failureOf = (error: SqlError): EventStoreError => {
-  if (!/^(22|23)/.test(SqlState.codeOf(error) ?? "")) return unavailable("append", error)
+export const failureOf = (error: WriteError): EventStoreError => {
+  if (error._tag === "ProjectionRefused") return new EventStoreError({ reason: error })
+  if (error._tag === "TransactionError" || !/^(22|23)/.test(SqlState.codeOf(error) ?? "")) {
+    return unavailable("append", error)
+  }
   const { cause } = error.reason
   const reason = Predicate.hasProperty(cause, "constraint") && cause.constraint === "fact_validity"
     ? endsBeforeRecording

@@ -142,15 +142,25 @@ export const read = (sql: Sql, store: string, names: ReadonlyArray<string>): Eff
  */
 // Locks these rows, in the order of their numbers; owners lock one each.
 export const hold = (sql: Sql, store: string, name: string): Effect.Effect<
-  ReadonlyArray<{ readonly partition: number; readonly position: Position }>,
+  ReadonlyArray<{ readonly subscription: number; readonly partition: number; readonly position: Position }>,
   SqlError
 > =>
-  sql<{ partition: number; position: Position }>`
-    select p.partition, p.position from subscription s
+  sql<{ subscription: number; partition: number; position: Position }>`
+    select s.id as subscription, p.partition, p.position from subscription s
     join subscription_partition p on p.subscription = s.id
     where s.store = ${store} and s.name = ${name}
     order by p.partition
     for no key update of p`
+
+/**
+ * Moves all checkpoints of a subscription that nobody runs, in the transaction that holds them.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+// By the first column of the primary key.
+export const advance = (sql: Sql, subscription: number, to: Position) =>
+  sql`update subscription_partition set position = ${Pg.bigint(to)} where subscription = ${subscription}`
 
 /**
  * The checkpoints of one subscription.

@@ -33,7 +33,9 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
+import { type CommitWork, ProjectionRefused } from "./CommitWork.ts"
 import { EventId, type Fact, type NewFact, Position, type StreamId } from "./Fact.ts"
 import {
   type FactCount,
@@ -381,6 +383,7 @@ export class EventStoreError extends Schema.TaggedError<EventStoreError>()("Even
     NoSubjectKeys,
     MasterKeyRefused,
     SealBroken,
+    ProjectionRefused,
     StoreUnavailable
   ])
 }) {
@@ -421,6 +424,12 @@ export class EventStore extends Context.Service<EventStore, {
   readonly reviseInTransaction: (
     revision: Revision
   ) => Effect.Effect<Effect.Effect<Revised, NotCommitted>, EventStoreError>
+  /**
+   * Until the scope closes, does work in every transaction in which this process appends, corrects or retracts: after the facts
+   * are written, before the commit, while the log is locked. The facts of the system, of streams and of erased subjects, are
+   * written without it. A store in memory has no transactions: there it is a defect.
+   */
+  readonly beforeCommit: (work: CommitWork) => Effect.Effect<void, never, Scope.Scope>
   /** The facts that were known at a moment to hold at another, page by page. */
   readonly read: (query: FactQuery) => Effect.Effect<FactPage, EventStoreError>
   /** How many facts answer a question, counted as far as `countedAtMost`. Its order, limit and cursor are nothing to it. */

@@ -419,6 +419,7 @@ export const make = Effect.fnUntraced(function*(
     appendInTransaction: () => refuseOutsideTransaction("append"),
     revise,
     reviseInTransaction: () => refuseOutsideTransaction("revise"),
+    beforeCommit: () => Effect.die(new Error("A store in memory has no transactions that could be joined")),
     read,
     count,
     history,

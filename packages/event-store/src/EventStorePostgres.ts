@@ -29,6 +29,7 @@ import {
 } from "./AppendJudgement.ts"
 import * as AppendStatement from "./AppendStatement.ts"
 import * as CheckedStore from "./CheckedStore.ts"
+import * as CommitWork from "./CommitWork.ts"
 import { CurrentTenant } from "./CurrentTenant.ts"
 import * as EventIds from "./EventIds.ts"
 import {
@@ -99,14 +100,21 @@ export const make = Effect.fnUntraced(function*(
   // A statement is one transaction, and whatever it writes it recognizes when it is sent again. So it is repeated also where
   // nobody knows what became of it, unless a layer above does that. In a transaction that is `transact`, which does all of
   // it again: the transaction is aborted by then, and to send more would only hide the reason.
-  const answer = <A>(operation: string, statement: Effect.Effect<A, SqlError>): Effect.Effect<A, EventStoreError> =>
+  const answer = <A>(
+    operation: string,
+    statement: Effect.Effect<A, CommitWork.WriteError>
+  ): Effect.Effect<A, EventStoreError> =>
     statement.pipe(
       Retrying.retry({
         schedule: retry,
         while: AppendStatement.isRepeatable,
         isUnknown: AppendStatement.isUnknown
       }),
-      Effect.mapError((cause) => new EventStoreError({ reason: new StoreUnavailable({ operation, cause }) }))
+      Effect.mapError((cause) =>
+        new EventStoreError({
+          reason: cause._tag === "ProjectionRefused" ? cause : new StoreUnavailable({ operation, cause })
+        })
+      )
     )
 
   /** What the current tenant asks. */
@@ -315,7 +323,8 @@ export const make = Effect.fnUntraced(function*(
 
   const committed = (position: Position) =>
     Effect.andThen(logHead.advance(position), postgres.wake(channel, String(position)))
-  const group = yield* GroupAppend.make(postgres, { storeId, retry, committed })
+  const work = CommitWork.make(postgres)
+  const group = yield* GroupAppend.make(postgres, { storeId, retry, work, committed })
   const sealing = yield* Sealing.ofStore({
     store: name,
     told: (_recorded, position) => position === null ? Effect.succeed(null) : Effect.as(committed(position), position)
@@ -381,7 +390,10 @@ export const make = Effect.fnUntraced(function*(
   const revise = Effect.fn("EventStore.revise")(function*(revision: Revision) {
     if (yield* postgres.inTransaction) return yield* refuseInTransaction("reviseInTransaction")
     const prepared = yield* prepareRevision(revision)
-    const row = yield* answer("revise", FactRevisions.write(sql, storeId, prepared))
+    const row = yield* answer(
+      "revise",
+      work.commit(FactRevisions.write(sql, storeId, prepared), FactRevisions.recordedBy)
+    )
     const revised = yield* FactRevisions.answer(prepared, row, lookups)
     yield* committed(revised.position)
     return revised
@@ -407,7 +419,7 @@ export const make = Effect.fnUntraced(function*(
     if (!(yield* postgres.inTransaction)) return yield* refuseOutsideTransaction("revise")
     const prepared = yield* prepareRevision(revision)
     return yield* atCommit(Effect.flatMap(
-      answer("revise", FactRevisions.write(sql, storeId, prepared)),
+      answer("revise", work.join(FactRevisions.write(sql, storeId, prepared), FactRevisions.recordedBy)),
       (row) => FactRevisions.answer(prepared, row, lookups)
     ))
   })
@@ -500,6 +512,7 @@ export const make = Effect.fnUntraced(function*(
     appendInTransaction,
     revise,
     reviseInTransaction,
+    beforeCommit: work.register,
     read,
     count,
     history,

@@ -8,8 +8,9 @@ import * as Pg from "@strata/postgres/PostgresTypes"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
+import type { Recorded } from "./CommitWork.ts"
 import { type EventStore, EventStoreError } from "./EventStore.ts"
-import type { EventId, Fact, Position, StreamId } from "./Fact.ts"
+import { type EventId, type Fact, Position, type StreamId } from "./Fact.ts"
 import * as PreparedRevision from "./PreparedRevision.ts"
 import { FactRetracted, type Revised, RevisionConflict, UnknownFact } from "./Revision.ts"
 import { StreamClosed } from "./StreamCatalog.ts"
@@ -65,6 +66,15 @@ export const write = (
       )`,
     (rows) => rows[0]!
   )
+
+/**
+ * The fact that was written, if any.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const recordedBy = ({ lastPosition, outcome }: ReviseRow): Recorded | undefined =>
+  outcome === "written" ? { after: Position.make(lastPosition - 1n), upTo: lastPosition } : undefined
 
 /**
  * What the answer to a revision may have to look up: facts by their ids, the revisions of a fact, and how a stream is closed.

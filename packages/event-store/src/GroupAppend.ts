@@ -9,6 +9,9 @@
  *
  * Two batches may be on their way: while one commits, the next is made, sent, and waits for the store's row.
  *
+ * Where work is registered that belongs to every append (see `CommitWork`), a batch is a transaction that ends with it. What the work
+ * refuses is refused as what PostgreSQL refuses: the batch is taken apart, and only the append in question fails.
+ *
  * A batch whose connection is lost is sent again as it was: what it did commit is recognized by its event ids and
  * answered with the first result, so an append whose caller still waits is stored exactly once.
  *
@@ -25,6 +28,7 @@ import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import * as AppendStatement from "./AppendStatement.ts"
+import type { CommitWorks } from "./CommitWork.ts"
 import { type EventStoreError } from "./EventStore.ts"
 import { EventStorePolicies } from "./EventStorePolicies.ts"
 import type { Position } from "./Fact.ts"
@@ -54,6 +58,8 @@ export interface GroupAppendOptions {
   readonly storeId: number
   /** How often, and how long, a batch whose connection was lost is sent again. */
   readonly retry: Schedule.Schedule<unknown>
+  /** What is done in the transactions that write. */
+  readonly work: CommitWorks
   /** Called with the store's new head after each commit. */
   readonly committed: (head: Position) => Effect.Effect<void>
 }
@@ -84,7 +90,9 @@ export const make = Effect.fnUntraced(function*(
   postgres: Postgres["Service"],
   options: GroupAppendOptions
 ): Effect.fn.Return<GroupAppend, never, Scope.Scope> {
-  const write = AppendStatement.make(postgres, options.storeId)
+  const statement = AppendStatement.make(postgres, options.storeId)
+  const write = (appends: ReadonlyArray<PreparedAppend>) =>
+    options.work.commit(statement(appends), AppendStatement.recordedBy)
   const { isRepeatable, isUnknown } = AppendStatement
   const { closeTimeout, roomPoll } = (yield* EventStorePolicies).store
   const waiting: Array<Waiting> = []
@@ -235,7 +243,10 @@ export const make = Effect.fnUntraced(function*(
     append,
     write: (append) =>
       Effect.flatMap(
-        Effect.mapError(write([append]), AppendStatement.failureOf),
+        Effect.mapError(
+          options.work.join(statement([append]), AppendStatement.recordedBy),
+          AppendStatement.failureOf
+        ),
         ([answer]) => AppendStatement.toExit(answer!)
       )
   }

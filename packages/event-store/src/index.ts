@@ -1,6 +1,7 @@
 export * as Belief from "./Belief.ts"
 export * as CausationTree from "./CausationTree.ts"
 export * as CommandHandler from "./CommandHandler.ts"
+export * as CommitWork from "./CommitWork.ts"
 export * as CurrentTenant from "./CurrentTenant.ts"
 export * as Decider from "./Decider.ts"
 export * as DurableSubscription from "./DurableSubscription.ts"

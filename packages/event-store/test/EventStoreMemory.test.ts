@@ -1,7 +1,8 @@
-import { it } from "@effect/vitest"
+import { assert, it } from "@effect/vitest"
 import * as EventStoreMemory from "@strata/event-store/EventStoreMemory"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import { describe } from "vitest"
 import { bitemporalContract } from "./bitemporalContract.ts"
 import { boundaryContract } from "./boundaryContract.ts"
@@ -26,4 +27,11 @@ describe("EventStoreMemory", () => {
   questionsContract(it, open)
   repetitionContract(it, open)
   refusalsContract(it, open)
+
+  it.effect("has no transactions that work could join", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const exit = yield* Effect.exit(Effect.scoped(store.beforeCommit(() => Effect.void)))
+      assert.isTrue(Exit.hasDies(exit))
+    }))
 })

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as CommitWork from "@strata/event-store/CommitWork"
 import { CurrentTenant } from "@strata/event-store/CurrentTenant"
 import * as EventIds from "@strata/event-store/EventIds"
 import * as Fact from "@strata/event-store/Fact"
@@ -67,6 +68,7 @@ const statementsOf = Effect.fnUntraced(function*(
   const group = yield* GroupAppend.make(postgres, {
     storeId: 1,
     retry: Schedule.recurs(1),
+    work: CommitWork.make(postgres),
     committed: () => Effect.void
   })
   yield* use(group, yield* prepare(1))
@@ -118,6 +120,7 @@ describe("group append", () => {
           const group = yield* GroupAppend.make(postgres, {
             storeId: 1,
             retry: Schedule.recurs(0),
+            work: CommitWork.make(postgres),
             committed: () => Effect.void
           })
           for (const _ of Arr.range(1, 3)) {

@@ -60,6 +60,14 @@ interface Keyed extends Place {
   readonly fact: Fact
 }
 
+/**
+ * Whose keys a batch is of: those of a partition, or all of them, of an inline projection.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Part = number | "all"
+
 /** Facts that `apply` is given at a time. */
 const chunk = 1000
 
@@ -199,17 +207,18 @@ export const make = (projection: Projection, generation: Generation, { postgres,
 
   // ------------------------------------------------------------------------------------------------------- erasures
 
-  /** The keys of a partition that subjects have something in, by facts up to a position, and those they had something in before. */
+  /** The keys of a part that subjects have something in, by facts up to a position, and those they had something in before. */
   const touchedBy = Effect.fnUntraced(function*(
     erasures: ReadonlyArray<Pick<Fact, "tenant" | "stream" | "position">>,
-    partition: number,
+    part: Part,
     upTo: Position
   ): Effect.fn.Return<ReadonlyMap<string, Place>, FoldError> {
     const keys = new Map<string, Place>()
     if (erasures.length === 0) return keys
-    const { skipped } = yield* parkedKeys.enter([], partition)
+    const { skipped } = yield* parkedKeys.enter([], part)
     const subjects = erasures.flatMap((fact) => skipped.has(fact.position) ? [] : Erasures.subjectOf(fact) ?? [])
-    const isOwn = (place: Place["fact"]) => partitionOf(shareOf(place), generation.partitions) === partition
+    const isOwn = (place: Place["fact"]) =>
+      part === "all" || partitionOf(shareOf(place), generation.partitions) === part
     for (const subject of subjects) {
       yield* streamsOfSubject(
         subject,
@@ -283,7 +292,7 @@ export const make = (projection: Projection, generation: Generation, { postgres,
   /** Applies a batch: facts that follow each other in a partition of the log, and erasures among them. */
   const apply = Effect.fnUntraced(function*(
     batch: Arr.NonEmptyReadonlyArray<Fact>,
-    partition: number
+    part: Part
   ): Effect.fn.Return<void, FoldError> {
     const keyed = yield* withKeys(batch)
     const erasures = yield* Erasures.concerning(generation, batch)
@@ -291,9 +300,9 @@ export const make = (projection: Projection, generation: Generation, { postgres,
     const range = { before: Position.make(batch[0].position - 1n), after: Arr.lastNonEmpty(batch).position }
     const revised = yield* touched(keyed)
     yield* noteStreams(keyed)
-    const erased = yield* touchedBy(erasures, partition, range.after)
+    const erased = yield* touchedBy(erasures, part, range.after)
     const keys = new Set([...keyed.map(({ key }) => key.text), ...revised.keys(), ...erased.keys()])
-    const { parked, skipped } = yield* parkedKeys.enter([...keys], partition)
+    const { parked, skipped } = yield* parkedKeys.enter([...keys], part)
     yield* refoldErased(erased.values(), { ...range, parked, skipped })
     const believed = yield* refold(
       [...revised.values()].filter(({ key }) => !parked.has(key.text) && !erased.has(key.text)),
@@ -340,7 +349,7 @@ export const make = (projection: Projection, generation: Generation, { postgres,
     checkpoint: Position
   ): Effect.fn.Return<void, FoldError> {
     if (Erasures.subjectOf(row) !== undefined) return yield* followErasure(row, checkpoint)
-    const { skipped } = yield* parkedKeys.enter([], undefined)
+    const { skipped } = yield* parkedKeys.enter([], "none")
     const key = { text: row.key, columns: row.columns }
     const { stream, tenant } = row
     const believed = yield* refold([{ key, fact: { stream, tenant } }], {

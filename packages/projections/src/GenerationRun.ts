@@ -72,10 +72,33 @@ export const run = Effect.fnUntraced(function*(
   options: RunOptions
 ): Effect.fn.Return<DurableSubscription.DurableSubscription, SubscriptionError, EventStore | Postgres | Scope.Scope> {
   const folding = Folding.make(projection, generation, { postgres: yield* Postgres, store: yield* EventStore })
-  const metrics = ProjectionMetrics.of(projection.name)
+  return yield* DurableSubscription.run<Folding.FoldError | TooManyParked, never>({
+    name: subscriptionOf(generation),
+    ...sharing(projection),
+    startFrom: "beginning",
+    partitions: generation.partitions,
+    batchSize: options.batchSize,
+    checkpointInterval,
+    retry: RetryPolicy.schedule(policy, { classify, idempotent: true }),
+    permits: options.permits,
+    reached: (partition, position) => options.reached(generation, partition, position),
+    rest: (facts) => restOf(facts * generation.partitions, options.rate(generation)),
+    taken: () => Erasures.refreshKeys,
+    park: folding.park,
+    handler: handler(projection, generation, folding)
+  })
+})
 
-  const handler = (batch: NonEmptyReadonlyArray<Fact>, partition: number) =>
-    folding.apply(batch, partition).pipe(
+/**
+ * Applies batches, traced and measured.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const handler = (projection: Projection, generation: Generation, { apply }: Folding.Folding) => {
+  const metrics = ProjectionMetrics.of(projection.name)
+  return (batch: NonEmptyReadonlyArray<Fact>, partition: Folding.Part) =>
+    apply(batch, partition).pipe(
       Effect.withSpan("Projection.apply", {
         attributes: {
           "projection.name": projection.name,
@@ -92,25 +115,10 @@ export const run = Effect.fnUntraced(function*(
           Metric.update(metrics.applySeconds, Duration.toSeconds(duration))
         ])
       ),
-      Effect.tapError(() => Metric.update(metrics.failures, 1))
+      Effect.tapError(() => Metric.update(metrics.failures, 1)),
+      Effect.asVoid
     )
-
-  return yield* DurableSubscription.run<Folding.FoldError | TooManyParked, never>({
-    name: subscriptionOf(generation),
-    ...sharing(projection),
-    startFrom: "beginning",
-    partitions: generation.partitions,
-    batchSize: options.batchSize,
-    checkpointInterval,
-    retry: RetryPolicy.schedule(policy, { classify, idempotent: true }),
-    permits: options.permits,
-    reached: (partition, position) => options.reached(generation, partition, position),
-    rest: (facts) => restOf(facts * generation.partitions, options.rate(generation)),
-    taken: () => Erasures.refreshKeys,
-    park: folding.park,
-    handler
-  })
-})
+}
 
 /** A pause that keeps all partitions together at the rate. */
 const restOf = (facts: number, rate: number | null): Effect.Effect<void> =>

@@ -5,7 +5,7 @@
  *
  * Looks at what there is when somebody says that it changed, and every so often. A generation is run by every process whose
  * projection has its version: so the old one goes on while processes of the old version live, and the one that a script asks
- * for is built by the servers.
+ * for is built by the servers. The generation of an inline projection is run by its subscription until it has caught up.
  *
  * @since 0.1.0
  */
@@ -22,8 +22,9 @@ import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { describe } from "./Folding.ts"
-import type { BuildOptions, Generation, Generations } from "./Generation.ts"
+import { type BuildOptions, type Generation, type Generations, nearly } from "./Generation.ts"
 import * as GenerationRun from "./GenerationRun.ts"
+import type { InlineRun } from "./InlineRun.ts"
 import type { ParkedKey } from "./ParkedKeys.ts"
 import type { Projection } from "./Projection.ts"
 import type { ProjectionProgress } from "./ProjectionProgress.ts"
@@ -46,6 +47,7 @@ export interface WatchOptions<E> {
   /** Wakes all who watch. */
   readonly channel: string
   readonly build: BuildOptions
+  readonly inline: InlineRun
   readonly run: Pick<GenerationRun.RunOptions, "batchSize" | "permits">
 }
 
@@ -63,6 +65,7 @@ export const run = Effect.fnUntraced(function*<E>(
   const store = yield* EventStore
   const pages = yield* SharedPages.make(store)
   const running = yield* FiberMap.make<number>()
+  const watched = yield* FiberMap.make<number>()
   const hints = yield* Queue.sliding<void>(1)
   const rates = new Map<number, number | null>()
   const hint = postgres.wake(channel)
@@ -94,15 +97,41 @@ export const run = Effect.fnUntraced(function*<E>(
     )
 
   const follow = Effect.fnUntraced(function*(all: ReadonlyArray<Generation>) {
-    for (const [id] of running) if (!all.some((generation) => generation.id === id)) yield* FiberMap.remove(running, id)
+    const isInline = ({ applied }: Generation) => applied === "inline"
+    for (const [id] of running) {
+      if (!all.some((each) => each.id === id && !isInline(each))) yield* FiberMap.remove(running, id)
+    }
+    for (const [id] of watched) {
+      if (!all.some((each) => each.id === id && isInline(each))) yield* FiberMap.remove(watched, id)
+    }
     for (const generation of all) {
       rates.set(generation.id, generation.state === "building" ? generation.rate : null)
       const projection = options.projections.find(({ name, version }) =>
         name === generation.name && version === generation.version
       )
-      if (projection !== undefined) {
-        yield* FiberMap.run(running, generation.id, start(projection, generation), { onlyIfMissing: true })
-      }
+      if (projection === undefined) continue
+      yield* isInline(generation)
+        ? FiberMap.run(watched, generation.id, named(projection.name)(options.inline.watch(generation)), {
+          onlyIfMissing: true
+        })
+        : FiberMap.run(running, generation.id, start(projection, generation), { onlyIfMissing: true })
+    }
+  })
+
+  const isNear = Effect.fnUntraced(function*({ id, name }: Generation) {
+    const known = progress.all(name).find(({ generation }) => generation.id === id)
+    return known !== undefined && known.state === "running" && FiberMap.hasUnsafe(running, id) &&
+      known.position + nearly >= (yield* store.head)
+  })
+
+  /** Appends apply facts to what has caught up of inline projections. */
+  const joinReady = Effect.fnUntraced(function*(all: ReadonlyArray<Generation>) {
+    for (const generation of all) {
+      if (generation.state !== "live" || generation.applied !== "joining" || !(yield* isNear(generation))) continue
+      yield* generations.join(generation.name).pipe(
+        Effect.tap(() => hint),
+        Effect.catchTag("GenerationBehind", (behind) => Effect.logDebug(behind.message))
+      )
     }
   })
 
@@ -125,7 +154,8 @@ export const run = Effect.fnUntraced(function*<E>(
     const all = yield* untraced(options.look)
     yield* follow(all)
     yield* untraced(switchReady(all))
-    return all.some(({ state }) => state === "building")
+    yield* untraced(joinReady(all))
+    return all.some(({ applied, state }) => state === "building" || state === "live" && applied === "joining")
   }).pipe(
     Effect.catchCauseIf(
       (cause) => !Cause.hasInterrupts(cause),
@@ -158,9 +188,6 @@ export const run = Effect.fnUntraced(function*<E>(
 })
 
 const untraced = Effect.withTracerEnabled(false)
-
-/** So many facts before the end of the log, it is worth trying. */
-const nearly = 1000n
 
 /** Waits for what time may mend: a server that starts, a lock, a full disk. */
 const patiently = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

@@ -55,6 +55,20 @@ export class NotParked extends Schema.TaggedError<NotParked>()("NotParked", {
 }
 
 /**
+ * Readers see a generation that is applied in the transactions that write facts: it cannot be held up without them.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class AppliedInline extends Schema.TaggedError<AppliedInline>()("AppliedInline", {
+  projection: Schema.String
+}) {
+  override get message() {
+    return `Projection ${this.projection} is applied by whoever appends, so it cannot be paused: start it without \`inline\` first`
+  }
+}
+
+/**
  * The facts of the key cannot be applied yet: it goes on waiting.
  *
  * @category errors
@@ -108,8 +122,11 @@ export interface Operations {
   ) => Effect.Effect<Verification.Report, Verification.VerificationError>
   /** Removes a generation that readers do not see, with its tables. */
   readonly drop: (name: string, number: number) => Effect.Effect<void, NoSuchGeneration | OperationError>
-  /** Every process ends the batches it applies for the projection, and stops. Waits for them, ten seconds at most. */
-  readonly pause: (name: string) => Effect.Effect<void, OperationError>
+  /**
+   * Every process ends the batches it applies for the projection, and stops. Waits for them, ten seconds at most. Refused while appends
+   * apply it.
+   */
+  readonly pause: (name: string) => Effect.Effect<void, AppliedInline | OperationError>
   readonly resume: (name: string) => Effect.Effect<void, OperationError>
   /** The keys that wait, in all generations. */
   readonly parked: (name: string) => Effect.Effect<ReadonlyArray<ParkedKeys.ParkedKey>, OperationError>
@@ -154,7 +171,8 @@ export const make = ({ build, context, generations, hint, postgres, projections,
     Effect.flatMap(
       generations.ofName(name),
       (all) =>
-        Effect.forEach(all, (generation) =>
+        // The subscription of an inline one stays at rest.
+        Effect.forEach(all.filter(({ applied }) => applied !== "inline"), (generation) =>
           DurableSubscription.open(subscriptionOf(generation)).pipe(
             Effect.flatMap(use),
             Effect.catchReason("SubscriptionError", "UnknownSubscription", () => Effect.void)
@@ -275,14 +293,18 @@ export const make = ({ build, context, generations, hint, postgres, projections,
       yield* generations.drop(name, number)
       yield* hint
     }),
-    pause: (name) =>
-      subscriptions(name, ({ pause, status }) =>
+    pause: Effect.fnUntraced(function*(name) {
+      if ((yield* generations.ofName(name)).some(({ applied }) => applied === "inline")) {
+        return yield* new AppliedInline({ projection: name })
+      }
+      yield* subscriptions(name, ({ pause, status }) =>
         Effect.andThen(
           pause,
           Effect.repeat(Pace.after("10 millis")(status), {
             until: ({ partitions }) => partitions.every(({ owner }) => owner === null)
           }).pipe(Deadline.within("10 seconds"), Effect.catchTag("DeadlineExceeded", () => Effect.void))
-        )),
+        ))
+    }),
     resume: (name) => subscriptions(name, ({ resume }) => resume),
     parked: (name) =>
       Effect.flatMap(generations.ofName(name), (all) =>

@@ -81,9 +81,9 @@ export const make = (
   /**
    * Of the keys those that wait, locked until the transaction ends: who lets one go on waits for the batch, and the other
    * way round. And the facts that are to be left out. An erasure that waits is of any key, so it is locked by every batch of its
-   * partition. From here on, the transaction finds the generation's tables.
+   * part. From here on, the transaction finds the generation's tables.
    */
-  const enter = Effect.fnUntraced(function*(keys: ReadonlyArray<string>, partition: number | undefined) {
+  const enter = Effect.fnUntraced(function*(keys: ReadonlyArray<string>, part: number | "all" | "none") {
     const [found] = yield* sql<
       { parked: ReadonlyArray<string>; erasures: ReadonlyArray<string>; skipped: ReadonlyArray<bigint> }
     >`
@@ -92,7 +92,7 @@ export const make = (
         array(select key from projection_parked where generation = ${id}) as parked,
         array(
           select key from projection_parked
-          where generation = ${id} and starts_with(stream, '$subject-') and columns[4] = ${String(partition)}
+          where generation = ${id} and starts_with(stream, '$subject-') and ${String(part)} in ('all', columns[4])
         ) as erasures,
         array(
           select position from projection_skipped

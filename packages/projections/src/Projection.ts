@@ -25,8 +25,14 @@
  * **Neither do erasures.** When a subject is erased (see `PersonalData`), the keys that have facts in its streams are made again in
  * the same way: `apply` sees `Erased` in the place of personal fields.
  *
+ * **Inline or asynchronous.** By default facts are applied after their commit: writers wait for nothing, and who has to see a fact waits
+ * for its position. With `inline` they are applied in the transaction that writes them, while the log is locked. Use it for the few
+ * small tables that the next decision reads; what it costs is added to every append of the store, whoever makes it.
+ *
  * **Gotchas**
  *
+ * - Every process that writes to the store has to have the layer of an inline projection. Facts that another one has written are
+ *   applied a moment after their commit, as if it were asynchronous, and never lost.
  * - A projection owns its tables: it writes no others, and reads no other projection's, since each is at a position of its own.
  * - Rows of one key are made of facts of that key alone. What sums up over keys is for `ContributionsProjection`.
  *
@@ -96,6 +102,8 @@ export interface Projection {
   readonly name: string
   /** Another version means other tables or another meaning: it is built from the first fact. */
   readonly version: number
+  /** Whether it is applied in the transactions that write facts, and not after them. */
+  readonly inline: boolean
   /** The facts it wants: `filter` as the log is asked, `wants` exactly. */
   readonly filter: LogFilter
   readonly wants: (fact: Fact) => boolean
@@ -173,6 +181,11 @@ export interface Options<Event extends { readonly _tag: string }> {
   readonly categories?: ReadonlyArray<string> | undefined
   /** Default: `ProjectionKey.stream`. */
   readonly key?: ProjectionKey.ProjectionKey<Event> | undefined
+  /**
+   * Applies it in the transaction that appends, corrects or retracts a fact: who reads after the append sees it, and a fact that it
+   * cannot take is refused with `ProjectionRefused`. Every writer of the store waits for that. Default: false, after the commit.
+   */
+  readonly inline?: boolean | undefined
 }
 
 /**
@@ -204,14 +217,15 @@ export const make = <Event extends { readonly _tag: string }>(
  * @since 0.1.0
  */
 export const describe = <Event extends { readonly _tag: string }>(
-  { categories, events, key = ProjectionKey.stream, name, version = 1 }: Options<Event>
-): Pick<Projection, "name" | "version" | "filter" | "wants" | "key"> => {
+  { categories, events, inline = false, key = ProjectionKey.stream, name, version = 1 }: Options<Event>
+): Pick<Projection, "name" | "version" | "inline" | "filter" | "wants" | "key"> => {
   if (key._tag === "StreamKey" && key.isOfCategory && categories?.length !== 1) {
     throw new RangeError(`The key of projection ${name} tells streams of one category apart: name that one category`)
   }
   return {
     name,
     version,
+    inline,
     filter: { types: events.tags, category: categories?.length === 1 ? categories[0] : undefined },
     wants: (fact) => events.has(fact) && (categories?.includes(categoryOf(fact.stream)) ?? true),
     key: {

@@ -93,7 +93,8 @@ export const make = () => {
       position: positionOf(entry),
       state: stopped !== undefined
         ? "failed"
-        : rows[0]?.paused === true
+        // The subscription of an inline one is at rest.
+        : rows[0]?.paused === true && generation.applied !== "inline"
         ? "paused"
         : rows.length === 0
         ? "new"

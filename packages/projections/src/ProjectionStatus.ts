@@ -8,7 +8,7 @@ import type { Position } from "@strata/event-store/Fact"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
-import type { Generation, State as GenerationState } from "./Generation.ts"
+import type { Applied, Generation, State as GenerationState } from "./Generation.ts"
 import type { ParkedKey } from "./ParkedKeys.ts"
 import type { Projection } from "./Projection.ts"
 import type { Known, ProjectionProgress, State } from "./ProjectionProgress.ts"
@@ -48,6 +48,8 @@ export interface GenerationStatus {
   readonly number: number
   readonly version: number
   readonly state: GenerationState
+  /** How facts reach it. */
+  readonly applied: Applied
   /** The PostgreSQL schema of its tables. */
   readonly schema: string
   readonly partitions: number
@@ -87,6 +89,7 @@ export const make = ({ look, parked, progress, projections, store }: {
       number: generation.number,
       version: generation.version,
       state: generation.state,
+      applied: generation.applied,
       schema: generation.schema,
       partitions: generation.partitions,
       position,

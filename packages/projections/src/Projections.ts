@@ -11,6 +11,9 @@
  * - A projection whose version has no tables yet is built beside the one in use, in partitions, from the first fact. Readers are
  *   switched when it has caught up, in one transaction and without a failed read; until `drop`, `rollback` leads back.
  *
+ * - An inline projection is applied in the transactions that write facts, by whoever writes them; as long as it has not caught up, and
+ *   where somebody writes who does not have this layer, as any other. See `InlineRun`.
+ *
  * **Example** (Reading one's own write)
  *
  * ```ts
@@ -46,6 +49,7 @@ import * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Generation from "./Generation.ts"
 import * as GenerationWatch from "./GenerationWatch.ts"
+import * as InlineRun from "./InlineRun.ts"
 import * as Operations from "./Operations.ts"
 import * as ParkedKeys from "./ParkedKeys.ts"
 import type { Projection } from "./Projection.ts"
@@ -80,7 +84,7 @@ export interface Options {
    * process that runs none itself.
    */
   readonly pollInterval?: Duration.Input | undefined
-  /** `false` in a process that only waits, asks and operates. Default: `true`. */
+  /** `false` in a process that only writes, waits, asks and operates. Inline projections are applied all the same. Default: `true`. */
   readonly run?: boolean | undefined
 }
 
@@ -211,6 +215,9 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
     }
   )
 
+  const hint = postgres.wake(channel)
+  const inline = InlineRun.make({ projections, store, postgres, generations, progress, hint })
+  if (projections.some((projection) => projection.inline)) yield* store.beforeCommit(inline.work)
   if (run) {
     const permits = yield* Semaphore.make(concurrency)
     yield* GenerationWatch.run({
@@ -221,12 +228,12 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
       parked,
       channel,
       build,
+      inline,
       run: { batchSize, permits }
     })
     yield* Effect.forkScoped(measureLag(status))
   }
   const context = yield* Effect.context<never>()
-  const hint = postgres.wake(channel)
   const operate = Operations.make({ projections, store, postgres, generations, build, hint, context })
   return Projections.of({ status, waitFor, catchUp, operate })
 })

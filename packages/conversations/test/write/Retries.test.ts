@@ -1,6 +1,7 @@
 import { assert, it } from "@effect/vitest"
 import { ConversationId, UserId } from "@strata/conversations/domain/Conversation"
 import * as Conversations from "@strata/conversations/write/Conversations"
+import * as CommitWork from "@strata/event-store/CommitWork"
 import * as EventIds from "@strata/event-store/EventIds"
 import { EventStore } from "@strata/event-store/EventStore"
 import * as EventStoreMemory from "@strata/event-store/EventStoreMemory"
@@ -37,9 +38,11 @@ const setUp = Effect.gen(function*() {
       })
   })
   const random = yield* SecureRandom.SecureRandom
-  const group = yield* GroupAppend.make(yield* Effect.provide(Postgres, refusing), {
+  const postgres = yield* Effect.provide(Postgres, refusing)
+  const group = yield* GroupAppend.make(postgres, {
     storeId: 1,
     retry: Schedule.recurs(1),
+    work: CommitWork.make(postgres),
     committed: () => Effect.void
   })
   const memory = yield* EventStoreMemory.make()

@@ -11,12 +11,14 @@ export const Counters = EventDefinition.set([Counted])
 
 export const counting = (options: {
   readonly version: number
+  readonly inline?: boolean
   readonly applied?: (facts: number) => Effect.Effect<void>
 }) =>
   Projection.make({
     name: "counting",
     version: options.version,
     events: Counters,
+    inline: options.inline,
     tables: `
       create table counted (
         tenant text not null, stream text not null, position bigint not null, number bigint generated always as identity
