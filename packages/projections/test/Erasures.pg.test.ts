@@ -299,6 +299,22 @@ layer(Layer.empty, { excludeTestServices: true })("erasures", (it) => {
       assert.deepStrictEqual(yield* rowsWith("Hedwig"), [])
     })))
 
+  it.effect("what is projected in the appends themselves is so too, by the next append or without one", () =>
+    inFreshStore(Effect.gen(function*() {
+      const inline = all.map((projection) => ({ ...projection, inline: true }))
+      const projections = yield* start(inline, { partitions: 4 })
+      yield* anEvening
+      assert.deepStrictEqual(yield* read, before)
+      yield* erase(1)
+      yield* projections.catchUp()
+      assert.deepStrictEqual(yield* read, after)
+      yield* append(at(2, dined(1, "Hedwig", 400, 2)))
+      assert.includeMembers([...yield* read], ["table 2 2 [\"nobody\", \"Hedwig\"]", "taking Hedwig 1 400"])
+      yield* erase(1)
+      yield* append(at(3, dined(2, "Oskar", 60)))
+      assert.deepStrictEqual(yield* rowsWith("Hedwig"), [])
+    })))
+
   it.effect("an erasure while nothing runs is followed when it runs again", () =>
     inFreshStore(Effect.gen(function*() {
       yield* Effect.scoped(Effect.gen(function*() {
