@@ -35,7 +35,7 @@ export default defineConfig({
   ssr: { resolve },
   test: {
     // Half of the time a test waits for the database or for a process, so one worker leaves a core idle.
-    maxWorkers: 3,
+    maxWorkers: 2,
     sequence: { sequencer: LongestFirst },
     projects: [
       {
