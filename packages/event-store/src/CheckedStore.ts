@@ -58,7 +58,8 @@ export const make = (store: Store): Store => ({
   },
   saveSnapshot: (snapshot) => {
     const problem = ofSnapshot(snapshot) ??
-      (Fields.isVersion(snapshot.version) ? undefined : { path: "version", message: Fields.versionExpected })
+      (Fields.isVersion(snapshot.version) ? undefined : { path: "version", message: Fields.versionExpected }) ??
+      (Fields.isPosition(snapshot.position) ? undefined : { path: "position", message: Fields.positionExpected })
     return problem === undefined
       ? store.saveSnapshot(snapshot)
       : Effect.fail(new EventStoreError({ reason: new InvalidAppend(problem) }))

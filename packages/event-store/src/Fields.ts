@@ -272,11 +272,46 @@ const encodeJson = (value: unknown) => Result.try((): string | undefined => JSON
  */
 export const toJson = (value: unknown, path: string): Result.Result<string, Problem> => {
   const text = encodeJson(value)
-  if (Result.isFailure(text) || text.success === undefined) return Result.fail({ path, message: "not JSON" })
+  if (Result.isFailure(text)) {
+    return Result.fail({ path, message: text.failure instanceof RangeError ? tooDeep : "not JSON" })
+  }
+  if (text.success === undefined) return Result.fail({ path, message: "not JSON" })
   if (isLonger(text.success, maxJson)) return Result.fail({ path, message: `longer than ${maxJson} bytes as JSON` })
+  if (isDeep(text.success)) return Result.fail({ path, message: tooDeep })
   return text.success.includes("null") && holdsNoNumber(value)
     ? Result.fail({ path, message: "holds NaN or an infinity, which JSON cannot" })
     : Result.succeed(text.success)
+}
+
+/** Objects and arrays in each other at most. What reads and compares values has a stack with an end. */
+const maxLevels = 1000
+const tooDeep = `nested deeper than ${maxLevels} levels`
+
+/** True of JSON text with more levels than may be. What is short has not so many brackets. */
+const isDeep = (text: string): boolean => {
+  if (text.length < 2 * maxLevels) return false
+  let levels = 0
+  for (let at = 0; at < text.length; at++) {
+    const char = text[at]
+    if (char === "[" || char === "{") {
+      if (++levels > maxLevels) return true
+    } else if (char === "]" || char === "}") levels--
+    else if (char === "\"") at = endOfText(text, at)
+  }
+  return false
+}
+
+/** Where the quotation mark is that ends what begins with the one here. */
+const endOfText = (text: string, from: number): number => {
+  let end = text.indexOf("\"", from + 1)
+  while (isEscaped(text, end)) end = text.indexOf("\"", end + 1)
+  return end
+}
+
+const isEscaped = (text: string, at: number): boolean => {
+  let before = at
+  while (text[before - 1] === "\\") before--
+  return (at - before) % 2 === 1
 }
 
 /** True when some number in a value is none: `JSON.stringify` writes null for it. */

@@ -16,6 +16,7 @@ import * as Belief from "./Belief.ts"
 import { EventStore, EventStoreError } from "./EventStore.ts"
 import { beginning, type Fact, type Position } from "./Fact.ts"
 import { type Difference, type FactQuery, InvalidQuery, type Point } from "./FactQuery.ts"
+import * as Fields from "./Fields.ts"
 import * as PlaneState from "./PlaneState.ts"
 import * as WeighedPages from "./WeighedPages.ts"
 
@@ -47,6 +48,10 @@ export const diff = Effect.fn("PlaneDiff.diff")(function*(
   b: Point,
   options: Options = {}
 ): Effect.fn.Return<ReadonlyArray<Difference>, EventStoreError, EventStore> {
+  for (const { validAt } of [a, b]) {
+    if (validAt === undefined || Fields.isTime(validAt)) continue
+    return yield* new EventStoreError({ reason: new InvalidQuery({ path: "validAt", message: Fields.timeExpected }) })
+  }
   const now = yield* Timestamp.now
   const fromTime = a.validAt ?? now
   const toTime = b.validAt ?? now

@@ -342,6 +342,9 @@ const findFactProblem = (fact: NewFact, path: string): InvalidAppend | undefined
   if (!Fields.isStreamId(stream)) return invalid(`${path}.stream`, Fields.streamExpected)
   if (stream.startsWith("$")) return invalid(`${path}.stream`, "a stream of the system is not written to by hand")
   if (!Fields.isLabel(type)) return invalid(`${path}.type`, Fields.labelExpected)
+  if (type.includes("*") && type.split(".").includes("*")) {
+    return invalid(`${path}.type`, "no segment of a type is *, by which queries ask for any")
+  }
   if (eventId !== undefined && !Fields.isEventId(eventId)) return invalid(`${path}.eventId`, Fields.eventIdExpected)
   if (correlationId !== undefined && !Fields.isLabel(correlationId)) {
     return invalid(`${path}.correlationId`, Fields.labelExpected)

@@ -93,6 +93,35 @@ export const refusalsContract = <R>(
       deepStrictEqual(yield* store.head, 1n)
     }))
 
+  it.effect("data may be nested a thousand levels deep, and can be sent again", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const nested = (levels: number): Schema.Json =>
+        Array.from({ length: levels }).reduce<Schema.Json>((all) => [all], "]\\")
+      const append = (levels: number) => store.append({ facts: [price(1, { eventId: id(1), data: nested(levels) })] })
+      yield* append(1000)
+      deepStrictEqual((yield* append(1000)).duplicate, true)
+      for (const levels of [1001, 3000, 20_000]) {
+        deepStrictEqual(yield* refused(append(levels)), "InvalidAppend facts[0].data")
+        deepStrictEqual(yield* refused(store.revise(correct(id(1), { data: nested(levels) }))), "InvalidAppend data")
+      }
+      // Brackets in text are no levels.
+      yield* store.append({ facts: [price(2, { data: { text: "\"[{".repeat(2000) } })] })
+      deepStrictEqual(yield* store.head, 2n)
+    }))
+
+  it.effect("a type that a query could not ask for is refused", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      for (const type of ["*", "price.*", "*.set", "a.*.b"]) {
+        deepStrictEqual([type, yield* refused(store.append({ facts: [{ ...price(1), type }] }))], [
+          type,
+          "InvalidAppend facts[0].type"
+        ])
+      }
+      yield* store.append({ facts: [{ ...price(1), type: "price.*set" }] })
+    }))
+
   it.effect("a filter that no fact could fit is refused by the name of its field", () =>
     Effect.gen(function*() {
       const store = yield* open
@@ -235,6 +264,9 @@ export const refusalsContract = <R>(
           n,
           "InvalidAppend version"
         ])
+      }
+      for (const position of [-1n, 2n ** 63n].map(positionOf)) {
+        deepStrictEqual(yield* refused(store.saveSnapshot({ ...snapshot, position })), "InvalidAppend position")
       }
       deepStrictEqual((yield* store.readStream(account, { limit: 2 ** 31 - 1, fromVersion: 1 })).length, 1)
       deepStrictEqual((yield* store.readLog({ after: Fact.beginning, limit: 2 ** 31 - 1 })).length, 1)

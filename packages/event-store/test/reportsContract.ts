@@ -93,6 +93,10 @@ export const reportsContract = <R>(
         Effect.provideService(PlaneDiff.diff({ stream: Fact.streamId("figure", "1") }, a, b), EventStore, busy)
       deepStrictEqual(yield* diff({}, {}), [])
       deepStrictEqual(yield* diff({ validAt: day(10) }, { validAt: day(20) }), [])
+      for (const time of [Number.NaN, "now", null]) {
+        const { reason } = yield* Effect.flip(diff({ validAt: time as never }, {}))
+        deepStrictEqual(reason._tag === "InvalidQuery" ? reason.path : reason._tag, "validAt")
+      }
       const learned = yield* diff({ knownAt: known(1n), validAt: day(10) }, { validAt: day(10) })
       assert.isAbove(learned.length, 0)
       assert.isTrue(learned.every(({ before, weLearned, worldMoved }) => before === null && weLearned && !worldMoved))
