@@ -287,9 +287,9 @@ export const toJson = (value: unknown, path: string): Result.Result<string, Prob
 const maxLevels = 1000
 const tooDeep = `nested deeper than ${maxLevels} levels`
 
-/** True of JSON text with more levels than may be. What is short has not so many brackets. */
+/** True of JSON text with more levels than may be. Few texts have so many brackets that they have to be read for it. */
 const isDeep = (text: string): boolean => {
-  if (text.length < 2 * maxLevels) return false
+  if (text.length < 2 * maxLevels || !(hasMany(text, "[") || hasMany(text, "{"))) return false
   let levels = 0
   for (let at = 0; at < text.length; at++) {
     const char = text[at]
@@ -297,6 +297,15 @@ const isDeep = (text: string): boolean => {
       if (++levels > maxLevels) return true
     } else if (char === "]" || char === "}") levels--
     else if (char === "\"") at = endOfText(text, at)
+  }
+  return false
+}
+
+/** True of half as many of these as there may be levels: with fewer of both kinds there are not more. */
+const hasMany = (text: string, bracket: string): boolean => {
+  let count = 0
+  for (let at = text.indexOf(bracket); at >= 0; at = text.indexOf(bracket, at + 1)) {
+    if (++count > maxLevels / 2) return true
   }
   return false
 }
