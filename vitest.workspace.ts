@@ -14,11 +14,18 @@ const resolve = { conditions: ["strata:source"] }
 /** Rooms that have tests: every package, the scripts and the examples. */
 const rooms = [...readdirSync(join(root, "packages")).map((name) => `packages/${name}`), "scripts", "examples"]
 
-/** Files whose tests are given the most time begin first, so that none of them is left over with a core idle. */
+/**
+ * One project after the other, since a worker does not outlive its project; and in each of them first the files whose tests are given the
+ * most time, so that none of them is left over with a core idle.
+ */
 class LongestFirst extends BaseSequencer {
   override sort(files: Array<TestSpecification>): Promise<Array<TestSpecification>> {
     const given = new Map(files.map((file) => [file, timeGiven(file.moduleId)]))
-    return Promise.resolve(files.toSorted((one, other) => given.get(other)! - given.get(one)!))
+    return Promise.resolve(
+      files.toSorted((one, other) =>
+        one.project.name.localeCompare(other.project.name) || given.get(other)! - given.get(one)!
+      )
+    )
   }
 }
 

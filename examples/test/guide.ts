@@ -24,11 +24,12 @@ export const run = (program: string, directory?: string) =>
       Effect.scoped
     )
 
-/** A directory in which examples may start a PostgreSQL of their own. */
+/** A directory in which examples may start a PostgreSQL of their own, in `.strata-example`. */
 export const directory = Effect.gen(function*() {
   const fs = yield* FileSystem.FileSystem
   const directory = yield* fs.makeTempDirectoryScoped({ directory: yield* PostgresTest.directory, prefix: "guide-" })
   yield* fs.chmod(directory, 0o711)
+  yield* PostgresTest.initialise(`${directory}/.strata-example`)
   return directory
 })
 

@@ -15,6 +15,7 @@ import { cast, identity } from "effect/Function"
 import * as Predicate from "effect/Predicate"
 import type { SqlError } from "effect/sql/SqlError"
 import * as AppendJudgement from "./AppendJudgement.ts"
+import { conditionOfTheFuture, endsBeforeRecording } from "./CheckedAppend.ts"
 import type { Recorded, WriteError } from "./CommitWork.ts"
 import {
   type Appended,
@@ -26,7 +27,7 @@ import {
   type VersionConflict
 } from "./EventStore.ts"
 import { beginning, Position, type StreamId } from "./Fact.ts"
-import { conditionOfTheFuture, endsBeforeRecording, type PreparedAppend, type PreparedFact } from "./PreparedAppend.ts"
+import type { PreparedAppend, PreparedFact } from "./PreparedAppend.ts"
 
 /**
  * What became of an append that was neither invalid nor in conflict: it was written, or something of it had been
@@ -353,14 +354,14 @@ const refused = "23000"
  * @category converting
  * @since 0.1.0
  */
-export const failureOf = (error: WriteError): EventStoreError => {
+export const failureOf = ({ facts }: PreparedAppend) => (error: WriteError): EventStoreError => {
   if (error._tag === "ProjectionRefused") return new EventStoreError({ reason: error })
   if (error._tag === "TransactionError" || !/^(22|23)/.test(SqlState.codeOf(error) ?? "")) {
     return unavailable("append", error)
   }
   const { cause } = error.reason
   const reason = Predicate.hasProperty(cause, "constraint") && cause.constraint === "fact_validity"
-    ? endsBeforeRecording
+    ? endsBeforeRecording(facts)
     : new InvalidAppend({
       path: SqlState.codeOf(error) === refused ? "publications" : "facts",
       message: Predicate.hasProperty(cause, "message") ? String(cause.message) : error.message

@@ -57,7 +57,7 @@ export const make = (store: Store): Store => ({
     get: (stream) => unless(ofStream(stream), () => store.streams.get(stream))
   },
   saveSnapshot: (snapshot) => {
-    const problem = ofSnapshot(snapshot) ??
+    const problem = Fields.findShapeProblem(snapshot, snapshotFields, "snapshot", "") ?? ofSnapshot(snapshot) ??
       (Fields.isVersion(snapshot.version) ? undefined : { path: "version", message: Fields.versionExpected }) ??
       (Fields.isPosition(snapshot.position) ? undefined : { path: "position", message: Fields.positionExpected })
     return problem === undefined
@@ -92,9 +92,20 @@ const ofDirection = (direction: Slice["direction"]): Fields.Problem | undefined 
     ? undefined
     : { path: "direction", message: "expected forwards or backwards" }
 
+const sliceFields = ["direction", "limit"]
+const historyFields = new Set([...sliceFields, "fromRevision"])
+const streamFields = new Set([...sliceFields, "fromVersion"])
+const logFields = new Set(["after", "limit", "filter", "upTo"])
+const snapshotFields = new Set(["stream", "version", "position", "schemaVersion", "state"])
+
+const ofOptions = (options: object | undefined, known: ReadonlySet<string>): Fields.Problem | undefined =>
+  options === undefined ? undefined : Fields.findShapeProblem(options, known, "options", "")
+
 const ofHistory = (eventId: EventId, options?: HistorySlice): Fields.Problem | undefined => {
+  const problem = ofEvent(eventId) ?? ofOptions(options, historyFields)
+  if (problem !== undefined) return problem
   const { fromRevision } = options ?? {}
-  return ofEvent(eventId) ?? ofDirection(options?.direction) ??
+  return ofDirection(options?.direction) ??
     (fromRevision === undefined || fromRevision === 0 || Fields.isVersion(fromRevision)
       ? ofLimit(options?.limit)
       : { path: "fromRevision", message: "expected a whole number from 0" })
@@ -102,17 +113,22 @@ const ofHistory = (eventId: EventId, options?: HistorySlice): Fields.Problem | u
 
 const ofStream = (stream: StreamId, options?: StreamSlice): Fields.Problem | undefined => {
   if (!Fields.isStreamId(stream)) return { path: "stream", message: Fields.streamExpected }
+  const problem = ofOptions(options, streamFields)
+  if (problem !== undefined) return problem
   if (options?.fromVersion !== undefined && !Fields.isVersion(options.fromVersion)) {
     return { path: "fromVersion", message: Fields.versionExpected }
   }
   return ofDirection(options?.direction) ?? ofLimit(options?.limit)
 }
 
-const ofLog = ({ after, filter, limit, upTo }: Parameters<Store["readLog"]>[0]): Fields.Problem | undefined => {
+const ofLog = (options: Parameters<Store["readLog"]>[0]): Fields.Problem | undefined => {
+  const problem = Fields.findShapeProblem(options, logFields, "options", "")
+  if (problem !== undefined) return problem
+  const { after, filter, limit, upTo } = options
   if (!Fields.isPosition(after)) return { path: "after", message: Fields.positionExpected }
   if (upTo !== undefined && !Fields.isPosition(upTo)) return { path: "upTo", message: Fields.positionExpected }
   if (filter === undefined) return ofLimit(limit)
-  return ofLimit(limit) ?? Fields.findUnknownField(filter, Fields.logFilterFields, "filter.") ??
+  return ofLimit(limit) ?? Fields.findShapeProblem(filter, Fields.logFilterFields, "filter") ??
     Fields.findFilterProblem(filter, "filter.")
 }
 

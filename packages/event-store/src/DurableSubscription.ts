@@ -91,7 +91,7 @@ import type { Target, UpToOptions } from "./DurableSubscriptionUpTo.ts"
 import { EventStore, EventStoreError } from "./EventStore.ts"
 import { EventStorePolicies, type SubscriptionPolicies } from "./EventStorePolicies.ts"
 import { beginning, type Fact, type Position } from "./Fact.ts"
-import { findFilterProblem, findMomentProblem, findUnknownField, logFilterFields } from "./Fields.ts"
+import { findFilterProblem, findMomentProblem, findShapeProblem, logFilterFields } from "./Fields.ts"
 
 // ---------------------------------------------------------------------------------------------------------- model
 
@@ -327,17 +327,44 @@ const randomness = SecureRandom.layerWebCrypto
 /** Wakes the processes that share a subscription. */
 const channelOf = (row: Checkpoints.SubscriptionRow): string => `strata_subscription_${row.id}`
 
+const optionFields: ReadonlySet<string> = new Set<keyof Options<never, never>>([
+  "name",
+  "filter",
+  "startFrom",
+  "partitions",
+  "key",
+  "toAll",
+  "batchSize",
+  "delivery",
+  "handler",
+  "park",
+  "taken",
+  "reached",
+  "rest",
+  "permits",
+  "retry",
+  "lease",
+  "stopTimeout",
+  "checkpointInterval",
+  "label"
+])
+
 const check = <E, R>(options: Options<E, R>, lease: Duration.Duration) => {
-  const { batchSize = 500, filter, name, partitions = 1 } = options
+  const { batchSize = 500, delivery = "transactional", filter, name, partitions = 1 } = options
   const invalid = (path: string, message: string) => refuse(new InvalidSubscription({ path, message }))
-  if (name.length < 1 || name.length > 128 || name.includes("\0")) {
+  const shape = findShapeProblem(options, optionFields, "options", "")
+  if (shape !== undefined) return invalid(shape.path, shape.message)
+  if (delivery !== "transactional" && delivery !== "atLeastOnce") {
+    return invalid("delivery", "expected transactional or atLeastOnce")
+  }
+  if (typeof name !== "string" || name.length < 1 || name.length > 128 || name.includes("\0")) {
     return invalid("name", "expected 1 to 128 characters")
   }
   if (!isWithin(partitions, 1, 256)) return invalid("partitions", "expected 1 to 256")
   if (!isWithin(batchSize, 1, 1000)) return invalid("batchSize", "expected 1 to 1,000")
   const problem = (filter === undefined
     ? undefined
-    : findUnknownField(filter, logFilterFields, "filter.") ?? findFilterProblem(filter, "filter.")) ??
+    : findShapeProblem(filter, logFilterFields, "filter") ?? findFilterProblem(filter, "filter.")) ??
     findStartProblem(options.startFrom, "startFrom")
   if (problem !== undefined) return invalid(problem.path, problem.message)
   if (Duration.toMillis(lease) < 500) return invalid("lease", "expected 500 milliseconds at least")

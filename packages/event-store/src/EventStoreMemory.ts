@@ -20,6 +20,7 @@ import {
   versionConflict
 } from "./AppendJudgement.ts"
 import * as Belief from "./Belief.ts"
+import * as CheckedAppend from "./CheckedAppend.ts"
 import * as CheckedStore from "./CheckedStore.ts"
 import { CurrentTenant } from "./CurrentTenant.ts"
 import * as DurableSubscriptionFilter from "./DurableSubscriptionFilter.ts"
@@ -217,7 +218,7 @@ export const make = Effect.fnUntraced(function*(
           : keys.get(keyOf(prepared.tenant, prepared.idempotency.key))
         if (key !== undefined) return judgeKey(prepared, Option.some(key))
         if (append.condition !== undefined && append.condition.after > log.length) {
-          return refuse(PreparedAppend.conditionOfTheFuture)
+          return refuse(CheckedAppend.conditionOfTheFuture)
         }
         const blocker = append.condition === undefined ? undefined : blockerOf(prepared.tenant, append.condition)
         if (blocker !== undefined) {
@@ -235,7 +236,7 @@ export const make = Effect.fnUntraced(function*(
         }
         const recordedAt = recordAt(now)
         if (prepared.facts.some(({ validFrom, validTo }) => validTo !== null && validTo <= (validFrom ?? recordedAt))) {
-          return refuse(PreparedAppend.endsBeforeRecording)
+          return refuse(CheckedAppend.endsBeforeRecording(prepared.facts))
         }
         return Exit.succeed(write(prepared, recordedAt))
       }),

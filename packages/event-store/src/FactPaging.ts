@@ -71,6 +71,8 @@ export interface Page {
  * @since 0.1.0
  */
 export const make = Effect.fnUntraced(function*(query: FactQuery, of: Asked): Effect.fn.Return<Page, EventStoreError> {
+  const shape = Fields.findShapeProblem(query, queryFields, "query", "")
+  if (shape !== undefined) return yield* new EventStoreError({ reason: new InvalidQuery(shape) })
   const { cursor, direction = "forwards", limit = 100, orderBy = "position", versions } = query
   if (!Fields.isVersion(limit) || limit > 1000) return yield* invalid("limit", "expected 1 to 1,000")
   for (const [path, choices] of Object.entries(choicesOf)) {
@@ -79,8 +81,7 @@ export const make = Effect.fnUntraced(function*(query: FactQuery, of: Asked): Ef
       return yield* invalid(path, `expected ${choices.join(" or ")}`)
     }
   }
-  const problem = Fields.findUnknownField(query, queryFields) ?? findTimeProblem(query) ??
-    Fields.findFilterProblem(query) ??
+  const problem = findTimeProblem(query) ?? Fields.findFilterProblem(query) ??
     (query.data === undefined ? undefined : DataConditions.findProblem(query.data))
   if (problem !== undefined) return yield* new EventStoreError({ reason: new InvalidQuery(problem) })
   if (versions !== undefined && !Fields.isObject(versions)) return yield* invalid("versions", "expected from and to")

@@ -201,14 +201,25 @@ export const findFilterProblem = (
 }
 
 /**
- * The field of a question that nobody knows, and that would not be looked at. `within` stands before its name.
+ * What is wrong with what should be an object with some of these fields: that it is none, or has a field that nobody knows and that
+ * would not be looked at. `path` names it, `within` stands before the names of its fields.
  *
  * @category predicates
  * @since 0.1.0
  */
-export const findUnknownField = (value: object, known: ReadonlySet<string>, within = ""): Problem | undefined => {
-  const unknown = Object.entries(value).find(([key, given]) => given !== undefined && !known.has(key))
-  return unknown === undefined ? undefined : { path: `${within}${unknown[0]}`, message: "there is no such field here" }
+export const findShapeProblem = (
+  value: object,
+  known: ReadonlySet<string>,
+  path: string,
+  within = `${path}.`
+): Problem | undefined => {
+  if (!isObject(value)) return { path, message: "expected an object" }
+  for (const field of Object.keys(value)) {
+    if (!known.has(field) && Reflect.get(value, field) !== undefined) {
+      return { path: `${within}${field}`, message: "there is no such field here" }
+    }
+  }
+  return undefined
 }
 
 /**

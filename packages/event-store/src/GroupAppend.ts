@@ -132,7 +132,7 @@ export const make = Effect.fnUntraced(function*(
         if (batch.length > 1 && !isRepeatable(error)) {
           return Effect.forEach(batch, (waiting) => commit([waiting]), { discard: true })
         }
-        return giveUp(batch, AppendStatement.failureOf(error))
+        return giveUp(batch, AppendStatement.failureOf(batch[0]!.append)(error))
       }),
       Effect.onInterrupt(() => giveUp(batch, closed))
     )
@@ -207,7 +207,7 @@ export const make = Effect.fnUntraced(function*(
       Effect.suspend(() => {
         sent.set(writer, 1)
         return Effect.flatMap(
-          Effect.mapError(written, AppendStatement.failureOf),
+          Effect.mapError(written, AppendStatement.failureOf(append)),
           ([answer]) =>
             answer!._tag === "Written"
               ? Effect.andThen(options.committed(answer!.appended.position), AppendStatement.toExit(answer!))
@@ -245,7 +245,7 @@ export const make = Effect.fnUntraced(function*(
       Effect.flatMap(
         Effect.mapError(
           options.work.join(statement([append]), AppendStatement.recordedBy),
-          AppendStatement.failureOf
+          AppendStatement.failureOf(append)
         ),
         ([answer]) => AppendStatement.toExit(answer!)
       )

@@ -12,10 +12,10 @@ import type * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import { typePattern } from "./Belief.ts"
+import { findProblem } from "./CheckedAppend.ts"
 import { CurrentTenant } from "./CurrentTenant.ts"
 import {
   type Append,
-  type AppendCondition,
   EventStoreError,
   type ExpectedVersion,
   type IdempotencyRecord,
@@ -24,16 +24,8 @@ import {
 import { EventId, type NewFact, type Position, StreamId } from "./Fact.ts"
 import type { FactFilter } from "./FactQuery.ts"
 import * as Fields from "./Fields.ts"
-import * as SealedFields from "./SealedFields.ts"
+import type * as SealedFields from "./SealedFields.ts"
 import type { Sealing } from "./Sealing.ts"
-
-/**
- * Facts of one append at most. A larger one is refused as a whole.
- *
- * @category constants
- * @since 0.1.0
- */
-export const maxFacts = 10_000
 
 /**
  * Characters of JSON in one append at most: one statement carries them, and all who write wait for it.
@@ -118,8 +110,8 @@ export const prepare = (
 ): Effect.Effect<PreparedAppend, EventStoreError> =>
   Effect.withFiber((fiber) => {
     const tenant = Context.get(fiber.context, CurrentTenant)
-    const problem = Fields.isLabel(tenant) ? findProblem(append) : invalid("tenant", Fields.labelExpected)
-    if (problem !== undefined) return Effect.fail(new EventStoreError({ reason: problem }))
+    const problem = Fields.isLabel(tenant) ? findProblem(append) : { path: "tenant", message: Fields.labelExpected }
+    if (problem !== undefined) return Effect.fail(refusal(problem))
     const traceparent = Traceparent.inContext(fiber.context)
     const filled = (append: Append, eventIds: ReadonlyArray<string>) =>
       Effect.fromResult(Result.mapError(fill(append, eventIds, tenant, traceparent), refusal))
@@ -285,111 +277,6 @@ const toFilterRow = (filter: FactFilter) => ({
   causation_id: filter.causationId ?? null,
   metadata: filter.metadata ?? null
 })
-
-// --------------------------------------------------------------------------------------------------------- checks
-
-const findProblem = (append: Append): InvalidAppend | undefined => {
-  if (append.facts.length === 0) return invalid("facts", "an append needs at least one fact")
-  if (append.facts.length > maxFacts) return invalid("facts", `more than ${maxFacts} facts in one append`)
-  const ids = new Set<string>()
-  for (const [index, fact] of append.facts.entries()) {
-    const problem = findFactProblem(fact, `facts[${index}]`)
-    if (problem !== undefined) return problem
-    if (fact.eventId === undefined) continue
-    if (ids.has(fact.eventId)) return invalid(`facts[${index}].eventId`, "the same event id twice in one append")
-    ids.add(fact.eventId)
-  }
-  for (const [stream, expected] of Object.entries(append.expect ?? {})) {
-    if (!Fields.isStreamId(stream)) return invalid(`expect[${stream}]`, Fields.streamExpected)
-    if (typeof expected === "number" && !Fields.isVersionOrNone(expected)) {
-      return invalid(`expect[${stream}]`, "expected a version is a whole number from 0")
-    }
-    if (typeof expected !== "number" && !namedVersions.has(expected)) {
-      return invalid(`expect[${stream}]`, "expected a version, any, noStream or streamExists")
-    }
-  }
-  const { actor, condition, idempotency } = append
-  if (actor !== undefined && !Fields.isLabel(actor)) return invalid("actor", Fields.labelExpected)
-  if (idempotency !== undefined && !Fields.isLabel(idempotency.key)) {
-    return invalid("idempotency.key", Fields.labelExpected)
-  }
-  if (idempotency !== undefined && !Fields.isLabel(idempotency.fingerprint)) {
-    return invalid("idempotency.fingerprint", Fields.labelExpected)
-  }
-  return condition === undefined ? undefined : findConditionProblem(condition)
-}
-
-const findConditionProblem = ({ after, noneOf }: AppendCondition): InvalidAppend | undefined => {
-  if (!Fields.isPosition(after)) return conditionOfTheFuture
-  if (noneOf.length === 0) return invalid("condition.noneOf", "expected at least one filter")
-  for (const [index, filter] of noneOf.entries()) {
-    const path = `condition.noneOf[${index}]`
-    const problem = Fields.findUnknownField(filter, Fields.filterFields, `${path}.`) ??
-      Fields.findFilterProblem(filter, `${path}.`)
-    if (problem === undefined && !restricts(filter)) return invalid(path, "a filter must restrict something")
-    if (problem !== undefined) return new InvalidAppend(problem)
-  }
-  return undefined
-}
-
-/** A filter that any fact fits would be a condition that nothing may have been recorded at all. */
-const restricts = ({ category, causationId, correlationId, metadata, stream, types }: FactFilter): boolean =>
-  [category, causationId, correlationId, stream, types].some((given) => given !== undefined) ||
-  Object.keys(metadata ?? {}).length > 0
-
-const findFactProblem = (fact: NewFact, path: string): InvalidAppend | undefined => {
-  const { causationId, correlationId, eventId, schemaVersion, stream, type, validFrom, validTo } = fact
-  if (!Fields.isStreamId(stream)) return invalid(`${path}.stream`, Fields.streamExpected)
-  if (stream.startsWith("$")) return invalid(`${path}.stream`, "a stream of the system is not written to by hand")
-  if (!Fields.isLabel(type)) return invalid(`${path}.type`, Fields.labelExpected)
-  if (type.includes("*") && type.split(".").includes("*")) {
-    return invalid(`${path}.type`, "no segment of a type is *, by which queries ask for any")
-  }
-  if (eventId !== undefined && !Fields.isEventId(eventId)) return invalid(`${path}.eventId`, Fields.eventIdExpected)
-  if (correlationId !== undefined && !Fields.isLabel(correlationId)) {
-    return invalid(`${path}.correlationId`, Fields.labelExpected)
-  }
-  if (causationId !== undefined && !Fields.isLabel(causationId)) {
-    return invalid(`${path}.causationId`, Fields.labelExpected)
-  }
-  if (schemaVersion !== undefined && !Fields.isVersion(schemaVersion)) {
-    return invalid(`${path}.schemaVersion`, Fields.versionExpected)
-  }
-  const ofData = SealedFields.findProblem(fact.data, fact.personal, path)
-  if (ofData !== undefined) return invalid(ofData.path, ofData.message)
-  const problem = Fields.findPeriodProblem(validFrom, validTo)
-  if (problem !== undefined) return invalid(`${path}.${problem}`, Fields.timeExpected)
-  if (validFrom !== undefined && validTo !== undefined && validTo <= validFrom) {
-    return invalid(`${path}.validTo`, "validTo must be later than validFrom")
-  }
-  return undefined
-}
-
-const namedVersions: ReadonlySet<string> = new Set(["any", "noStream", "streamExists"])
-
-/**
- * Nothing was recorded after a position that is not there yet.
- *
- * @category errors
- * @since 0.1.0
- */
-export const conditionOfTheFuture = new InvalidAppend({
-  path: "condition.after",
-  message: Fields.positionExpected
-})
-
-/**
- * Only the write can tell that a period without a beginning would end before it begins: it begins at the recording.
- *
- * @category errors
- * @since 0.1.0
- */
-export const endsBeforeRecording = new InvalidAppend({
-  path: "validTo",
-  message: "validTo must be later than validFrom, which is the moment of recording unless it is given"
-})
-
-const invalid = (path: string, message: string) => new InvalidAppend({ path, message })
 
 const refusal = (problem: Fields.Problem) => new EventStoreError({ reason: new InvalidAppend(problem) })
 

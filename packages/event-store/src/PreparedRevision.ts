@@ -71,10 +71,13 @@ export const prepare = Effect.fnUntraced(function*(
   seal: (correction: Correction) => Effect.Effect<Schema.Json, EventStoreError>
 ): Effect.fn.Return<PreparedRevision, EventStoreError, SecureRandom.SecureRandom> {
   const { eventIdExpected, isEventId, isLabel, isVersion, isVersionOrNone, labelExpected } = Fields
-  const { actor, causationId, correlationId, eventId, expectedRevision, metadata, reason, revises } = revision
+  if (!Fields.isObject(revision)) return yield* invalid("revision", "expected an object")
   if (revision._tag !== "Correction" && revision._tag !== "Retraction") {
     return yield* invalid("_tag", "expected Correction or Retraction")
   }
+  const shape = Fields.findShapeProblem(revision, fieldsOf[revision._tag], "revision", "")
+  if (shape !== undefined) return yield* invalid(shape.path, shape.message)
+  const { actor, causationId, correlationId, eventId, expectedRevision, metadata, reason, revises } = revision
   if (!isEventId(revises)) return yield* invalid("revises", eventIdExpected)
   if (eventId !== undefined && !isEventId(eventId)) return yield* invalid("eventId", eventIdExpected)
   if (!isReason(reason)) {
@@ -124,6 +127,23 @@ export const prepare = Effect.fnUntraced(function*(
     expectedRevision: expectedRevision ?? null
   }
 })
+
+const common = [
+  "_tag",
+  "revises",
+  "reason",
+  "actor",
+  "eventId",
+  "metadata",
+  "correlationId",
+  "causationId",
+  "expectedRevision"
+]
+
+const fieldsOf: { readonly [Tag in Revision["_tag"]]: ReadonlySet<string> } = {
+  Correction: new Set([...common, "data", "type", "schemaVersion", "personal", "validFrom", "validTo"]),
+  Retraction: new Set(common)
+}
 
 const isPersonal = ({ personal = [] }: Correction): boolean => personal.length > 0
 

@@ -38,6 +38,8 @@ export const prepare = Effect.fnUntraced(function*(stream: StreamId, change: Cha
   const { actor, eventId, metadata, reason, state } = change
   if (!Fields.isStreamId(stream)) return yield* invalid("stream", Fields.streamExpected)
   if (stream.startsWith("$")) return yield* invalid("stream", "a stream of the system cannot be described")
+  const shape = Fields.findShapeProblem(change, changeFields, "saying", "")
+  if (shape !== undefined) return yield* invalid(shape.path, shape.message)
   if (metadata === undefined && !isState(state)) return yield* invalid("state", statesExpected)
   if (!isReason(reason)) return yield* invalid("reason", `expected 1 to ${maxReason} characters, none of them NUL`)
   if (!Fields.isLabel(actor)) return yield* invalid("actor", Fields.labelExpected)
@@ -57,6 +59,8 @@ export const prepare = Effect.fnUntraced(function*(stream: StreamId, change: Cha
     traceparent: yield* Traceparent.current
   }
 })
+
+const changeFields = new Set(["actor", "reason", "eventId", "state", "metadata"])
 
 /**
  * A change that can be said as it is.
@@ -86,19 +90,21 @@ export const judge = (said: PreparedSaying, stored: Fact): Effect.Effect<Positio
  * @category constructors
  * @since 0.1.0
  */
-export const listing = Effect.fnUntraced(function*({ after, category, limit = 100, states = ["open"] }: ListStreams) {
-  const asked = { after, category, limit, states }
-  const problem = findListingProblem(asked)
+export const listing = Effect.fnUntraced(function*(options: ListStreams) {
+  const problem = Fields.findShapeProblem(options, listingFields, "options", "") ?? findListingProblem(options)
   if (problem !== undefined) return yield* new EventStoreError({ reason: new InvalidQuery(problem) })
-  return asked
+  const { after, category, limit = 100, states = ["open"] } = options
+  return { after, category, limit, states }
 })
+
+const listingFields = new Set(["after", "category", "limit", "states"])
 
 const findListingProblem = (
   { after, category, limit = 1, states = [] }: ListStreams
 ): Fields.Problem | undefined => {
   if (after !== undefined && !Fields.isStreamId(after)) return { path: "after", message: Fields.streamExpected }
   if (!Fields.isVersion(limit) || limit > 1000) return { path: "limit", message: "expected 1 to 1,000" }
-  if (!states.every(isState)) return { path: "states", message: statesExpected }
+  if (!Array.isArray(states) || !states.every(isState)) return { path: "states", message: statesExpected }
   return Fields.findFilterProblem({ category })
 }
 

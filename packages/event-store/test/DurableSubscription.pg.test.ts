@@ -584,6 +584,8 @@ layer(Services, { excludeTestServices: true })("DurableSubscription", (it) => {
       deepStrictEqual(yield* reasonOf({ partitions: 0 }), "InvalidSubscription")
       deepStrictEqual(yield* reasonOf({ batchSize: 0 }), "InvalidSubscription")
       deepStrictEqual(yield* reasonOf({ filter: { types: [] } }), "InvalidSubscription")
+      deepStrictEqual(yield* reasonOf({ delivery: "once" } as {}), "InvalidSubscription")
+      deepStrictEqual(yield* reasonOf({ batchsize: 10 } as {}), "InvalidSubscription")
       deepStrictEqual(yield* reasonOf({ filter: { category: "a\0b" } }), "InvalidSubscription")
       const nonsense = [{ position: -1n }, { position: 1.5 }, {}, { time: 5n, position: 5n }, { time: "noon" }, 7, null]
       for (const startFrom of nonsense) {

@@ -7,6 +7,7 @@ import type { EventStoreError } from "@strata/event-store/EventStore"
 import { migrations } from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import * as Fact from "@strata/event-store/Fact"
+import * as FactSummaries from "@strata/event-store/FactSummaries"
 import * as TenantScope from "@strata/event-store/TenantScope"
 import { applicationRole } from "@strata/postgres/ApplicationRole"
 import * as Migrations from "@strata/postgres/Migrations"
@@ -23,6 +24,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import type { SqlError } from "effect/sql/SqlError"
+import type * as Statement from "effect/sql/Statement"
 import { findings } from "./tenantFindings.ts"
 
 const Database = Layer.merge(
@@ -137,6 +139,7 @@ layer(Database, { excludeTestServices: true })("the tables of an event store", (
         "a key without the tenant: loose_pkey",
         "a reference without the tenant: loose_origin_fkey",
         "a second policy, which would widen the first: stream",
+        "finds what it names where its caller says: peek",
         "no policy for all commands with using and with check: loose",
         "no policy for all commands with using and with check: snapshot",
         "no row-level security: loose",
@@ -222,6 +225,34 @@ layer(Database, { excludeTestServices: true })("the tables of an event store", (
         ),
         forbidden
       )
+    }))
+
+  it.effect("tell of their summaries only what is asked for a tenant in scope", () =>
+    Effect.gen(function*() {
+      const store = yield* EventStorePostgres.make({ name: `store ${++stores}`, summarize: false })
+      const { sql, transact } = yield* Postgres.Postgres
+      const note = { stream: account, type: "Noted", data: {}, metadata: { secret: "globex" } }
+      yield* as("acme")(store.append({ facts: [{ stream: account, type: "Noted", data: {} }] }))
+      yield* as("globex")(store.append({ facts: Array.from({ length: 600 }, () => note) }))
+      yield* FactSummaries.rebuild({ store: store.name })
+      const [row] = yield* sql<{ id: number }>`select id from store where name = ${store.name}`
+      const asked = (labels: Statement.Fragment) =>
+        sql`select number from fact_chunks(${row!.id}, 1, 512, ${labels}, '{}', null, null, null, null) order by 1`
+      const label = (tenant: string) => sql`array[fact_label(${row!.id}, ${tenant}, 'tenant', '')]`
+      const scope = (tenant: string, every = "") =>
+        sql`select set_config('strata.tenant', ${tenant}, true), set_config('strata.all_tenants', ${every}, true)`
+      const within = (tenant: string, body: Effect.Effect<unknown, SqlError>, every?: string) =>
+        transact(Effect.andThen(scope(tenant, every), body))
+
+      const forbidden = "42501"
+      deepStrictEqual(yield* refusalOf(sql`select from fact_chunk`), forbidden)
+      deepStrictEqual(yield* refusalOf(asked(label("globex"))), forbidden)
+      deepStrictEqual(yield* refusalOf(asked(sql`'{}'`)), forbidden)
+      deepStrictEqual(yield* refusalOf(within("acme", asked(label("globex")))), forbidden)
+      deepStrictEqual(yield* refusalOf(within("acme", asked(sql`'{}'`))), forbidden)
+      deepStrictEqual(yield* within("acme", asked(label("acme"))), [{ number: 0n }])
+      deepStrictEqual(yield* within("globex", asked(label("globex"))), [{ number: 0n }, { number: 1n }])
+      deepStrictEqual(yield* within("", asked(sql`'{}'`), "on"), [{ number: 0n }, { number: 1n }])
     }))
 
   it.effect("have no row whose tenant is empty, whoever writes it", () =>

@@ -249,7 +249,7 @@ export const bitemporalContract = <R>(
     Effect.gen(function*() {
       const store = yield* open
       const refused = yield* reason(store.append({ facts: [price(1), price(2, { validTo: day(-1) })] }))
-      deepStrictEqual(refused._tag === "InvalidAppend" ? refused.path : refused._tag, "validTo")
+      deepStrictEqual(refused._tag === "InvalidAppend" ? refused.path : refused._tag, "facts[1].validTo")
       deepStrictEqual(yield* store.head, Fact.beginning)
     }))
 

@@ -110,6 +110,77 @@ export const refusalsContract = <R>(
       deepStrictEqual(yield* store.head, 2n)
     }))
 
+  it.effect("a field that nobody knows is refused by its name, and so is what is no object", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      yield* store.append({ facts: [price(1, { eventId: id(1) })] })
+      const position = positionOf(1n)
+      const saying = { actor: "ada", reason: "audit" }
+      const snapshot = { stream: account, version: 1, position, schemaVersion: 1, state: 1 }
+      const retraction = { _tag: "Retraction", revises: id(1), ...saying }
+      // As programs without types call.
+      const append = (value: unknown) => refused(store.append(value as Append))
+      const fact = (value: unknown) => append({ facts: [price(2), value] })
+      const condition = (value: unknown) => append({ facts: [price(2)], condition: value })
+      const revise = (value: unknown) => refused(store.revise(value as Revision))
+      const read = (value: unknown) => refused(store.read(value as FactQuery))
+      const readStream = (value: unknown) => refused(store.readStream(account, value as {}))
+      const readLog = (value: unknown) => refused(store.readLog(value as { after: Fact.Position }))
+      const history = (value: unknown) => refused(store.history(id(1), value as {}))
+      const list = (value: unknown) => refused(store.streams.list(value as {}))
+      const archive = (value: unknown) => refused(store.streams.setState(account, "archived", value as typeof saying))
+      const save = (value: unknown) => refused(store.saveSnapshot(value as typeof snapshot))
+
+      const refusals: ReadonlyArray<readonly [string, Effect.Effect<string, never, R>]> = [
+        ["InvalidAppend expects", append({ facts: [price(2)], expects: { [account]: 0 } })],
+        ["InvalidAppend facts[1].validfrom", fact({ ...price(3), validfrom: 1n })],
+        ["InvalidAppend condition.before", condition({ after: position, before: 2n, noneOf: [{ stream: account }] })],
+        ["InvalidAppend condition.noneOf[0].kind", condition({ after: position, noneOf: [{ kind: "a" }] })],
+        [
+          "InvalidAppend idempotency.print",
+          append({ facts: [price(2)], idempotency: { key: "k", fingerprint: "f", print: "f", answer: 1 } })
+        ],
+        ["InvalidAppend validTill", revise(revisionOf({ validTill: 1n }))],
+        ["InvalidAppend data", revise({ ...retraction, data: 1 })],
+        ["InvalidQuery knownBy", read({ knownBy: { position } })],
+        ["InvalidQuery from", readStream({ from: 1 })],
+        ["InvalidQuery from", readLog({ after: Fact.beginning, from: 1 })],
+        ["InvalidQuery filter.kind", readLog({ after: Fact.beginning, filter: { kind: "a" } })],
+        ["InvalidQuery fromVersion", history({ fromVersion: 1 })],
+        ["InvalidQuery state", list({ state: "open" })],
+        ["InvalidAppend why", archive({ ...saying, why: "audit" })],
+        ["InvalidAppend at", save({ ...snapshot, at: position })],
+        ...[null, "x", 1, [price(2)]].flatMap((none) =>
+          [
+            ["InvalidAppend append", append(none)],
+            ["InvalidAppend facts[1]", fact(none)],
+            ["InvalidAppend condition", condition(none)],
+            ["InvalidAppend condition.noneOf[0]", condition({ after: position, noneOf: [none] })],
+            ["InvalidAppend idempotency", append({ facts: [price(2)], idempotency: none })],
+            ["InvalidAppend expect", append({ facts: [price(2)], expect: none })],
+            ["InvalidAppend revision", revise(none)],
+            ["InvalidQuery query", read(none)],
+            ["InvalidQuery options", readStream(none)],
+            ["InvalidQuery options", readLog(none)],
+            ["InvalidQuery filter", readLog({ after: Fact.beginning, filter: none })],
+            ["InvalidQuery options", history(none)],
+            ["InvalidQuery options", list(none)],
+            ["InvalidAppend snapshot", save(none)]
+          ] as const
+        ),
+        ["InvalidAppend facts", append({ facts: "x" })],
+        ["InvalidAppend facts", append({})],
+        ["InvalidAppend condition.noneOf", condition({ after: position, noneOf: {} })],
+        ["InvalidQuery states", list({ states: "open" })]
+      ]
+      for (const [index, [expected, refusal]] of refusals.entries()) {
+        deepStrictEqual([index, yield* refusal], [index, expected])
+      }
+      // What is not given is not there.
+      deepStrictEqual(yield* append({ facts: [{ ...price(2), validfrom: undefined }], expects: undefined }), "answered")
+      deepStrictEqual(yield* store.head, 2n)
+    }))
+
   it.effect("a type that a query could not ask for is refused", () =>
     Effect.gen(function*() {
       const store = yield* open

@@ -46,6 +46,12 @@ export const findings = Effect.gen(function*() {
     union all
     select 'runs with the rights of its owner: ' || proname from pg_proc
     where pronamespace = 'strata'::regnamespace and prosecdef
+      -- Of what they read, fact_chunk is closed to the role, and tenants' rows have policies that bind the owner too.
+      and proname not in ('fact_chunk_drift', 'fact_chunks', 'fact_summarized', 'summarize_facts')
+    union all
+    select 'finds what it names where its caller says: ' || proname from pg_proc
+    where pronamespace = 'strata'::regnamespace and prosecdef
+      and not exists (select from unnest(proconfig) as setting where setting like 'search_path=%')
     union all
     select 'reads with the rights of its owner: ' || relname from pg_class
     where relnamespace = 'strata'::regnamespace and relkind in ('v', 'm')

@@ -40,6 +40,9 @@ const place = Effect.flatMap(
     )
 )
 
+/** A place with a cluster, for what begins when there is one. */
+const furnished = Effect.tap(place, PostgresTest.initialise)
+
 const start = (directory: string, options: EmbeddedPostgres.Options = {}) =>
   EmbeddedPostgres.start({ initialSync: false, ...options, directory })
 
@@ -101,7 +104,7 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
 
   it.effect("keeps its data over restarts", () =>
     Effect.gen(function*() {
-      const directory = yield* place
+      const directory = yield* furnished
       yield* Effect.scoped(
         Effect.flatMap(start(directory), ({ url }) => query(url, "create table kept as select 7 as n"))
       )
@@ -111,7 +114,7 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
 
   it.effect("recovers after the server was killed, within the same process", () =>
     Effect.gen(function*() {
-      const directory = yield* place
+      const directory = yield* furnished
       const killed = yield* start(directory)
       yield* query(killed.url, "create table kept as select 7 as n")
       yield* Process.signal(killed.pid, "SIGKILL")
@@ -123,7 +126,7 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
 
   it.effect("takes over the server that a killed process left behind, and stops it", () =>
     Effect.gen(function*() {
-      const directory = yield* place
+      const directory = yield* furnished
       const child = yield* ChildProgram.start(program, { args: [directory] })
       const pid = yield* pidOf(child)
       yield* child.kill9
@@ -135,7 +138,7 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
 
   it.effect("recovers when a process and its server were killed together", () =>
     Effect.gen(function*() {
-      const directory = yield* place
+      const directory = yield* furnished
       const child = yield* ChildProgram.start(program, { args: [directory] })
       const pid = yield* pidOf(child)
       yield* child.kill9
@@ -164,7 +167,7 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
 
   it.effect("goes on serving all its processes after it has ended every session", () =>
     Effect.gen(function*() {
-      const directory = yield* place
+      const directory = yield* furnished
       const { pid, url } = yield* start(directory)
       const child = yield* ChildProgram.start(program, { args: [directory] })
       yield* pidOf(child)
@@ -183,7 +186,7 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
 
   it.effect("stops when the process is asked to terminate", () =>
     Effect.gen(function*() {
-      const child = yield* ChildProgram.start(program, { args: [yield* place] })
+      const child = yield* ChildProgram.start(program, { args: [yield* furnished] })
       const pid = yield* pidOf(child)
       yield* child.terminate
       yield* child.exitCode
@@ -193,7 +196,7 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
   it.effect("is not misled by a pid file whose process id belongs to another program by now", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
-      const directory = yield* place
+      const directory = yield* furnished
       const { dataDirectory } = yield* Effect.scoped(start(directory))
       yield* fs.writeFileString(
         `${dataDirectory}/postmaster.pid`,
@@ -224,7 +227,7 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
 
   it.effect("reports the end of the log when the server does not start", () =>
     Effect.gen(function*() {
-      const error = yield* Effect.flip(start(yield* place, { settings: { shared_buffers: "plenty" } }))
+      const error = yield* Effect.flip(start(yield* furnished, { settings: { shared_buffers: "plenty" } }))
       assert.strictEqual(error.reason, "StartFailed")
       assert.include(error.message, "invalid value for parameter \"shared_buffers\": \"plenty\"")
     }))

@@ -27,7 +27,7 @@ const place = Effect.flatMap(
           Effect.orDie
         )
     )
-)
+).pipe(Effect.tap(PostgresTest.initialise))
 
 /** The embedded server and a pool on it, both for the time of the scope. */
 const connect = Effect.fnUntraced(function*(directory: string) {

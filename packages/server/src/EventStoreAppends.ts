@@ -15,7 +15,6 @@ import type {
   EventFilter
 } from "@strata/http-api/EventStoreWrites"
 import { CurrentPrincipal } from "@strata/http-api/Principal"
-import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Arr from "effect/Array"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
@@ -164,7 +163,6 @@ const filterOf = ({ aggregateId, eventType, eventTypes, streamId, ...rest }: Eve
 
 /** Names a field of an append as the request has it. */
 const placeIn = (events: ReadonlyArray<BatchEvent>, at: (index: number) => string) => (field: string): string => {
-  if (field === "validTo") return `${at(endsFirst(events))}.validTo`
   const [, index, name] = /^facts\[(\d+)\]\.(\w+)$/.exec(field) ?? []
   if (index !== undefined && name !== undefined) {
     return `${at(Number(index))}.${fieldOf(events[Number(index)], name)}`
@@ -184,13 +182,3 @@ const fieldOf = (event: BatchEvent | undefined, name: string): string => {
       return name
   }
 }
-
-/** Of the events that begin when they are recorded, the one that ends first. */
-const endsFirst = (events: ReadonlyArray<BatchEvent>): number =>
-  events.reduce((found, { validFrom, validTo = Timestamp.infinity }, index) => {
-    const first = events[found]
-    return validFrom === undefined &&
-        (first?.validFrom !== undefined || validTo < (first?.validTo ?? Timestamp.infinity))
-      ? index
-      : found
-  }, 0)

@@ -75,7 +75,7 @@ export const make = Effect.gen(function*() {
   )
 
   const correct = Effect.fnUntraced(function*({ headers, params, payload }: Asked<typeof CorrectEvent.Type>) {
-    const { correctionReason, payload: content, ...changes } = payload
+    const { correctionReason, eventData, payload: content, ...changes } = payload
     const reason = correctionReason ?? payload.reason
     if (reason === undefined) return yield* Refusals.mistake("body.correctionReason", "Expected the reason")
     const { subject } = yield* CurrentPrincipal
@@ -83,7 +83,7 @@ export const make = Effect.gen(function*() {
       ...changes,
       _tag: "Correction",
       revises: params.id,
-      data: payload.eventData === undefined ? content : payload.eventData,
+      data: eventData === undefined ? content : eventData,
       validTo: payload.validTo === null ? Timestamp.infinity : payload.validTo,
       reason,
       actor: subject

