@@ -9,7 +9,7 @@ const readme = fileURLToPath(new URL("../../README.md", import.meta.url))
 
 it.live("the embedding example runs, and goes on from where it was", () =>
   Effect.gen(function*() {
-    const run = Guide.run(Guide.example("embed"), yield* Guide.directory)
+    const run = Guide.run("embed", yield* Guide.directory)
     assert.include(yield* run, "The balance is 1250 at version 2\n")
     assert.include(yield* run, "The balance is 2500 at version 4\n")
   }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)), 60_000)

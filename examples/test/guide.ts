@@ -1,10 +1,9 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert } from "@effect/vitest"
+import * as ChildProgram from "@strata/testing/ChildProgram"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
-import * as ChildProcess from "effect/process/ChildProcess"
-import * as Stream from "effect/Stream"
 import { fileURLToPath } from "node:url"
 
 /** The blocks of a page that are marked as being in a language. */
@@ -15,14 +14,12 @@ export const guide = (name: string): string => fileURLToPath(new URL(`../../docs
 
 export const example = (name: string): string => fileURLToPath(new URL(`../${name}.ts`, import.meta.url))
 
-/** What a program prints, without what the log says: that has a time of day. */
-export const run = (program: string, directory?: string) =>
-  ChildProcess.make(process.execPath, ["--conditions=strata:source", program], { cwd: directory, stdin: "ignore" })
-    .pipe(
-      Effect.flatMap((child) => Stream.mkString(Stream.decodeText(child.stdout))),
-      Effect.map((text) => text.replaceAll(/^\[.*$\n/gm, "")),
-      Effect.scoped
-    )
+/** What an example prints, without what the log says: that has a time of day. */
+export const run = (name: string, cwd?: string) =>
+  Effect.map(
+    ChildProgram.run(new URL(`../${name}.ts`, import.meta.url), { cwd }),
+    ({ stdout }) => stdout.replaceAll(/^\[.*$\n/gm, "")
+  )
 
 /** A directory in which examples may start a PostgreSQL of their own, in `.strata-example`. */
 export const directory = Effect.gen(function*() {
@@ -48,6 +45,6 @@ export const assertTold = Effect.fnUntraced(function*(options: {
   const page = yield* fs.readFileString(guide(options.guide))
   const shown = yield* Effect.forEach([...modules, ...programs], (name) => fs.readFileString(example(name)))
   assert.deepStrictEqual(blocks(page, "ts"), shown)
-  const printed = yield* Effect.forEach(programs, (name) => run(example(name), options.directory))
+  const printed = yield* Effect.forEach(programs, (name) => run(name, options.directory))
   assert.deepStrictEqual(blocks(page, "text"), printed)
 }, Effect.provide(NodeServices.layer))

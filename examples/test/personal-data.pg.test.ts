@@ -10,9 +10,8 @@ it.live(
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const page = yield* fs.readFileString(Guide.guide("personal-data"))
-      const example = Guide.example("personal-data")
-      assert.include(Guide.blocks(page, "ts"), yield* fs.readFileString(example))
-      const run = Guide.run(example, yield* Guide.directory)
+      assert.include(Guide.blocks(page, "ts"), yield* fs.readFileString(Guide.example("personal-data")))
+      const run = Guide.run("personal-data", yield* Guide.directory)
       const [output] = Guide.blocks(page, "text")
       // The people are others in each run.
       const number = /(?<=ada |bob )\d+/g

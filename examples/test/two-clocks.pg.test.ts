@@ -10,10 +10,8 @@ it.live(
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const page = yield* fs.readFileString(Guide.guide("two-clocks"))
-      const example = Guide.example("two-clocks")
-      assert.deepStrictEqual(Guide.blocks(page, "ts"), [yield* fs.readFileString(example)])
-      const directory = yield* Guide.directory
-      const run = Guide.run(example, directory)
+      assert.deepStrictEqual(Guide.blocks(page, "ts"), [yield* fs.readFileString(Guide.example("two-clocks"))])
+      const run = Guide.run("two-clocks", yield* Guide.directory)
       const [, grid, output] = Guide.blocks(page, "text")
       for (const printed of [yield* run, yield* run]) {
         assert.strictEqual(printed, output)

@@ -5,6 +5,7 @@ import { deepStrictEqual } from "@effect/vitest/utils"
 import * as ChildProgram from "@strata/testing/ChildProgram"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as PrivatePostgres from "@strata/testing/PrivatePostgres"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
@@ -13,7 +14,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { program } from "../import-zulip.ts"
 import { demoArchive, packFiles, packFolder } from "../zulip/packArchive.ts"
-import { ending, runProgram, startProgram } from "./runProgram.ts"
+import { runProgram } from "./runProgram.ts"
 
 const importer = new URL("../import-zulip.ts", import.meta.url)
 
@@ -30,7 +31,7 @@ const decodeSummary = Schema.decodeUnknownEffect(Schema.fromJsonString(Summary))
 
 /** Runs the importer as a process of its own. */
 const runProcess = (url: Redacted.Redacted, ...args: ReadonlyArray<string>) =>
-  Effect.scoped(Effect.flatMap(startProgram(importer, url, ...args), ending))
+  ChildProgram.run(importer, { args, env: { DATABASE_URL: url } })
 
 const runImport = (url: Redacted.Redacted, ...args: ReadonlyArray<string>) => runProgram(program, url, ...args)
 
@@ -68,8 +69,13 @@ const untilStored = (url: Redacted.Redacted, facts: number) =>
       Effect.repeat({ until: (stored) => stored >= facts, schedule: Schedule.spaced("5 millis") })
     )).pipe(Effect.scoped)
 
-/** Topics with a message a minute, by three people in turn. */
-const generated = Effect.gen(function*() {
+/** An archive of topics with a message a minute, by three people in turn, and the summary of one clean run. */
+class Generated extends Context.Service<Generated, {
+  readonly file: string
+  readonly expected: Effect.Success<ReturnType<typeof summary>>
+}>()("Generated") {}
+
+const generate = Effect.gen(function*() {
   const file = yield* temporaryFile("generated.tar.gz")
   const topic = (n: number) =>
     Array.from({ length: 100 }, (_, i) => ({
@@ -82,10 +88,15 @@ const generated = Effect.gen(function*() {
     Array.from({ length: 40 }, (_, n) => [`zulip_json/1-s/t${n}.json`, json(topic(n))] as const),
     file
   )
-  return file
+  const clean = yield* PostgresTest.database()
+  return Generated.of({ file, expected: yield* summaryOf(clean.url, file) })
 })
 
-layer(Layer.merge(PostgresTest.layer(), NodeServices.layer), { excludeTestServices: true })("import:zulip", (it) => {
+const services = Layer.effect(Generated, generate).pipe(
+  Layer.provideMerge(Layer.merge(PostgresTest.layer(), NodeServices.layer))
+)
+
+layer(services, { excludeTestServices: true, timeout: "1 minute" })("import:zulip", (it) => {
   it.effect("imports the demo archive, and again without adding anything", () =>
     Effect.gen(function*() {
       const url = yield* PostgresTest.url
@@ -169,9 +180,7 @@ layer(Layer.merge(PostgresTest.layer(), NodeServices.layer), { excludeTestServic
     "killed in the middle and run again, it ends with the summary of one clean run",
     () =>
       Effect.gen(function*() {
-        const file = yield* generated
-        const clean = yield* PostgresTest.database()
-        const expected = yield* summaryOf(clean.url, file)
+        const { expected, file } = yield* Generated
         const { url } = yield* PostgresTest.database()
         const child = yield* ChildProgram.start(importer, { args: [file, "--json"], env: { DATABASE_URL: url } })
         yield* untilStored(url, 500)
@@ -187,9 +196,7 @@ layer(Layer.merge(PostgresTest.layer(), NodeServices.layer), { excludeTestServic
     "with the database killed in the middle and run again, it ends with the summary of one clean run",
     () =>
       Effect.gen(function*() {
-        const file = yield* generated
-        const clean = yield* PostgresTest.database()
-        const expected = yield* summaryOf(clean.url, file)
+        const { expected, file } = yield* Generated
         const server = yield* PrivatePostgres.make()
         const child = yield* ChildProgram.start(importer, { args: [file, "--json"], env: { DATABASE_URL: server.url } })
         yield* untilStored(server.url, 500)

@@ -3,6 +3,7 @@ import { assert, layer } from "@effect/vitest"
 import { deepStrictEqual } from "@effect/vitest/utils"
 import type { EventStore } from "@strata/event-store/EventStore"
 import { migrations } from "@strata/event-store/EventStoreMigrations"
+import { EventStorePolicies } from "@strata/event-store/EventStorePolicies"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import * as Fact from "@strata/event-store/Fact"
 import * as Migrations from "@strata/postgres/Migrations"
@@ -13,6 +14,7 @@ import * as PrivatePostgres from "@strata/testing/PrivatePostgres"
 import * as TcpProxy from "@strata/testing/TcpProxy"
 import * as Array from "effect/Array"
 import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -198,11 +200,15 @@ layer(Services, { excludeTestServices: true })("event store, several processes",
           const waiting = yield* store.append({
             facts: [{ stream: Fact.streamId("counter", "1"), type: "Counted", data: 2 }]
           }).pipe(Effect.flip, Effect.forkChild({ startImmediately: true }))
-          yield* Effect.timeout(Scope.close(scope, Exit.void), "18 seconds")
+          yield* Effect.timeout(Scope.close(scope, Exit.void), "7 seconds")
           deepStrictEqual((yield* Fiber.join(waiting)).reason._tag, "StoreUnavailable")
         }).pipe(
+          Effect.updateService(EventStorePolicies, (policies) => ({
+            ...policies,
+            store: { ...policies.store, closeTimeout: Duration.seconds(2) }
+          })),
           Effect.provide(
-            Postgres.layer({ url: proxy.through(url), statementTimeout: "11 seconds", socketTimeout: "12 seconds" })
+            Postgres.layer({ url: proxy.through(url), statementTimeout: "3 seconds", socketTimeout: "4 seconds" })
           )
         )
       }),

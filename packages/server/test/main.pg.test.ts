@@ -15,7 +15,6 @@ import * as OsProcess from "effect/process/ChildProcess"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import * as ChildProcess from "node:child_process"
 import NodeProcess from "node:process"
 import { fileURLToPath } from "node:url"
 import * as OtlpReceiver from "./otlpReceiver.ts"
@@ -39,14 +38,7 @@ const start = Effect.fnUntraced(function*(env: Readonly<Record<string, string>> 
 
 /** Runs a process that is expected to end by itself. */
 const refuse = (env: Readonly<Record<string, string>>) =>
-  Effect.callback<{ readonly code: unknown; readonly stderr: string }>((resume) => {
-    ChildProcess.execFile(
-      process.execPath,
-      ["--conditions=strata:source", fileURLToPath(program)],
-      { env, timeout: 20_000 },
-      (error, _stdout, stderr) => resume(Effect.succeed({ code: error?.code, stderr: stderr.trim() }))
-    )
-  })
+  ChildProgram.run(program, { env: { STRATA_API_KEY: undefined, ...env } }).pipe(Effect.timeout("20 seconds"))
 
 const services = Layer.mergeAll(
   PostgresTest.layer({ migrations: Server.migrations }),
@@ -193,22 +185,22 @@ layer(services, { excludeTestServices: true })("the process", (it) => {
         [{ HOST: "0.0.0.0" }, /^Cannot start: HOST is 0\.0\.0\.0, which others can reach\. Set STRATA_API_KEY .+$/]
       ]
       const outcomes = yield* Effect.forEach(cases, ([env]) => refuse(env), { concurrency: 2 })
-      outcomes.forEach(({ code, stderr }, index) => {
-        assert.match(stderr, cases[index]![1])
-        assert.strictEqual(code, 1)
+      outcomes.forEach(({ exitCode, stderr }, index) => {
+        assert.match(stderr.trim(), cases[index]![1])
+        assert.strictEqual(exitCode, 1)
       })
     }))
 
   it.effect("a port that is taken is said in one line", () =>
     Effect.gen(function*() {
       const { address, child } = yield* start()
-      const { code, stderr } = yield* refuse({
+      const { exitCode, stderr } = yield* refuse({
         PORT: new URL(address).port,
         DATABASE_URL: Redacted.value(yield* PostgresTest.url),
         STRATA_API_KEY: apiKey
       })
-      assert.match(stderr, /^Cannot start: .*EADDRINUSE.*$/)
-      assert.strictEqual(code, 1)
+      assert.match(stderr.trim(), /^Cannot start: .*EADDRINUSE.*$/)
+      assert.strictEqual(exitCode, 1)
       yield* child.kill9
     }))
 

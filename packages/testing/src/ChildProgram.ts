@@ -60,6 +60,20 @@ export interface Options {
   readonly args?: ReadonlyArray<string> | undefined
   /** Added to the environment of the test. */
   readonly env?: Readonly<Record<string, string | Redacted.Redacted | undefined>> | undefined
+  /** Where it runs. Defaults to the directory of the test. */
+  readonly cwd?: string | undefined
+}
+
+/**
+ * What a program printed until its end, and its exit code.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Ended {
+  readonly stdout: string
+  readonly stderr: string
+  readonly exitCode: number
 }
 
 /**
@@ -101,17 +115,11 @@ export const start = Effect.fnUntraced(function*(
 ): Effect.fn.Return<ChildProgram, PlatformError.PlatformError, ChildProcessSpawner | Scope.Scope> {
   const input = yield* Queue.unbounded<string, Cause.Done>()
   const output = yield* Queue.unbounded<string, Cause.Done>()
-  const child = yield* ChildProcess.make(
-    process.execPath,
-    ["--conditions=strata:source", yield* Bundles.of(fileURLToPath(program)), ...(options.args ?? [])],
-    {
-      env: { ...options.env },
-      extendEnv: true,
-      stdin: { stream: Stream.encodeText(Stream.map(Stream.fromQueue(input), (line) => `${line}\n`)) },
-      stderr: "inherit",
-      killSignal: "SIGKILL"
-    }
-  )
+  const child = yield* spawn(program, options, {
+    stdin: { stream: Stream.encodeText(Stream.map(Stream.fromQueue(input), (line) => `${line}\n`)) },
+    stderr: "inherit",
+    killSignal: "SIGKILL"
+  })
   yield* child.stdout.pipe(
     Stream.decodeText(),
     Stream.splitLines,
@@ -139,4 +147,33 @@ export const start = Effect.fnUntraced(function*(
     pause: signal("SIGSTOP"),
     resume: signal("SIGCONT")
   }
+})
+
+/**
+ * Runs a program, given by its source, to its end.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const run = Effect.fnUntraced(function*(program: URL, options: Options = {}) {
+  const child = yield* spawn(program, options, { stdin: "ignore" })
+  const text = (stream: typeof child.stdout) => Stream.mkString(Stream.decodeText(stream))
+  const [stdout, stderr, exitCode] = yield* Effect.all([text(child.stdout), text(child.stderr), child.exitCode], {
+    concurrency: "unbounded"
+  })
+  return { stdout, stderr, exitCode: Number(exitCode) } satisfies Ended
+}, Effect.scoped)
+
+const spawn = Effect.fnUntraced(function*(
+  program: URL,
+  { args = [], cwd, env }: Options,
+  options: ChildProcess.CommandOptions
+) {
+  const file = yield* Bundles.of(fileURLToPath(program))
+  return yield* ChildProcess.make(process.execPath, ["--conditions=strata:source", file, ...args], {
+    ...options,
+    env: { ...env },
+    extendEnv: true,
+    cwd
+  })
 })
