@@ -2,6 +2,7 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, layer } from "@effect/vitest"
 import { EventStore } from "@strata/event-store/EventStore"
 import * as EventStoreMigrations from "@strata/event-store/EventStoreMigrations"
+import { EventStorePolicies } from "@strata/event-store/EventStorePolicies"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import { streamId } from "@strata/event-store/Fact"
 import { Postgres } from "@strata/postgres/Postgres"
@@ -19,7 +20,7 @@ import * as References from "effect/References"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { Counted, Counters, counting } from "./programs/counters.ts"
+import { Counted, Counters, counting, hasty } from "./programs/counters.ts"
 
 const Store = Layer.mergeAll(
   EventStorePostgres.layer().pipe(Layer.provideMerge(PostgresTest.layer({
@@ -30,7 +31,7 @@ const Store = Layer.mergeAll(
 )
 const inFreshStore = <A, E>(
   test: Effect.Effect<A, E, EventStore | Postgres | PostgresTest | NodeServices.NodeServices | Scope.Scope>
-) => Effect.scoped(test).pipe(Effect.provide(Layer.fresh(Store)))
+) => Effect.scoped(test).pipe(Effect.provide(Layer.fresh(Store)), Effect.provideService(EventStorePolicies, hasty))
 
 const toJson = Schema.encodeSync(Schema.fromJsonString(Schema.Unknown))
 

@@ -6,6 +6,7 @@
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeStdio from "@effect/platform-node/NodeStdio"
+import { EventStorePolicies } from "@strata/event-store/EventStorePolicies"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
 import * as Postgres from "@strata/postgres/Postgres"
 import * as Projections from "@strata/projections/Projections"
@@ -15,7 +16,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
-import { counting } from "./counters.ts"
+import { counting, hasty } from "./counters.ts"
 
 const Arguments = Schema.fromJsonString(Schema.Struct({ version: Schema.Int, hold: Schema.Boolean }))
 
@@ -44,5 +45,6 @@ program.pipe(
       Layer.merge(NodeStdio.layer)
     )
   ),
+  Effect.provideService(EventStorePolicies, hasty),
   NodeRuntime.runMain
 )
