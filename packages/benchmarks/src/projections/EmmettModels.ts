@@ -65,7 +65,8 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
             ),
             { expectedStreamVersion: NO_CONCURRENCY_CHECK }
           )),
-      { concurrency: 16, discard: true }
+      // One after another: its consumer reads by transaction and then leaves out whatever has a lower position than it has seen.
+      { discard: true }
     )
 
   const build = Effect.fnUntraced(function*(conversations: number, watch: Watch) {
@@ -118,14 +119,17 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
     })
     consumer.projector<Message>({
       processorId: `bench-${Crypto.randomUUID()}`,
-      projection,
-      stopAfter: () => seen >= count
+      projection
     })
     const now = yield* Loading.stopwatch
     const begun = now()
-    yield* watch(run("consumer", () => consumer.start())).pipe(
-      Effect.ensuring(Effect.ignore(run("consumer", () => consumer.close())))
-    )
+    // A consumer of a projection does not end by itself.
+    yield* watch(
+      Effect.raceFirst(
+        run("consumer", () => consumer.start()),
+        Effect.repeat(Effect.sleep("5 millis"), { until: () => seen >= count })
+      )
+    ).pipe(Effect.ensuring(Effect.ignore(run("consumer", () => consumer.close()))))
     const millis = now() - begun
     const { rows } = yield* run(
       "tables",

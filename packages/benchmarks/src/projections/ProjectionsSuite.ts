@@ -15,9 +15,12 @@ import * as StrataModels from "./StrataModels.ts"
 
 /** Conversations. */
 const sizes = {
-  full: { catchUp: 52_632, emmett: 1_000, asked: 55_556, corrections: 100 },
-  quick: { catchUp: 2_000, emmett: 200, asked: 2_000, corrections: 30 }
+  full: { catchUp: 52_632, rebuilt: 10_527, emmett: 1_000, asked: 55_556, corrections: 100 },
+  quick: { catchUp: 2_000, rebuilt: 2_000, emmett: 200, asked: 2_000, corrections: 30 }
 }
+
+/** Each round of them takes minutes, in which what is cold at its beginning does not count. */
+const long = { rounds: 3, warmsUp: true }
 
 /** Facts a second of `live`. */
 const rate = 2000
@@ -74,7 +77,7 @@ export const suite: Suite = {
         + `fills the same tables from the same facts, a statement for each. Emmett: ${
           size.emmett * Archive.messagesEach
         } messages into two tables, by its consumer.`,
-        "rebuild: the same, a projection in one partition, and in four.",
+        `rebuild: ${size.rebuilt * Archive.factsEach} facts, each projection in one partition, and in four.`,
         `lag: ${rate} facts a second; from when an append has returned until all four show it.`,
         `correction: of one message among ${
           size.asked * Archive.messagesEach
@@ -88,6 +91,7 @@ export const suite: Suite = {
 const works = (server: Server.Server, size: typeof sizes.full): ReadonlyArray<Work> => [
   {
     name: "catch up",
+    ...long,
     lanes: Effect.gen(function*() {
       const url = yield* server.createDatabase("strata")
       const strata = yield* StrataModels.make(url)
@@ -106,15 +110,16 @@ const works = (server: Server.Server, size: typeof sizes.full): ReadonlyArray<Wo
   },
   {
     name: "rebuild",
+    ...long,
     lanes: Effect.gen(function*() {
       const strata = yield* Effect.flatMap(server.createDatabase("strata_rebuild"), StrataModels.make)
-      yield* strata.fill(size.catchUp)
+      yield* strata.fill(size.rebuilt)
       return [1, 4].map((partitions) =>
         rated(
           `Strata, ${partitions} ${partitions === 1 ? "partition" : "partitions"}`,
           "rebuild",
-          size.catchUp * Archive.factsEach,
-          (watch) => strata.rebuild(size.catchUp, { partitions, concurrency: partitions }, watch)
+          size.rebuilt * Archive.factsEach,
+          (watch) => strata.rebuild(size.rebuilt, { partitions, concurrency: partitions }, watch)
         )
       )
     })
@@ -132,6 +137,7 @@ const works = (server: Server.Server, size: typeof sizes.full): ReadonlyArray<Wo
   },
   {
     name: "figures",
+    ...long,
     lanes: Effect.gen(function*() {
       const strata = yield* Effect.flatMap(server.createDatabase("strata_figures"), StrataModels.make)
       yield* strata.fill(size.asked)
