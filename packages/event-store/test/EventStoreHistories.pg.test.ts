@@ -1,4 +1,4 @@
-import { layer } from "@effect/vitest"
+import { afterAll, beforeAll, layer } from "@effect/vitest"
 import { deepStrictEqual } from "@effect/vitest/utils"
 import type { Append, EventStore } from "@strata/event-store/EventStore"
 import * as EventStoreMemory from "@strata/event-store/EventStoreMemory"
@@ -270,8 +270,15 @@ const withoutHints = Effect.updateService(Postgres, (postgres) => ({
   wake: () => Effect.void
 }))
 
-// A step that is refused is nothing to look for: to note where it was would take a twentieth of the time.
-Error.stackTraceLimit = 1
+// A step that is refused is nothing to look for: to note where it was would take a twentieth of the time. Other files come after this
+// one in the same process.
+const { stackTraceLimit } = Error
+beforeAll(() => {
+  Error.stackTraceLimit = 1
+})
+afterAll(() => {
+  Error.stackTraceLimit = stackTraceLimit
+})
 
 layer(Database, { excludeTestServices: true })("generated histories", (it) => {
   let rounds = 0

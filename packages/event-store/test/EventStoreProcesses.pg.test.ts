@@ -202,8 +202,6 @@ layer(Services, { excludeTestServices: true })("event store, several processes",
           }).pipe(Effect.flip, Effect.forkChild({ startImmediately: true }))
           yield* Effect.timeout(Scope.close(scope, Exit.void), "7 seconds")
           deepStrictEqual((yield* Fiber.join(waiting)).reason._tag, "StoreUnavailable")
-          // The pool's end is not looked at here.
-          yield* proxy.cut
         }).pipe(
           Effect.updateService(EventStorePolicies, (policies) => ({
             ...policies,
