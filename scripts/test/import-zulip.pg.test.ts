@@ -85,7 +85,7 @@ const generate = Effect.gen(function*() {
       timestamp: 1_700_000_000 + n * 100_000 + i * 60
     }))
   yield* packFiles(
-    Array.from({ length: 40 }, (_, n) => [`zulip_json/1-s/t${n}.json`, json(topic(n))] as const),
+    Array.from({ length: 20 }, (_, n) => [`zulip_json/1-s/t${n}.json`, json(topic(n))] as const),
     file
   )
   const clean = yield* PostgresTest.database()
@@ -183,7 +183,7 @@ layer(services, { excludeTestServices: true, timeout: "1 minute" })("import:zuli
         const { expected, file } = yield* Generated
         const { url } = yield* PostgresTest.database()
         const child = yield* ChildProgram.start(importer, { args: [file, "--json"], env: { DATABASE_URL: url } })
-        yield* untilStored(url, 500)
+        yield* untilStored(url, 300)
         yield* child.kill9
         const left = yield* factsStored(url)
         assert.isBelow(left, Number(expected.lastPosition))
@@ -199,7 +199,7 @@ layer(services, { excludeTestServices: true, timeout: "1 minute" })("import:zuli
         const { expected, file } = yield* Generated
         const server = yield* PrivatePostgres.make()
         const child = yield* ChildProgram.start(importer, { args: [file, "--json"], env: { DATABASE_URL: server.url } })
-        yield* untilStored(server.url, 500)
+        yield* untilStored(server.url, 300)
         yield* server.kill9
         yield* server.start()
         yield* child.exitCode

@@ -208,7 +208,13 @@ layer(Services, { excludeTestServices: true })("event store, several processes",
             store: { ...policies.store, closeTimeout: Duration.seconds(2) }
           })),
           Effect.provide(
-            Postgres.layer({ url: proxy.through(url), statementTimeout: "3 seconds", socketTimeout: "4 seconds" })
+            Postgres.layer({
+              url: proxy.through(url),
+              statementTimeout: "500 millis",
+              socketTimeout: "1 second",
+              connectTimeout: "1 second",
+              acquireTimeout: "2 seconds"
+            })
           )
         )
       }),

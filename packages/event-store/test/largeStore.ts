@@ -12,6 +12,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Path from "effect/Path"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 
 export const facts = 1_000_000
 export const storeName = "large"
@@ -171,8 +172,8 @@ export const LargeStore = Layer.unwrap(Effect.gen(function*() {
   const explain: Explain["Service"] = Effect.fnUntraced(function*(effect) {
     const before = yield* Effect.orDie(fs.stat(log))
     const answer = yield* effect
-    const text = yield* Effect.orDie(fs.readFile(log))
-    return [answer, explanationOf(new TextDecoder().decode(text.subarray(Number(before.size))))]
+    const text = yield* fs.stream(log, { offset: before.size }).pipe(Stream.decodeText, Stream.mkString, Effect.orDie)
+    return [answer, explanationOf(text)]
   })
   return EventStorePostgres.layer({ name: storeName, summarize: false }).pipe(
     Layer.provideMerge(Postgres.layer(options)),

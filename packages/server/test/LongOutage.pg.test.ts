@@ -15,7 +15,7 @@ import { admission, conversation, onDatabase, TestServer } from "./testServer.ts
 const path = "/api/v1/conversations"
 
 /** Requests that are sent every so often, whether the last ones were answered or not: an outage does not thin them out. */
-const pause = "50 millis"
+const pause = "100 millis"
 const outage = Duration.seconds(30)
 /** Calm again after the database is back. */
 const calm = Duration.seconds(60)
@@ -62,7 +62,7 @@ describe("a database that is stopped for half a minute under load", () => {
           Schedule.spaced(pause)
         ).pipe(Effect.forkScoped)
 
-        yield* Effect.repeat(Effect.sleep("20 millis"), { until: () => acknowledged.size >= 100 })
+        yield* Effect.repeat(Effect.sleep("20 millis"), { until: () => acknowledged.size >= 50 })
         yield* database.kill9
         const before = acknowledged.size
         yield* Effect.sleep(outage)

@@ -57,7 +57,7 @@ import type { HarnessError } from "./internal/databases.ts"
 export interface Options {
   /** Defaults to none: the database is empty but for its schema. */
   readonly migrations?: ReadonlyArray<Migrations.Migrations> | undefined
-  /** The options of `Postgres.layer` but the URL. */
+  /** The options of `Postgres.layer` but the URL. Of connections there are five at most unless told otherwise. */
   readonly options?: Omit<PostgresOptions, "url"> | undefined
 }
 
@@ -110,6 +110,8 @@ export class PostgresTest extends Context.Service<PostgresTest, {
 }
 
 const defaultSchema = "strata"
+/** Each session looks everything up anew that it uses, which takes a test longer than what it is there for. */
+const defaultMaxConnections = 5
 
 const database = Effect.fnUntraced(function*(options: Options) {
   const schema = options.options?.schema ?? defaultSchema
@@ -141,6 +143,7 @@ const layer = (options: Options) =>
         Layer.succeedContext(context),
         Postgres.layer({
           schema: defaultSchema,
+          maxConnections: defaultMaxConnections,
           ...options.options,
           url: Context.get(context, PostgresTest).url
         })

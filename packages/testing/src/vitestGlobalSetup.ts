@@ -51,7 +51,12 @@ const start = Effect.fnUntraced(function*(project: Pick<TestProject, "provide" |
   }
   const run = yield* Schema.decodeEffect(Schema.fromJsonString(TestRun))(line.value)
   project.provide("strataTestRun", run)
-  project.config.env = { ...project.config.env, [Bundles.variable]: `${run.directory}/bundles` }
+  project.config.env = {
+    ...project.config.env,
+    [Bundles.variable]: `${run.directory}/bundles`,
+    // Bundles are made anew by each run.
+    NODE_COMPILE_CACHE: `${run.directory}/compile-cache`
+  }
   const finish = over.open.pipe(
     Effect.andThen(server.exitCode),
     Effect.timeout("40 seconds"),

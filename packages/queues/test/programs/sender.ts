@@ -30,6 +30,8 @@ const { failpoint, first, name } = Schema.decodeSync(Arguments)(process.argv[2] 
 const encode = Schema.encodeSync(Line)
 const record: Record = (event) => void process.stdout.write(`${encode(event)}\n`)
 
+/** Between two calls of a fiber: what is looked for happens between processes, and not since there is no end of messages. */
+const pause = "20 millis"
 /** Messages ahead of those who work. */
 const ahead = 60
 /** Fibers that send, each with keys of its own. */
@@ -118,6 +120,7 @@ const send = (fiber: number) =>
         }
       )
       yield* Effect.ignore(ways[call % ways.length]!(first + (call * fibers + fiber) * stride, keyOf))
+      yield* Effect.sleep(pause)
     }
   })
 

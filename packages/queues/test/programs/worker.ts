@@ -65,7 +65,7 @@ const Database = Layer.unwrap(
   Effect.map(Config.Redacted("DATABASE_URL"), (url) =>
     Postgres.layer({
       url,
-      maxConnections: 10,
+      maxConnections: 5,
       // What a process has locked that stands still is soon let go.
       idleInTransactionTimeout: "1 second"
     }))

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Hex from "effect/encoding/Hex"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import * as NodeCrypto from "node:crypto"
 import { inject } from "vitest"
 import type { TestRun } from "./testRun.ts"
@@ -31,8 +32,25 @@ export const run: Effect.Effect<TestRun> = Effect.suspend(() => {
 /** @internal */
 export const admin = Effect.map(run, ({ adminUrl }) => ({ url: Redacted.make(adminUrl) }))
 
-const withAdmin = <A, E, R>(use: (connection: PgConnection.PgConnection) => Effect.Effect<A, E, R>) =>
-  Effect.flatMap(admin, ({ url }) => Effect.scoped(Effect.flatMap(PgConnection.make({ url }), use)))
+const connect = Effect.flatMap(admin, ({ url }) => PgConnection.make({ url }))
+
+/** This worker's session for making and dropping databases: a server takes as long to begin a session as to copy a database. */
+const administer = (statement: string) =>
+  Effect.gen(function*() {
+    administrator ??= yield* Scope.provide(connect, workersLife)
+    yield* administrator.query(statement, [], false)
+  }).pipe(
+    Effect.tapError(() =>
+      Effect.sync(() => {
+        administrator = undefined
+      })
+    ),
+    // A test may have ended all sessions.
+    Effect.retry({ times: 1 })
+  )
+
+let administrator: PgConnection.PgConnection | undefined
+const workersLife = Scope.makeUnsafe()
 
 const urlOf = (name: string) =>
   Effect.map(run, ({ adminUrl }) => {
@@ -66,7 +84,9 @@ export const template = Effect.fnUntraced(function*<E extends { readonly message
   const name = `${prefix}t_${hash}`
   if (finished.has(name)) return name
   const url = yield* urlOf(name)
-  yield* withAdmin(Effect.fnUntraced(function*(connection) {
+  yield* Effect.gen(function*() {
+    // A lock of the session, which ends with it.
+    const connection = yield* connect
     yield* connection.query("select pg_advisory_lock($1::int4, hashtext($2))", [templateLock, name])
     const { rows } = yield* connection.query("select datistemplate from pg_database where datname = $1", [name])
     if (rows[0]?.["datistemplate"] === true) return
@@ -74,7 +94,10 @@ export const template = Effect.fnUntraced(function*<E extends { readonly message
     yield* connection.query(`create database "${name}"`, [], false)
     yield* migrate(url)
     yield* connection.query(`alter database "${name}" is_template true allow_connections false`, [], false)
-  })).pipe(Effect.mapError(failed(`Making the template of ${packages.map((one) => one.name).join(", ")}`)))
+  }).pipe(
+    Effect.scoped,
+    Effect.mapError(failed(`Making the template of ${packages.map((one) => one.name).join(", ")}`))
+  )
   finished.add(name)
   return name
 })
@@ -92,19 +115,11 @@ export const create = Effect.fnUntraced(function*(template: string, maker: strin
   const random = SecureRandom.make(SecureRandom.randomBytesUnsafe)
   const database = `${prefix}${Hex.encode(yield* random.randomBytes(6))}`
   yield* Effect.acquireRelease(
-    withAdmin((connection) =>
-      Effect.andThen(
-        connection.query(`create database "${database}" template "${template}" strategy ${strategy}`, [], false),
-        maker === undefined
-          ? Effect.void
-          : connection.query(`grant create on database "${database}" to "${maker}"`, [], false)
-      )
+    Effect.andThen(
+      administer(`create database "${database}" template "${template}" strategy ${strategy}`),
+      maker === undefined ? Effect.void : administer(`grant create on database "${database}" to "${maker}"`)
     ),
-    () =>
-      Effect.ignore(
-        withAdmin((connection) => connection.query(`drop database if exists "${database}" with (force)`, [], false)),
-        { log: "Warn" }
-      )
+    () => Effect.ignore(administer(`drop database if exists "${database}" with (force)`), { log: "Warn" })
   ).pipe(Effect.mapError(failed("Creating a database")))
   return { database, url: yield* urlOf(database) }
 })
