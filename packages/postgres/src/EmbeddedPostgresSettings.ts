@@ -24,6 +24,8 @@ export const defaultSettings: Readonly<Record<string, string>> = {
   log_min_messages: "warning",
   log_checkpoints: "off",
   log_statement: "none",
+  // Of passwords that somebody sets.
+  scram_iterations: "4096",
   listen_addresses: "127.0.0.1",
   unix_socket_directories: ""
 }

@@ -102,6 +102,20 @@ layer(Layer.mergeAll(NodeServices.layer, Logger.layer([])), { excludeTestService
       assert.strictEqual((yield* fs.stat(dataDirectory)).mode & 0o777, 0o700)
     }))
 
+  it.effect("takes the password that it made at little cost, and keeps those that others set as servers do", () =>
+    Effect.gen(function*() {
+      const { url } = yield* start(yield* furnished)
+      yield* query(url, "create role ada login password 'a word'")
+      const rows = yield* query(
+        url,
+        "select rolname as name, split_part(rolpassword, ':', 1) as kept from pg_authid where rolpassword is not null order by 1"
+      )
+      assert.deepStrictEqual(rows, [
+        { name: "ada", kept: "SCRAM-SHA-256$4096" },
+        { name: "postgres", kept: "SCRAM-SHA-256$1" }
+      ])
+    }))
+
   it.effect("keeps its data over restarts", () =>
     Effect.gen(function*() {
       const directory = yield* furnished
