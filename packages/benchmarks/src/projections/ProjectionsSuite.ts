@@ -75,8 +75,8 @@ export const suite: Suite = {
           size.catchUp * Archive.factsEach
         } facts into four read models (list, messages, unread, response times), facts a second. Plain SQL `
         + `fills the same tables from the same facts, a statement for each. Emmett: ${
-          size.emmett * Archive.messagesEach
-        } messages into two tables, by its consumer.`,
+          size.emmett * Archive.factsEach
+        } such facts into the same tables, by four projectors of its consumer.`,
         `rebuild: ${size.rebuilt * Archive.factsEach} facts, each projection in one partition, and in four.`,
         `lag: ${rate} facts a second; from when an append has returned until all four show it.`,
         `correction: of one message among ${
@@ -104,7 +104,7 @@ const works = (server: Server.Server, size: typeof sizes.full): ReadonlyArray<Wo
       return [
         rated("Strata", "catch up", facts, (watch) => strata.rebuild(size.catchUp, shared, watch)),
         rated("plain SQL, at once", "catch up", facts, (watch) => plain.build(size.catchUp, watch)),
-        rated("Emmett", "catch up", size.emmett * Archive.messagesEach, (watch) => emmett.build(size.emmett, watch))
+        rated("Emmett", "catch up", size.emmett * Archive.factsEach, (watch) => emmett.build(size.emmett, watch))
       ]
     })
   },
