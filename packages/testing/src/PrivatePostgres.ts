@@ -33,6 +33,7 @@ import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Databases from "./internal/databases.ts"
+import { fewProcesses } from "./internal/fewProcesses.ts"
 import { PostgresTest } from "./PostgresTest.ts"
 
 /**
@@ -101,7 +102,7 @@ export const make = Effect.fn("PrivatePostgres.make")(function*(
       restart: false,
       initialSync: false,
       stopTimeout: "5 seconds",
-      settings: { shared_buffers: "32MB", ...settings }
+      settings: { shared_buffers: "32MB", ...fewProcesses, ...settings }
     }).pipe(
       Scope.provide(scope),
       Effect.provide(services),

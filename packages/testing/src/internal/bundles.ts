@@ -1,6 +1,7 @@
 /**
- * Programs as one file each. Node takes a second to find and link the hundreds of modules of a program, and a third of it to load one
- * file; a run of the tests starts more than a hundred.
+ * Programs as a few files. Node takes a second to find and link the hundreds of modules of a program, and a third of it to load
+ * these; a run of the tests starts more than a hundred. Programs beside each other share what they have in common, and are made
+ * together.
  */
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
@@ -25,54 +26,75 @@ export const variable = "STRATA_TEST_BUNDLES"
 export const of = Effect.fnUntraced(function*(program: string) {
   const directory = yield* Effect.orDie(Config.option(Config.String(variable)))
   if (Option.isNone(directory)) return program
-  const made = bundles.get(program) ?? (yield* Effect.cached(Effect.uninterruptible(bundle(program, directory.value))))
-  bundles.set(program, made)
-  return yield* made
+  const programs = yield* Effect.promise(() => besides(program))
+  const key = programs.join("\n")
+  const made = bundles.get(key) ?? (yield* Effect.cached(Effect.uninterruptible(bundle(programs, directory.value))))
+  bundles.set(key, made)
+  return NodePath.join(yield* made, `${NodePath.basename(program, ".ts")}.js`)
 })
 
+/** By their programs: the directories where they are. */
 const bundles = new Map<string, Effect.Effect<string>>()
 
-const bundle = (program: string, directory: string) =>
+/** The programs of a directory that has nothing else, or the one among modules. */
+const besides = (program: string): Promise<ReadonlyArray<string>> => {
+  const directory = NodePath.dirname(program)
+  return NodePath.basename(directory) === "src"
+    ? Promise.resolve([program])
+    : NodeFs.readdir(directory).then((names) =>
+      names.filter((name) => name.endsWith(".ts")).toSorted().map((name) => NodePath.join(directory, name))
+    )
+}
+
+const bundle = (programs: ReadonlyArray<string>, directory: string) =>
   Effect.gen(function*() {
     // Other processes make the same: whoever starts it finds a whole file.
     const made = yield* Effect.promise(() =>
       NodeFs.mkdir(directory, { recursive: true }).then(() =>
-        NodeFs.mkdtemp(NodePath.join(directory, `${NodePath.basename(program, ".ts")}-`))
+        NodeFs.mkdtemp(NodePath.join(directory, `${NodePath.basename(NodePath.dirname(programs[0] ?? ""))}-`))
       )
     )
     const { rolldown } = yield* Effect.promise(() => import("rolldown"))
     const build = yield* Effect.acquireRelease(
-      Effect.promise(() => rolldown(optionsOf(program))),
+      Effect.promise(() => rolldown(optionsOf(programs))),
       (build) => Effect.promise(() => build.close())
     )
-    const { output: [{ fileName }] } = yield* Effect.promise(() =>
-      build.write({ dir: made, format: "esm", codeSplitting: false, minify, footer })
+    yield* Effect.promise(() =>
+      build.write({
+        dir: made,
+        format: "esm",
+        minify,
+        codeSplitting: programs.length > 1,
+        entryFileNames: "[name].js",
+        footer: ({ isEntry }) => isEntry ? keepCompiled : ""
+      })
     )
-    return NodePath.join(made, fileName)
+    return made
   }).pipe(Effect.scoped)
 
 /** A third less to be compiled at each start, under the names that stack traces tell. */
 const minify = { compress: true, mangle: false, codegen: { removeWhitespace: true } }
 
-/** Keeps what is compiled for the next start, since most of these programs are killed. */
-const footer = `process.getBuiltinModule("node:module").flushCompileCache()`
+/** For the next start, since most of these programs are killed. */
+const keepCompiled = `process.getBuiltinModule("node:module").flushCompileCache()`
 
-const optionsOf = (program: string): InputOptions => ({
-  input: program,
+const optionsOf = (programs: ReadonlyArray<string>): InputOptions => ({
+  input: [...programs],
   platform: "node",
   resolve: { conditionNames: ["strata:source", "node", "import", "default"] },
   plugins: [{
     name: "where modules are",
     transform: {
       filter: { code: /import\.meta\.(?:url|dirname|main)/ },
-      handler: (code, id) => placed(code, id, id === program)
+      handler: (code, id) => placed(code, id, programs.includes(id))
     }
   }]
 })
 
-/** Modules look beside them for what is no module, and a program runs only when it is the one that was started. */
-const placed = (code: string, id: string, isMain: boolean): string =>
-  code
+/** Modules look beside them for what is no module, and of those that may be started only programs still are. */
+const placed = (code: string, id: string, isProgram: boolean): string => {
+  const there = code
     .replaceAll("import.meta.url", JSON.stringify(pathToFileURL(id).href))
     .replaceAll("import.meta.dirname", JSON.stringify(NodePath.dirname(id)))
-    .replaceAll("import.meta.main", String(isMain))
+  return isProgram ? there : there.replaceAll("import.meta.main", "false")
+}

@@ -25,6 +25,7 @@ import * as Stream from "effect/Stream"
 import * as NodeFs from "node:fs"
 import * as Os from "node:os"
 import * as Clusters from "./clusters.ts"
+import { fewProcesses } from "./fewProcesses.ts"
 import { TestRun } from "./testRun.ts"
 
 class UnsupportedServer extends Data.TaggedError("UnsupportedServer")<{ readonly message: string }> {}
@@ -123,6 +124,7 @@ const startServer = Effect.fnUntraced(function*(parent: string, cluster: string)
       checkpoint_timeout: "1h",
       max_wal_size: "4GB",
       wal_compression: "off",
+      ...fewProcesses,
       // There are dozens of databases, and few of them live for so long.
       autovacuum_naptime: "10min"
     }
