@@ -39,7 +39,7 @@ const bundles = new Map<string, Effect.Effect<string>>()
 /** The programs of a directory that has nothing else, or the one among modules. */
 const besides = (program: string): Promise<ReadonlyArray<string>> => {
   const directory = NodePath.dirname(program)
-  return NodePath.basename(directory) === "src"
+  return directory.split(NodePath.sep).includes("src")
     ? Promise.resolve([program])
     : NodeFs.readdir(directory).then((names) =>
       names.filter((name) => name.endsWith(".ts")).toSorted().map((name) => NodePath.join(directory, name))
