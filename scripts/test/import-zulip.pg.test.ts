@@ -85,7 +85,7 @@ const generate = Effect.gen(function*() {
       timestamp: 1_700_000_000 + n * 100_000 + i * 60
     }))
   yield* packFiles(
-    Array.from({ length: 20 }, (_, n) => [`zulip_json/1-s/t${n}.json`, json(topic(n))] as const),
+    Array.from({ length: 10 }, (_, n) => [`zulip_json/1-s/t${n}.json`, json(topic(n))] as const),
     file
   )
   const clean = yield* PostgresTest.database()
