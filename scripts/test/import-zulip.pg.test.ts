@@ -183,7 +183,7 @@ layer(services, { excludeTestServices: true, timeout: "1 minute" })("import:zuli
         const { expected, file } = yield* Generated
         const { url } = yield* PostgresTest.database()
         const child = yield* ChildProgram.start(importer, { args: [file, "--json"], env: { DATABASE_URL: url } })
-        yield* untilStored(url, 300)
+        yield* untilStored(url, 100)
         yield* child.kill9
         const left = yield* factsStored(url)
         assert.isBelow(left, Number(expected.lastPosition))
@@ -199,7 +199,7 @@ layer(services, { excludeTestServices: true, timeout: "1 minute" })("import:zuli
         const { expected, file } = yield* Generated
         const server = yield* PrivatePostgres.make()
         const child = yield* ChildProgram.start(importer, { args: [file, "--json"], env: { DATABASE_URL: server.url } })
-        yield* untilStored(server.url, 300)
+        yield* untilStored(server.url, 100)
         yield* server.kill9
         yield* server.start()
         yield* child.exitCode

@@ -358,16 +358,20 @@ layer(Database, { excludeTestServices: true })("a consumer group", (it) => {
         yield* topics.declare(topic)
         const refused = yield* Effect.flip(outbox.publish(topic, many(1)))
         strictEqual(refused.message, "Nothing is published to topic lonely: no live group reads it")
+        // That somebody is alive is noticed by whoever looks after groups.
+        const publish = Effect.retry(outbox.publish(topic, many(1)), {
+          schedule: Schedule.spaced("20 millis"),
+          times: 500
+        })
         const first = yield* member({ name, topics: [topic] })
-        yield* outbox.publish(topic, many(1))
+        yield* publish
         yield* count(name, 1)
         yield* first.leave
         yield* eventually(topics.group({ name }), ({ state }) => state === "dead")
         yield* eventually(Effect.result(outbox.publish(topic, many(1))), Result.isFailure)
         yield* member({ name, topics: [topic] })
         yield* eventually(topics.group({ name }), ({ state }) => state === "stable")
-        // That it is alive is noticed by whoever looks after groups.
-        yield* Effect.retry(outbox.publish(topic, many(1)), { schedule: Schedule.spaced("20 millis"), times: 500 })
+        yield* publish
         yield* count(name, 2)
       }).pipe(Effect.scoped),
     60_000

@@ -113,7 +113,7 @@ layer(Database, { excludeTestServices: true })("the outbox", (it) => {
         Publication.make(toQueue, [
           { payload: { n: 5 }, priority: 1 },
           { payload: { n: 6 }, priority: 9 },
-          { payload: { n: 7 }, delay: "300 millis" }
+          { payload: { n: 7 }, delay: "2 seconds" }
         ]),
         Publication.make(topic, [{ payload: { n: 2 } }])
       ])
