@@ -66,7 +66,7 @@ const overtaken = (fleet: Processes, place: Place) =>
     return worker
   })
 
-const workers = ["worker-0-", "worker-1-", "worker-2-", "worker-3-"]
+const workers = ["worker-0-", "worker-1-", "worker-2-"]
 
 // Lost connections are the point of these tests.
 const Quiet = Layer.succeed(References.MinimumLogLevel, "None")

@@ -28,7 +28,14 @@ const apiKey = "0123456789abcdef"
 const start = Effect.fnUntraced(function*(env: Readonly<Record<string, string>> = {}) {
   const url = yield* PostgresTest.url
   const child = yield* ChildProgram.start(program, {
-    env: { PORT: "0", DATABASE_URL: url, STRATA_API_KEY: apiKey, STRATA_LOG_FORMAT: "json", ...env }
+    env: {
+      PORT: "0",
+      DATABASE_URL: url,
+      STRATA_DATABASE_POOL: "4",
+      STRATA_API_KEY: apiKey,
+      STRATA_LOG_FORMAT: "json",
+      ...env
+    }
   })
   const line = yield* child.waitFor((line) => line.includes("serves at"))
   const address = /http:\/\/[\d.:]+/.exec(line)?.[0]
