@@ -144,6 +144,11 @@ export interface Options<E, R> {
   readonly reached?: ((partition: number, position: Position) => Effect.Effect<void>) | undefined
   /** Runs after each batch of so many facts, for instance to go no faster than one may. */
   readonly rest?: ((facts: number) => Effect.Effect<void>) | undefined
+  /**
+   * At the end of the log, how long it is at least from the beginning of a batch to that of the next, so that facts which follow
+   * each other closely are handled together. What comes after a longer silence does not wait. Default: none.
+   */
+  readonly linger?: Duration.Input | undefined
   /** Held for each batch: subscriptions that share it handle as many at a time as it has permits. */
   readonly permits?: Semaphore.Semaphore | undefined
   /** How a failure of the handler is tried again. Default: 10 times, from 100 ms to 10 s apart. */
@@ -283,6 +288,7 @@ export const run = Effect.fnUntraced(function*<E, R>(
         move: checkpoints.move,
         fail: checkpoints.fail,
         batchSize,
+        linger: Duration.fromInputUnsafe(options.linger ?? 0),
         retry: options.retry ?? policies.retry,
         outages: policies.outages,
         checkpointInterval: Duration.fromInputUnsafe(options.checkpointInterval ?? policies.checkpointInterval)
@@ -341,6 +347,7 @@ const optionFields: ReadonlySet<string> = new Set<keyof Options<never, never>>([
   "taken",
   "reached",
   "rest",
+  "linger",
   "permits",
   "retry",
   "lease",

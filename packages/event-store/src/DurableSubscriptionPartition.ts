@@ -76,6 +76,7 @@ export interface PartitionOptions<E, R> {
   readonly permits: Semaphore.Semaphore | undefined
   readonly fail: (claim: Claim, error: string) => Effect.Effect<void, PartitionFenced | SqlError>
   readonly batchSize: number
+  readonly linger: Duration.Duration
   /** Waits before a batch is handled again that failed for a reason of its own. */
   readonly retry: Schedule.Schedule<unknown>
   /** Waits for a database or a store that is out of reach; without end. */
@@ -236,10 +237,21 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
     yield* Effect.timeoutOption(more, Duration.subtract(options.checkpointInterval, since))
   })
 
+  /** At the end of the log: fewer facts than there could have been. */
+  const isPart = (partitions: ReadonlyArray<ReadonlyArray<Fact>>): boolean =>
+    partitions.reduce((count, facts) => count + facts.length, 0) < options.batchSize
+
+  /** Lets facts come that are handled together, where the last ones came so short a while ago that more will. */
+  const gather = Effect.fnUntraced(function*(begun: bigint) {
+    const since = Duration.nanos((yield* Clock.currentTimeNanos) - begun)
+    if (Duration.isLessThan(since, options.linger)) yield* Effect.sleep(Duration.subtract(options.linger, since))
+  })
+
   return Effect.gen(function*() {
     savedAt = yield* Clock.currentTimeNanos
     yield* options.taken(claim.partition)
     while (true) {
+      const begun = yield* Clock.currentTimeNanos
       const { end, partitions } = yield* patiently(untraced(options.read(progress.cursor)))
       if (end === null) {
         yield* untraced(passOver())
@@ -250,6 +262,7 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
       while (Arr.isReadonlyArrayNonEmpty(rest)) rest = rest.slice(yield* next(rest, end))
       yield* reached(end)
       yield* untraced(passOver())
+      if (isPart(partitions)) yield* gather(begun)
     }
   }).pipe(
     // A bug in a key, or a database that refuses for good: it is seen in the status too.

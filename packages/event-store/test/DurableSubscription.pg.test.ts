@@ -107,6 +107,25 @@ layer(Services, { excludeTestServices: true })("DurableSubscription", (it) => {
       deepStrictEqual(yield* soon("backlog", 1503), [...before, ...after])
     }))
 
+  it.effect("that lingers handles a fact after a silence at once, and those that follow it closely together", () =>
+    Effect.gen(function*() {
+      yield* createTable
+      const batches: Array<ReadonlyArray<number>> = []
+      yield* subscribe("lingering", {
+        linger: "1 second",
+        handler: (batch) =>
+          Effect.andThen(
+            write("lingering", batch),
+            Effect.sync(() => batches.push(batch.map(({ position }) => Number(position))))
+          )
+      })
+      const first = yield* some(1)
+      deepStrictEqual(yield* soon("lingering", 1, 900), first)
+      const rest = [...yield* some(1), ...yield* some(1), ...yield* some(1)]
+      yield* soon("lingering", 4)
+      deepStrictEqual(batches, [first, rest])
+    }))
+
   it.effect("goes on from its checkpoint after its scope was closed, and hands over at once", () =>
     Effect.gen(function*() {
       yield* createTable

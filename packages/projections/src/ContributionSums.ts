@@ -90,7 +90,7 @@ export const make = (sums: SumsTable) => {
       change.contributions += times
       for (const [name, measure] of Object.entries(measures)) add(change, name, measure, values[name], times)
     }
-    return [...changes].toSorted(([a], [b]) => a < b ? -1 : a > b ? 1 : 0)
+    return [...changes].filter(([, change]) => isOne(change)).toSorted(([a], [b]) => a < b ? -1 : a > b ? 1 : 0)
   }
 
   return Effect.fnUntraced(function*(
@@ -135,6 +135,11 @@ const add = (change: Change, name: string, measure: Measure, value: Value, times
     parts.set(part, (parts.get(part) ?? 0n) + times)
   }
 }
+
+/** What is taken away and added again is none: a correction leaves most of what its key contributed as it was. */
+const isOne = ({ contributions, parts, sums }: Change): boolean =>
+  contributions !== 0n || [...sums.values()].some((sum) => sum !== 0n) ||
+  [...parts.values()].some((counts) => [...counts.values()].some((refs) => refs !== 0n))
 
 const isLess = ({ contributions, sums }: Change): boolean =>
   contributions <= 0n || [...sums.values()].some((sum) => sum < 0n)

@@ -61,6 +61,12 @@ export const policy: RetryPolicy.RetryPolicy = RetryPolicy.make({ attempts: 3, b
 const checkpointInterval = Duration.millis(50)
 
 /**
+ * Under a steady stream of facts, a batch costs as much for ten of them as for one. So long nobody notices, and a single fact after
+ * a silence does not wait for it.
+ */
+const linger = Duration.millis(30)
+
+/**
  * Runs until the scope closes.
  *
  * @category constructors
@@ -79,6 +85,7 @@ export const run = Effect.fnUntraced(function*(
     partitions: generation.partitions,
     batchSize: options.batchSize,
     checkpointInterval,
+    linger,
     retry: RetryPolicy.schedule(policy, { classify, idempotent: true }),
     permits: options.permits,
     reached: (partition, position) => options.reached(generation, partition, position),

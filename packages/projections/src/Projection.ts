@@ -72,6 +72,7 @@ import type { LogFilter } from "@strata/event-store/FactQuery"
 import { split } from "@strata/postgres/MigrationsStatements"
 import type * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
+import { cast } from "effect/Function"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
@@ -249,7 +250,7 @@ export const decodeAll = <Event extends { readonly _tag: string }>(
   events: EventSet<Event>,
   facts: Arr.NonEmptyReadonlyArray<Fact>
 ): Result.Result<Arr.NonEmptyReadonlyArray<Projected<Event>>, EventDecodeError> => {
-  const decode = (fact: Fact) => Result.map(events.decode(fact), (event) => ({ event, fact }))
+  const decode = (fact: Fact) => decodedOnce(events, fact)
   const first = decode(facts[0])
   if (Result.isFailure(first)) return Result.fail(first.failure)
   const decoded: Arr.NonEmptyArray<Projected<Event>> = [first.success]
@@ -260,3 +261,20 @@ export const decodeAll = <Event extends { readonly _tag: string }>(
   }
   return Result.succeed(decoded)
 }
+
+/** Projections of the same events are given the same facts, those of a page that is read once for all of them. */
+const decodedOnce = <Event extends { readonly _tag: string }>(
+  events: EventSet<Event>,
+  fact: Fact
+): Result.Result<Projected<Event>, EventDecodeError> => {
+  const known: WeakMap<Fact, Result.Result<Projected<Event>, EventDecodeError>> = cast(
+    decodings.get(events) ?? new WeakMap<Fact, unknown>()
+  )
+  decodings.set(events, known)
+  const decoded = known.get(fact) ?? Result.map(events.decode(fact), (event) => ({ event, fact }))
+  known.set(fact, decoded)
+  return decoded
+}
+
+/** By a set of events: what it makes of facts. */
+const decodings = new WeakMap<object, WeakMap<Fact, unknown>>()

@@ -7,7 +7,6 @@ import type { NamedRow } from "@strata/event-store/DurableSubscriptionCheckpoint
 import { beginning, type Position } from "@strata/event-store/Fact"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
-import * as Latch from "effect/Latch"
 import { type Generation, subscriptionOf } from "./Generation.ts"
 
 /**
@@ -54,8 +53,17 @@ export interface Behind {
 interface Entry {
   generation: Generation
   readonly positions: Map<number, Position>
+  /** Partitions that this process has told of. */
+  readonly own: Set<number>
   rows: ReadonlyArray<NamedRow>
   readonly samples: Array<{ readonly at: Timestamp.Timestamp; readonly position: Position }>
+}
+
+/** Who waits until some have reached a position. */
+interface Waiting {
+  readonly names: ReadonlyArray<string>
+  readonly target: Position
+  readonly settle: () => void
 }
 
 /**
@@ -65,15 +73,14 @@ interface Entry {
  * @since 0.1.0
  */
 export const make = () => {
-  const changed = Latch.makeUnsafe(false)
   const entries = new Map<number, Entry>()
   const failures = new Map<string, string>()
-  const wake = Effect.asVoid(changed.release)
+  const waiting = new Set<Waiting>()
 
   const entryOf = (generation: Generation): Entry => {
     const known = entries.get(generation.id)
     if (known !== undefined) return known
-    const made: Entry = { generation, positions: new Map(), rows: [], samples: [] }
+    const made: Entry = { generation, positions: new Map(), own: new Set(), rows: [], samples: [] }
     entries.set(generation.id, made)
     return made
   }
@@ -111,8 +118,14 @@ export const make = () => {
     [...entries.values()].filter(({ generation }) => generation.name === name)
       .toSorted((a, b) => a.generation.number - b.generation.number).map(knownOf)
 
+  const liveEntry = (name: string): Entry | undefined =>
+    [...entries.values()].find(({ generation }) => generation.name === name && generation.state === "live")
+
   /** The one that readers see. */
-  const live = (name: string): Known | undefined => all(name).find(({ generation }) => generation.state === "live")
+  const live = (name: string): Known | undefined => {
+    const entry = liveEntry(name)
+    return entry === undefined ? undefined : knownOf(entry)
+  }
 
   /** What it is to readers. What this process cannot run has failed, whatever others do. */
   const stateOf = (name: string): Pick<Known, "position" | "state" | "error" | "now"> => {
@@ -123,6 +136,11 @@ export const make = () => {
       : { position, state: "failed", error: failure, now }
   }
 
+  const hasReached = (name: string, target: Position): boolean => {
+    const entry = liveEntry(name)
+    return entry !== undefined && positionOf(entry) >= target
+  }
+
   /** Those that have not reached a position. */
   const behind = (names: ReadonlyArray<string>, target: Position): ReadonlyArray<Behind> =>
     names.flatMap((name) => {
@@ -130,14 +148,27 @@ export const make = () => {
       return position < target ? [{ name, position, state }] : []
     })
 
-  const isSettled = (names: ReadonlyArray<string>, target: Position) => {
-    const left = behind(names, target)
-    return left.length === 0 || left.some(({ state }) => state === "failed")
+  const isSettled = ({ names, target }: Pick<Waiting, "names" | "target">): boolean => {
+    const left = names.filter((name) => !hasReached(name, target))
+    return left.length === 0 || behind(left, target).some(({ state }) => state === "failed")
   }
 
   /** Waits until all have reached a position, or one has failed before it. */
   const settled = (names: ReadonlyArray<string>, target: Position): Effect.Effect<void> =>
-    Effect.suspend(() => isSettled(names, target) ? Effect.void : Effect.andThen(changed.await, settled(names, target)))
+    Effect.callback<void>((resume) => {
+      const one: Waiting = { names, target, settle: () => resume(Effect.void) }
+      if (isSettled(one)) return one.settle()
+      waiting.add(one)
+      return Effect.sync(() => waiting.delete(one))
+    })
+
+  const wake = Effect.sync(() => {
+    for (const one of waiting) {
+      if (!isSettled(one)) continue
+      waiting.delete(one)
+      one.settle()
+    }
+  })
 
   return {
     all,
@@ -148,8 +179,17 @@ export const make = () => {
     /** News from a partition of this process. */
     told: (generation: Generation, partition: number, position: Position): Effect.Effect<void> =>
       Effect.suspend(() => {
-        advance(entryOf(generation), partition, position)
-        return wake
+        const entry = entryOf(generation)
+        const before = positionOf(entry)
+        entry.own.add(partition)
+        advance(entry, partition, position)
+        return positionOf(entry) > before ? wake : Effect.void
+      }),
+    /** Whether this process has told of all partitions of these: then it is the first to know how far they are. */
+    isTold: (names: ReadonlyArray<string>): boolean =>
+      names.every((name) => {
+        const entry = liveEntry(name)
+        return entry !== undefined && entry.own.size === entry.generation.partitions
       }),
     /** A projection that this process cannot run; none when it can. */
     failedHere: (name: string, error: string | undefined): Effect.Effect<void> =>

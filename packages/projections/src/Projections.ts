@@ -185,8 +185,11 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
   const parked = (generation: Generation.Generation) => ParkedKeys.make(postgres, store.name, generation).all
   const status = ProjectionStatus.make({ projections, store, look, progress, parked })
 
+  /** All who wait look together. */
+  const sharedLook = yield* Effect.cachedWithTTL(look, "20 millis")
+
   /** Reads what other processes have done, again and again; ends only when the database refuses for good. */
-  const poll = look.pipe(
+  const poll = sharedLook.pipe(
     Effect.catchIf(
       (error) => SqlState.classify(error) !== "permanent",
       () => Effect.void.pipe(Pace.after("250 millis"))
@@ -200,7 +203,8 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
       const unknown = wanted.find((name) => !names.includes(name))
       if (unknown !== undefined) return yield* Effect.die(new RangeError(`There is no projection named ${unknown}`))
       if (progress.behind(wanted, position).length === 0) return
-      yield* Effect.raceFirst(progress.settled(wanted, position), poll).pipe(
+      const look = progress.isTold(wanted) ? poll.pipe(Pace.after(grace)) : poll
+      yield* Effect.raceFirst(progress.settled(wanted, position), look).pipe(
         Deadline.within(timeout),
         Effect.catchTag("DeadlineExceeded", () => Effect.void)
       )
@@ -237,6 +241,9 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
   const operate = Operations.make({ projections, store, postgres, generations, build, hint, context })
   return Projections.of({ status, waitFor, catchUp, operate })
 })
+
+/** How long this process may take to apply what it is told of, before anybody looks whether another one has. */
+const grace = "50 millis"
 
 /** Samples how far behind projections are; a sample that cannot be taken is left out. */
 const measureLag = (status: Projections["Service"]["status"]) =>

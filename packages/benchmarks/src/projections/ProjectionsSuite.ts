@@ -78,7 +78,7 @@ export const suite: Suite = {
           size.emmett * Archive.factsEach
         } such facts into the same tables, by four projectors of its consumer.`,
         `rebuild: ${size.rebuilt * Archive.factsEach} facts, each projection in one partition, and in four.`,
-        `lag: ${rate} facts a second; from when an append has returned until all four show it.`,
+        `lag: ${rate} facts a second; from when an append has returned until all four show it. One process, so one partition each.`,
         `correction: of one message among ${
           size.asked * Archive.messagesEach
         }, until the four and the analytics show it.`,

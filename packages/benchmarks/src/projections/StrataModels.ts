@@ -40,8 +40,8 @@ export const four = [ConversationList, Messages, UnreadCounts, ResponseTimes]
 
 /** How a run shares the work. */
 interface Sharing {
-  readonly partitions: number
-  readonly concurrency: number
+  readonly partitions?: number
+  readonly concurrency?: number
 }
 
 /**
@@ -104,16 +104,20 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
       return millis
     }).pipe(Effect.scoped, Effect.provide(context), Effect.mapError(failure("Rebuilding")))
 
-  /** Appends so many facts a second, and gives for each append how long readers waited for it, in milliseconds. */
+  /**
+   * Appends so many facts a second, and gives for each append how long readers waited for it, in milliseconds. The first two seconds
+   * warm up.
+   */
   const lag = (rate: number, seconds: number, watch: Watch) =>
     Effect.gen(function*() {
-      const { catchUp, waitFor } = yield* running({ partitions: 4, concurrency: 4 })
+      const { catchUp, waitFor } = yield* running({ partitions: 1 })
       yield* catchUp({ timeout: "1 hour" })
       const now = yield* Loading.stopwatch
       const head = yield* store.head
       const begun = now()
       const waited: Array<number> = []
-      const count = Math.round(rate * seconds / Archive.factsEach)
+      const warm = Math.round(rate * 2 / Archive.factsEach)
+      const count = warm + Math.round(rate * seconds / Archive.factsEach)
       yield* watch(Effect.forEach(Arr.range(1, count), (number) =>
         Effect.gen(function*() {
           const due = number * Archive.factsEach / rate * 1000 - (now() - begun)
@@ -121,7 +125,7 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
           const { position } = yield* store.append({ facts: Archive.facts(Number(head) + number) })
           const at = now()
           yield* waitFor({ position, timeout: "1 minute" })
-          waited.push(now() - at)
+          if (number > warm) waited.push(now() - at)
         }), { concurrency: 64, discard: true }))
       return waited
     }).pipe(Effect.scoped, Effect.provide(context), Effect.mapError(failure("Live")))
@@ -129,7 +133,7 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
   /** Corrects messages one by one, and gives how long each took until readers saw it, in milliseconds. */
   const correct = (conversations: number, count: number, watch: Watch) =>
     Effect.gen(function*() {
-      const { catchUp, waitFor } = yield* running({ partitions: 4, concurrency: 4, all: true })
+      const { catchUp, waitFor } = yield* running({ all: true })
       yield* catchUp({ timeout: "1 hour" })
       const now = yield* Loading.stopwatch
       const took: Array<number> = []
@@ -157,7 +161,7 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
   /** Asks each figure of periods of all lengths, and gives how long each took in milliseconds. */
   const ask = (conversations: number, watch: Watch) =>
     Effect.gen(function*() {
-      const { catchUp } = yield* running({ partitions: 4, concurrency: 4, all: true })
+      const { catchUp } = yield* running({ all: true })
       yield* catchUp({ timeout: "1 hour" })
       yield* sql`vacuum (analyze)`
       const analytics = yield* Analytics.Analytics
