@@ -81,7 +81,7 @@ export const suite: Suite = {
         `lag: ${rate} facts a second; from when an append has returned until all four show it. One process, so one partition each.`,
         `correction: of one message among ${
           size.asked * Archive.messagesEach
-        }, until the four and the analytics show it.`,
+        } after a silence, until the four and the analytics show it.`,
         "figures: activity, response times of all and of one provider, volume, a day; periods of 1 to 365 days, and the whole."
       ]
     }

@@ -133,7 +133,7 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
   /** Corrects messages one by one, and gives how long each took until readers saw it, in milliseconds. */
   const correct = (conversations: number, count: number, watch: Watch) =>
     Effect.gen(function*() {
-      const { catchUp, waitFor } = yield* running({ all: true })
+      const { catchUp, waitFor } = yield* running({ partitions: 1, concurrency: 8, all: true })
       yield* catchUp({ timeout: "1 hour" })
       const now = yield* Loading.stopwatch
       const took: Array<number> = []
@@ -144,6 +144,8 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
           const event = Result.getOrThrow(ConversationEvents.decode(fact))
           if (event._tag !== "MessageSent") return
           const sentAt = Timestamp.fromMicros(event.sentAt + 60_000_000n)
+          // After a silence, so that no projection lingers.
+          yield* Effect.sleep("100 millis")
           const at = now()
           const { position } = yield* store.revise(
             ConversationEvents.encodeCorrection(MessageSent.make({ ...event, sentAt }), {
@@ -161,7 +163,7 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
   /** Asks each figure of periods of all lengths, and gives how long each took in milliseconds. */
   const ask = (conversations: number, watch: Watch) =>
     Effect.gen(function*() {
-      const { catchUp } = yield* running({ all: true })
+      const { catchUp } = yield* running({ partitions: 1, concurrency: 8, all: true })
       yield* catchUp({ timeout: "1 hour" })
       yield* sql`vacuum (analyze)`
       const analytics = yield* Analytics.Analytics
