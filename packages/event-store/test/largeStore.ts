@@ -152,6 +152,8 @@ export const LargeStore = Layer.unwrap(Effect.gen(function*() {
     settings: {
       shared_buffers: "256MB",
       max_wal_size: "4GB",
+      // Plans as a server has them that is set up by nobody.
+      max_parallel_workers_per_gather: "2",
       shared_preload_libraries: "auto_explain",
       "auto_explain.log_format": "json",
       "auto_explain.log_analyze": "on",

@@ -1,13 +1,11 @@
 /**
- * Pages of the log, and streams that a correction touches, are read once for all generations of a process that want them.
+ * Pages of the log that several generations of a process want are read once.
  *
  * **Details**
  *
  * Projections that want the same facts and are about equally far ask for the same pages. One that ends at a position which was
  * recorded never changes, so it is kept for a while; who comes second waits for the one who reads it. A page that shows personal
  * data, which may be erased, is kept for a moment only.
- *
- * A correction makes each projection fold the same stream again, up to the same position.
  *
  * @since 0.1.0
  */
@@ -19,16 +17,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 
-/** Pages that are kept, of at most a thousand facts each, and answers about streams. */
+/** Pages that are kept, of at most a thousand facts each. */
 const capacity = 8
 
-/** More streams than a correction touches are asked for by erasures, each time others. */
-const fewStreams = 4
-
-type StreamsAsked = Parameters<EventStore["Service"]["readStreams"]>[0]
-
 /**
- * A store whose pages and streams are shared by all who read them through it.
+ * A store whose pages of the log are shared by all who read them through it.
  *
  * @category constructors
  * @since 0.1.0
@@ -45,13 +38,8 @@ export const make = Effect.fnUntraced(
           ? openPages
           : Duration.seconds(10)
     })
-    const streams = yield* Cache.makeWith((asked: StreamsAsked) => store.readStreams(asked), {
-      capacity,
-      timeToLive: (exit) => Exit.isSuccess(exit) && !exit.value.some(isPassing) ? Duration.seconds(1) : Duration.zero
-    })
     return {
       ...store,
-      readStreams: (asked) => asked.streams.length > fewStreams ? store.readStreams(asked) : Cache.get(streams, asked),
       readLogPage: (range) => range.upTo === undefined ? store.readLogPage(range) : Cache.get(pages, range)
     }
   }
