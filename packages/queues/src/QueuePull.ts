@@ -85,7 +85,7 @@ export interface ClaimOptions {
  * Why a message was not done.
  *
  * - `reason`: what went wrong, for people.
- * - `after`: when it is to be tried again; default, as the queue's policy says.
+ * - `after`: when it is to be tried again, while the policy has tries and time left; default, as the policy says.
  * - `giveUp` (false): it is not to be tried again.
  *
  * @category options
@@ -185,12 +185,16 @@ export const layer: Layer.Layer<QueuePull, never, Postgres | Queues> = Layer.eff
           worker: "pull",
           random
         },
-        { classifier: Handling.classify, retry, maxAttempts: maxAttempts ?? retry.attempts }
+        {
+          classifier: Handling.classify,
+          retry,
+          maxAttempts: maxAttempts ?? retry.attempts,
+          after: options.after === undefined ? undefined : Duration.fromInputUnsafe(options.after)
+        }
       )
       if (judged === undefined) return yield* settle(delivery, { released: [claimed.id] })
       if ("dead" in judged) return yield* settle(delivery, { dead: [judged.dead] })
-      const after = options.after === undefined ? judged.retried.after : Duration.fromInputUnsafe(options.after)
-      return yield* settle(delivery, { retried: [{ ...judged.retried, after }] })
+      return yield* settle(delivery, { retried: [judged.retried] })
     })
 
     const extend = (delivery: Delivery<unknown>, lease: Duration.Input) =>

@@ -87,6 +87,33 @@ layer(Database, { excludeTestServices: true })("a claim", (it) => {
       strictEqual(again?.message.attempt, 1)
     }))
 
+  it.effect("fails for as long as is said, until the time of all tries is over, however long the policy would wait", () =>
+    Effect.gen(function*() {
+      const queues = yield* Queues.Queues
+      const pull = yield* QueuePull.QueuePull
+      const letters = yield* DeadLetters.DeadLetters
+      const { sql } = yield* Postgres
+      const queue = yield* declared("said", {
+        retry: { attempts: 1000, kind: "linear", base: "90 minutes", jitter: "none", total: "2 hours" }
+      })
+      yield* queues.send(queue, many(1))
+      for (const reason of ["first", "second"]) {
+        const [delivery] = yield* pull.claim(queue)
+        yield* pull.nack(delivery!, { reason, after: 0 })
+      }
+      deepStrictEqual(yield* letters.list(queue), [])
+      const [third] = yield* pull.claim(queue)
+      strictEqual(third?.message.attempt, 3)
+      yield* pull.nack(third!, { reason: "third", after: "3 hours" })
+      deepStrictEqual(yield* letters.list(queue), [])
+      yield* sql`
+        update message_later set due = clock_timestamp(),
+          message.first_at = (message).first_at - interval '2 hours' where (message).type = 'said'`
+      const [last] = yield* pull.claim(queue)
+      yield* pull.nack(last!, { reason: "last", after: 0 })
+      deepStrictEqual((yield* letters.list(queue)).map(({ reason }) => reason), ["time"])
+    }))
+
   it.effect("is renewed by its token", () =>
     Effect.gen(function*() {
       const queues = yield* Queues.Queues

@@ -91,10 +91,12 @@ export interface FailedTry {
 export const judge = <E>(
   cause: Cause.Cause<E>,
   { attempt, firstAt, id, now, random, worker }: FailedTry,
-  { classifier, maxAttempts, retry }: {
+  { after, classifier, maxAttempts, retry }: {
     readonly classifier: FailureClass.Classifier<E>
     readonly retry: RetryPolicy.RetryPolicy
     readonly maxAttempts: number
+    /** How long to wait, where somebody says that: then the policy says only whether there is another try. */
+    readonly after?: Duration.Duration | undefined
   }
 ): { readonly retried: Retried } | { readonly dead: Dead } | undefined => {
   if (Cause.hasInterruptsOnly(cause)) return undefined
@@ -108,9 +110,10 @@ export const judge = <E>(
   const failureClass = FailureClass.classifyCause(cause, classifier) ?? FailureClass.transient
   // A defect may be of the moment too; that it is one is told by its tries.
   const repeated = failureClass._tag === "Fatal" ? FailureClass.transient : failureClass
+  const waiting = after === undefined ? retry : { ...retry, kind: "fixed" as const, base: Duration.zero }
   const next = attempt >= maxAttempts
     ? Option.none<Duration.Duration>()
-    : RetryPolicy.nextAttempt({ ...retry, attempts: maxAttempts }, {
+    : RetryPolicy.nextAttempt({ ...waiting, attempts: maxAttempts }, {
       attempt,
       failure: repeated,
       idempotent: true,
@@ -119,7 +122,7 @@ export const judge = <E>(
       now
     })
   return Option.match(next, {
-    onSome: (after) => ({ retried: { id, after, failure } }),
+    onSome: (wait) => ({ retried: { id, after: after ?? wait, failure } }),
     onNone: () => dead(failureClass._tag === "Permanent" ? "permanent" : attempt >= maxAttempts ? "attempts" : "time")
   })
 }

@@ -77,11 +77,9 @@ export const make = <A, E>(
           now: claimedAt,
           worker,
           random: random.nextDoubleUnsafe()
-        }, { classifier, retry, maxAttempts: maxAttempts ?? retry.attempts })
+        }, { classifier, retry, maxAttempts: maxAttempts ?? retry.attempts, after })
         if (judged === undefined) return released
-        return "dead" in judged
-          ? { _tag: "Dead", dead: judged.dead }
-          : { _tag: "Retried", retried: after === undefined ? judged.retried : { ...judged.retried, after } }
+        return "dead" in judged ? { _tag: "Dead", dead: judged.dead } : { _tag: "Retried", retried: judged.retried }
       }
     }
   })
