@@ -30,7 +30,7 @@ export const runProgram = Effect.fnUntraced(function*<Name extends string, Input
     }),
     Effect.provideService(
       ConfigProvider.ConfigProvider,
-      ConfigProvider.fromEnv({ env: { DATABASE_URL: Redacted.value(url) } })
+      ConfigProvider.fromEnv({ env: { DATABASE_URL: Redacted.value(url), STRATA_DATABASE_POOL: "4" } })
     )
   )
   return { stdout, stderr, exitCode }

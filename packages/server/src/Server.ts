@@ -42,7 +42,6 @@ import * as RateLimit from "@strata/resilience/limits/RateLimit"
 import * as RetryPolicy from "@strata/resilience/retry/RetryPolicy"
 import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
-import * as HttpApiScalar from "effect/http-api/HttpApiScalar"
 import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
 import * as HttpMiddleware from "effect/http/HttpMiddleware"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -52,6 +51,7 @@ import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Admission from "./Admission.ts"
 import * as AnalyticsHandlers from "./AnalyticsHandlers.ts"
+import * as ApiReference from "./ApiReference.ts"
 import * as Authenticator from "./Authenticator.ts"
 import * as ConversationsHandlers from "./ConversationsHandlers.ts"
 import * as EventStoreHandlers from "./EventStoreHandlers.ts"
@@ -94,7 +94,7 @@ export const migrations: ReadonlyArray<Migrations.Migrations> = [
  */
 export const routes = Layer.mergeAll(
   HttpApiBuilder.layer(Api, { openapiPath: "/openapi.json" }),
-  HttpApiScalar.layer(Api, { path: "/docs" }),
+  ApiReference.layer,
   Problems.methodsLayer
 ).pipe(
   Layer.provide([

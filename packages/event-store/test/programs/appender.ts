@@ -77,7 +77,9 @@ const program = Effect.gen(function*() {
   yield* print("done")
 })
 
-const Database = Layer.unwrap(Effect.map(Config.Redacted("DATABASE_URL"), (url) => Postgres.layer({ url })))
+const Database = Layer.unwrap(
+  Effect.map(Config.Redacted("DATABASE_URL"), (url) => Postgres.layer({ url, maxConnections: 5 }))
+)
 
 program.pipe(
   Effect.provide(

@@ -7,8 +7,10 @@ import * as Effect from "effect/Effect"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 
+const settings = { shared_buffers: "16MB", io_method: "sync" }
+
 const use = Effect.scoped(Effect.gen(function*() {
-  const server = yield* EmbeddedPostgres.start({ directory: process.argv[2], initialSync: false })
+  const server = yield* EmbeddedPostgres.start({ directory: process.argv[2], initialSync: false, settings })
   yield* Console.log(`pid ${server.pid}`)
   const stdio = yield* Stdio.Stdio
   yield* Stream.runDrain(stdio.stdin)

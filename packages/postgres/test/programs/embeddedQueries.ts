@@ -13,7 +13,8 @@ import * as Schedule from "effect/Schedule"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 
-const Embedded = EmbeddedPostgres.layer({ directory: process.argv[2], initialSync: false })
+const settings = { shared_buffers: "16MB", io_method: "sync" }
+const Embedded = EmbeddedPostgres.layer({ directory: process.argv[2], initialSync: false, settings })
 const Database = Layer.unwrap(Effect.map(EmbeddedPostgres.url, (url) => Postgres.layer({ url })))
 
 const program = Effect.gen(function*() {

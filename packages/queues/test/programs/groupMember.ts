@@ -70,7 +70,9 @@ const program = Effect.gen(function*() {
   yield* Stream.runForEach(stdio.stdin, () => released.open)
 }).pipe(Effect.scoped)
 
-const Database = Layer.unwrap(Effect.map(Config.Redacted("DATABASE_URL"), (url) => Postgres.layer({ url })))
+const Database = Layer.unwrap(
+  Effect.map(Config.Redacted("DATABASE_URL"), (url) => Postgres.layer({ url, maxConnections: 5 }))
+)
 
 program.pipe(
   Effect.provide(
