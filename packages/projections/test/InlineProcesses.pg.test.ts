@@ -1,5 +1,5 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { assert, layer } from "@effect/vitest"
+import { assert, describe, layer } from "@effect/vitest"
 import { EventStore } from "@strata/event-store/EventStore"
 import * as EventStoreMigrations from "@strata/event-store/EventStoreMigrations"
 import * as EventStorePostgres from "@strata/event-store/EventStorePostgres"
@@ -67,74 +67,83 @@ const assertAgreed = Effect.gen(function*() {
   return head
 })
 
-layer(Layer.empty, { excludeTestServices: true })("inline projections, several processes", (it) => {
-  it.effect(
-    "a writer that is killed leaves log and tables in agreement, and nothing that was answered is lost",
-    () =>
-      inFreshStore(Effect.gen(function*() {
-        let answered = 0n
-        for (const count of [1, 7, 20, 60]) {
-          const child = yield* writer({ hold: false })
-          for (let answers = 0; answers < count; answers++) {
-            const position = BigInt((yield* child.waitFor(isWritten)).slice("written ".length))
-            if (position > answered) answered = position
-          }
-          yield* child.kill9
-          const { sql } = yield* Postgres
-          // What the server was doing for it has ended.
-          yield* Effect.repeat(
-            sql`select from pg_stat_activity where application_name like 'strata%' and pid <> pg_backend_pid()
+// They wait more than they work.
+describe.concurrent("inline projections, several processes", () => {
+  layer(Layer.empty, { excludeTestServices: true })((it) => {
+    it.effect(
+      "a writer that is killed leaves log and tables in agreement, and nothing that was answered is lost",
+      () =>
+        inFreshStore(Effect.gen(function*() {
+          let answered = 0n
+          for (const count of [1, 7, 20, 60]) {
+            const child = yield* writer({ hold: false })
+            for (let answers = 0; answers < count; answers++) {
+              const position = BigInt((yield* child.waitFor(isWritten)).slice("written ".length))
+              if (position > answered) answered = position
+            }
+            yield* child.kill9
+            const { sql } = yield* Postgres
+            // What the server was doing for it has ended.
+            yield* Effect.repeat(
+              sql`select from pg_stat_activity where application_name like 'strata%' and pid <> pg_backend_pid()
             and state = 'active'`,
-            { until: (rows) => rows.length === 0, schedule: Schedule.spaced("20 millis") }
-          )
-          assert.isAtLeast(Number(yield* assertAgreed), Number(answered))
-        }
-        const projections = yield* start
-        const store = yield* EventStore
-        yield* store.append({ facts: [Counters.encode(Counted.make({ by: 1 }), { stream: streamId("counter", "1") })] })
-        yield* assertAgreed
-        assert.strictEqual((yield* projections.status)[0]?.generations[0]?.applied, "inline")
-      })),
-    120_000
-  )
+              { until: (rows) => rows.length === 0, schedule: Schedule.spaced("20 millis") }
+            )
+            assert.isAtLeast(Number(yield* assertAgreed), Number(answered))
+          }
+          const projections = yield* start
+          const store = yield* EventStore
+          yield* store.append({
+            facts: [Counters.encode(Counted.make({ by: 1 }), { stream: streamId("counter", "1") })]
+          })
+          yield* assertAgreed
+          assert.strictEqual((yield* projections.status)[0]?.generations[0]?.applied, "inline")
+        })),
+      120_000
+    )
 
-  it.effect(
-    "a writer that is killed in the middle of the work has written nothing, and holds up nobody",
-    () =>
-      inFreshStore(Effect.gen(function*() {
-        const child = yield* writer({ hold: true })
-        yield* child.waitFor((line) => line === "held")
-        yield* child.kill9
-        yield* start
-        const store = yield* EventStore
-        assert.strictEqual(yield* store.head, 0n)
-        yield* store.append({ facts: [Counters.encode(Counted.make({ by: 1 }), { stream: streamId("counter", "1") })] })
-        assert.strictEqual(yield* assertAgreed, 1n)
-      })),
-    120_000
-  )
+    it.effect(
+      "a writer that is killed in the middle of the work has written nothing, and holds up nobody",
+      () =>
+        inFreshStore(Effect.gen(function*() {
+          const child = yield* writer({ hold: true })
+          yield* child.waitFor((line) => line === "held")
+          yield* child.kill9
+          yield* start
+          const store = yield* EventStore
+          assert.strictEqual(yield* store.head, 0n)
+          yield* store.append({
+            facts: [Counters.encode(Counted.make({ by: 1 }), { stream: streamId("counter", "1") })]
+          })
+          assert.strictEqual(yield* assertAgreed, 1n)
+        })),
+      120_000
+    )
 
-  it.effect(
-    "several processes write, one is killed, and each fact is applied once",
-    () =>
-      inFreshStore(Effect.gen(function*() {
-        const children = yield* Effect.all([writer({ hold: false }), writer({ hold: false })])
-        yield* start
-        const store = yield* EventStore
-        for (let round = 0; round < 30; round++) {
+    it.effect(
+      "several processes write, one is killed, and each fact is applied once",
+      () =>
+        inFreshStore(Effect.gen(function*() {
+          const children = yield* Effect.all([writer({ hold: false }), writer({ hold: false })])
+          yield* start
+          const store = yield* EventStore
+          for (let round = 0; round < 30; round++) {
+            yield* store.append({
+              facts: [Counters.encode(Counted.make({ by: 1 }), { stream: streamId("counter", "9") })]
+            })
+          }
+          for (const child of children) {
+            for (let answers = 0; answers < 30; answers++) yield* child.waitFor(isWritten)
+          }
+          yield* children[0].kill9
+          for (let answers = 0; answers < 30; answers++) yield* children[1].waitFor(isWritten)
+          yield* children[1].kill9
           yield* store.append({
             facts: [Counters.encode(Counted.make({ by: 1 }), { stream: streamId("counter", "9") })]
           })
-        }
-        for (const child of children) {
-          for (let answers = 0; answers < 30; answers++) yield* child.waitFor(isWritten)
-        }
-        yield* children[0].kill9
-        for (let answers = 0; answers < 30; answers++) yield* children[1].waitFor(isWritten)
-        yield* children[1].kill9
-        yield* store.append({ facts: [Counters.encode(Counted.make({ by: 1 }), { stream: streamId("counter", "9") })] })
-        yield* assertAgreed
-      })),
-    120_000
-  )
+          yield* assertAgreed
+        })),
+      120_000
+    )
+  })
 })
