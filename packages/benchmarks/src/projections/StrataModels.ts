@@ -76,6 +76,9 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
       (built) => Context.get(built, Projections.Projections)
     )
 
+  /** All that a process runs which is alone, so that each projection has one partition. */
+  const oneProcess = { partitions: 1, concurrency: 8, all: true }
+
   /** Builds the four anew, and gives how long it took in milliseconds. */
   const rebuild = (conversations: number, sharing: Sharing, watch: Watch) =>
     Effect.gen(function*() {
@@ -133,7 +136,7 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
   /** Corrects messages one by one, and gives how long each took until readers saw it, in milliseconds. */
   const correct = (conversations: number, count: number, watch: Watch) =>
     Effect.gen(function*() {
-      const { catchUp, waitFor } = yield* running({ partitions: 1, concurrency: 8, all: true })
+      const { catchUp, waitFor } = yield* running(oneProcess)
       yield* catchUp({ timeout: "1 hour" })
       const now = yield* Loading.stopwatch
       const took: Array<number> = []
@@ -163,7 +166,7 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
   /** Asks each figure of periods of all lengths, and gives how long each took in milliseconds. */
   const ask = (conversations: number, watch: Watch) =>
     Effect.gen(function*() {
-      const { catchUp } = yield* running({ partitions: 1, concurrency: 8, all: true })
+      const { catchUp } = yield* running(oneProcess)
       yield* catchUp({ timeout: "1 hour" })
       yield* sql`vacuum (analyze)`
       const analytics = yield* Analytics.Analytics
