@@ -20,6 +20,7 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as Os from "node:os"
 import { fileURLToPath, pathToFileURL } from "node:url"
+import { smallServer } from "./smallServer.ts"
 
 const isRoot = Os.userInfo().uid === 0
 
@@ -43,11 +44,8 @@ const place = Effect.flatMap(
 /** A place with a cluster, for what begins when there is one. */
 const furnished = Effect.tap(place, PostgresTest.initialise)
 
-/** Most of the time that a server takes to start goes into making its memory and its processes. */
-const small = { shared_buffers: "16MB", io_method: "sync" }
-
 const start = (directory: string, options: EmbeddedPostgres.Options = {}) =>
-  EmbeddedPostgres.start({ initialSync: false, settings: small, ...options, directory })
+  EmbeddedPostgres.start({ initialSync: false, settings: smallServer, ...options, directory })
 
 const query = (url: Redacted.Redacted, sql: string) =>
   Effect.scoped(

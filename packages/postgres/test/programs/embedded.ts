@@ -6,11 +6,14 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
-
-const settings = { shared_buffers: "16MB", io_method: "sync" }
+import { smallServer } from "../smallServer.ts"
 
 const use = Effect.scoped(Effect.gen(function*() {
-  const server = yield* EmbeddedPostgres.start({ directory: process.argv[2], initialSync: false, settings })
+  const server = yield* EmbeddedPostgres.start({
+    directory: process.argv[2],
+    initialSync: false,
+    settings: smallServer
+  })
   yield* Console.log(`pid ${server.pid}`)
   const stdio = yield* Stdio.Stdio
   yield* Stream.runDrain(stdio.stdin)

@@ -12,9 +12,9 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
+import { smallServer } from "../smallServer.ts"
 
-const settings = { shared_buffers: "16MB", io_method: "sync" }
-const Embedded = EmbeddedPostgres.layer({ directory: process.argv[2], initialSync: false, settings })
+const Embedded = EmbeddedPostgres.layer({ directory: process.argv[2], initialSync: false, settings: smallServer })
 const Database = Layer.unwrap(Effect.map(EmbeddedPostgres.url, (url) => Postgres.layer({ url })))
 
 const program = Effect.gen(function*() {
