@@ -9,7 +9,6 @@ import * as Retrying from "@strata/postgres/Retrying"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Arr from "effect/Array"
 import * as Cache from "effect/Cache"
-import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -245,12 +244,8 @@ export const make = Effect.fnUntraced(function*(
       })
     )
 
-  const holdsConnection = Effect.withFiber((fiber) =>
-    Effect.succeed(Context.getOrUndefined(fiber.context, sql.transactionService) !== undefined)
-  )
-
   const positionAt = Effect.fn("EventStore.positionAt")(function*(knownAt: KnownAt) {
-    const held = yield* holdsConnection
+    const held = yield* postgres.holdsConnection
     const position = "position" in knownAt
       ? knownAt.position
       : yield* held

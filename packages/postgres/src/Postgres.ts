@@ -130,6 +130,9 @@ export class Postgres extends Context.Service<Postgres, {
   /** True inside `transact`. */
   readonly inTransaction: Effect.Effect<boolean>
 
+  /** True where statements go through a connection of the caller's own: inside `transact`, and inside `sql.withTransaction`. */
+  readonly holdsConnection: Effect.Effect<boolean>
+
   /**
    * Registers work for the end of the outermost transaction. It runs as the last statements before `COMMIT`, in the
    * order registered. Its failure rolls the transaction back, and `transact` fails with the reason `CommitRefused`.

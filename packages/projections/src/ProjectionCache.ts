@@ -59,7 +59,6 @@ import { EventStore } from "@strata/event-store/EventStore"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Cache from "effect/Cache"
 import * as Cause from "effect/Cause"
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
@@ -147,14 +146,10 @@ export const make = Effect.fnUntraced(function*<Question, A, E = never, R = neve
     }
   )
 
-  const isInTransaction = Effect.withFiber((fiber) =>
-    Effect.succeed(Context.getOrUndefined(fiber.context, postgres.sql.transactionService) !== undefined)
-  )
-
   return {
     get: Effect.fnUntraced(function*(question) {
       yield* Metric.update(asked, 1)
-      if (yield* isInTransaction) return yield* compute(question)
+      if (yield* postgres.holdsConnection) return yield* compute(question)
       const place = yield* placeOf
       return yield* Cache.get(cache, new Request(`${place}/${key(question)}`, question, options.answer))
     })

@@ -185,11 +185,13 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
   const parked = (generation: Generation.Generation) => ParkedKeys.make(postgres, store.name, generation).all
   const status = ProjectionStatus.make({ projections, store, look, progress, parked })
 
-  /** All who wait look together. */
-  const sharedLook = yield* Effect.cachedWithTTL(look, "20 millis")
+  /** All who wait look together, but those in a transaction: nobody else may wait for its connection. */
+  const sharedLook = Effect.cachedWithTTL(look, "20 millis").pipe(
+    Effect.map((shared) => Effect.flatMap(postgres.holdsConnection, (isOwn) => isOwn ? look : shared))
+  )
 
   /** Reads what other processes have done, again and again; ends only when the database refuses for good. */
-  const poll = sharedLook.pipe(
+  const poll = (yield* sharedLook).pipe(
     Effect.catchIf(
       (error) => SqlState.classify(error) !== "permanent",
       () => Effect.void.pipe(Pace.after("250 millis"))

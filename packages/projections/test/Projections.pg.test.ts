@@ -12,7 +12,9 @@ import * as Projections from "@strata/projections/Projections"
 import * as ProjectionsMigrations from "@strata/projections/ProjectionsMigrations"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
@@ -208,6 +210,25 @@ layer(Layer.empty, { excludeTestServices: true })("projections", (it) => {
       yield* Effect.forkScoped(Effect.andThen(Effect.sleep("50 millis"), start([projection])))
       yield* waiting.waitFor({ position })
       assert.deepStrictEqual(yield* appliedBy("elsewhere"), upTo(3n))
+    })))
+
+  it.effect("who waits in a transaction holds up nobody who waits outside of it", () =>
+    inFreshStore(Effect.gen(function*() {
+      const { sql, transact } = yield* Postgres
+      const projection = recorder("beside")
+      const waiting = yield* start([projection], { run: false })
+      const { position } = yield* append(3)
+      const inside = yield* Effect.forkScoped(transact(Effect.gen(function*() {
+        // Its connection is busy from now on.
+        yield* Effect.forkScoped(sql`select pg_sleep(5)`)
+        yield* Effect.sleep("50 millis")
+        yield* waiting.waitFor({ position })
+      })))
+      yield* Effect.sleep("200 millis")
+      yield* start([projection])
+      const [waited] = yield* Effect.timed(waiting.waitFor({ position }))
+      assert.isBelow(Duration.toSeconds(waited), 3)
+      yield* Fiber.interrupt(inside)
     })))
 
   it.effect("a fact that cannot be decoded is put aside with its key, and all other keys go on", () =>

@@ -1,4 +1,4 @@
-/** `Postgres.transact`, `inTransaction`, `beforeCommit` and `atCommit`. */
+/** `Postgres.transact`, `inTransaction`, `holdsConnection`, `beforeCommit` and `atCommit`. */
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -149,6 +149,10 @@ export const make = (options: TransactionsOptions) => {
 
     inTransaction: Effect.withFiber((fiber): Effect.Effect<boolean> =>
       Effect.succeed(levelOf(fiber.context)?.open ?? false)
+    ),
+
+    holdsConnection: Effect.withFiber((fiber): Effect.Effect<boolean> =>
+      Effect.succeed(inSqlTransaction(fiber.context))
     ),
 
     beforeCommit: <E>(work: Effect.Effect<void, E>): Effect.Effect<void> =>
