@@ -83,8 +83,8 @@ export const suite: Suite = {
           size.asked * Archive.messagesEach
         } after a silence, until the four and the analytics show it. One partition each, as for the figures.`,
         "figures: activity, response times of all and of one provider, volume, a day; periods of 1 to 365 days, and the whole.",
-        "Bound of the rebuild in four partitions: processor, 0.9 of a core in the server and 0.7 here, as in one partition: on two cores there is "
-        + "none left for more of them.",
+        "Bound of the rebuild in four partitions: processor, 0.9 of a core in the server and 0.7 here, where one partition takes 0.7 and 0.5 for as "
+        + "many facts: batches of several are smaller, and a fact of a small one costs more.",
         "Bound of a correction: the statements, some eight for each of five projections, which share two cores; to revise takes 3 ms of it."
       ]
     }
