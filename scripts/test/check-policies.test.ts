@@ -76,7 +76,7 @@ describe("retries and time-outs by hand", () => {
     const line of [
       `Effect.repeat({ until: (head) => head >= position })`,
       `Effect.sleep(Duration.times(took, rest))`,
-      `a.pipe(Effect.delay(policies.begin))`,
+      `a.pipe(Effect.delay(policies.background))`,
       `const schedule: Schedule.Schedule<unknown> = policies.retry`,
       `Schedule.tap(schedule, f)`,
       `socket.setTimeout(limit, f)`,

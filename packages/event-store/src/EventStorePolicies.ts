@@ -36,6 +36,8 @@ export interface StorePolicies {
   readonly retry: Schedule.Schedule<unknown>
   /** How long a subscriber waits for a hint before it reads again. */
   readonly pollInterval: Duration.Duration
+  /** How long after a store is opened the work in its background begins: who opens one for a moment only leaves it alone. */
+  readonly background: Duration.Duration
   /** How often idempotency keys that are old enough are removed; without end. */
   readonly forgetKeys: Schedule.Schedule<unknown>
   /** How often a caller looks for room among the appends that wait, and closing whether all is written. */
@@ -85,8 +87,6 @@ export interface SubscriptionPolicies {
  * @since 0.1.0
  */
 export interface ChunkPolicies {
-  /** How long after a store is opened it begins: who opens one for a moment only leaves it alone. */
-  readonly begin: Duration.Duration
   /** How soon it looks again where another process is at work, where nobody told of facts, and where the database failed. */
   readonly patience: Duration.Duration
   /** How many times as long as a step took it rests after it. */
@@ -124,6 +124,7 @@ export const defaults: Policies = {
   store: {
     retry: Schedule.upTo(doubling("50 millis", "1 second"), { duration: "10 seconds" }),
     pollInterval: Duration.seconds(1),
+    background: Duration.seconds(1),
     forgetKeys: Schedule.spaced("1 hour"),
     roomPoll: Duration.millis(1),
     closeTimeout: Duration.seconds(10)
@@ -147,7 +148,6 @@ export const defaults: Policies = {
     openPages: Duration.seconds(1)
   },
   chunks: {
-    begin: Duration.seconds(1),
     patience: Duration.seconds(10),
     rest: 2,
     restFarBehind: 4,

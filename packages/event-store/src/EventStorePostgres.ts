@@ -496,10 +496,12 @@ export const make = Effect.fnUntraced(function*(
     Effect.ignore({ log: "Warn", message: "Old idempotency keys were not removed" }),
     Effect.repeat(policies.forgetKeys),
     Retrying.outermost,
+    Effect.delay(policies.background),
     inBackground
   )
-
-  if (options.summarize ?? true) yield* inBackground(FactChunks.run(sql, storeId, logHead))
+  if (options.summarize ?? true) {
+    yield* inBackground(Effect.delay(FactChunks.run(sql, storeId, logHead), policies.background))
+  }
 
   return CheckedStore.make(OpenedStore.make(sealing, {
     name,

@@ -71,7 +71,7 @@ const loop = (
   sql: Postgres["Service"]["sql"],
   storeId: number,
   logHead: Pick<LogHead, "reached">,
-  { begin, patience, rest, restBesideAppends, restFarBehind }: ChunkPolicies
+  { patience, rest, restBesideAppends, restFarBehind }: ChunkPolicies
 ): Effect.Effect<never> => {
   let head = 0n
   const next = Effect.gen(function*() {
@@ -90,7 +90,6 @@ const loop = (
       Effect.andThen(Effect.logDebug("Facts were not summarized", cause), Effect.sleep(patience))
     ),
     Effect.forever,
-    Effect.delay(begin),
     Effect.withTracerEnabled(false)
   )
 }

@@ -80,11 +80,18 @@ const ReadStep = Schema.TaggedStruct("Read", {
   direction: Schema.Literals(["forwards", "backwards"]),
   limit: between(1, 4)
 })
-const History = Schema.Array(Schema.Union([AppendStep, AppendStep, ReviseStep, ReviseStep, ReadStep])).check(
+const Steps = Schema.Array(Schema.Union([AppendStep, AppendStep, ReviseStep, ReviseStep, ReadStep])).check(
   Schema.isMinLength(4),
   Schema.isMaxLength(10)
 )
-type Step = typeof History.Type[number]
+type Step = typeof Steps.Type[number]
+const Moment = between(0, 4)
+const History = Schema.Struct({
+  steps: Steps,
+  /** The moment that the plane is looked at from the last position of the log, and a place from which it is looked at as well. */
+  now: Moment,
+  then: Schema.Struct({ known: Pick, moment: Moment })
+})
 
 /**
  * The id of that number, which the stores of a round share. Those of other rounds have others: a lookup would pass over the
@@ -211,18 +218,15 @@ const run = Effect.fnUntraced(function*(
   }
 })
 
-/** Moments at which the plane is looked at. */
-const moments = [0, 2, 4]
-
-/** Runs a history, and tells all it answered and left: the log, some chains, and the plane from its last position and one before. */
+/** Runs a history, and tells all it answered and left: the log, some chains, and the plane from its last position and another one. */
 const observe = Effect.fnUntraced(function*(
   store: EventStore["Service"],
-  history: typeof History.Type,
+  { now, steps, then }: typeof History.Type,
   round: number
 ) {
   const answers: Array<unknown> = []
   const ids: Array<Fact.EventId> = []
-  for (const [number, step] of history.entries()) {
+  for (const [number, step] of steps.entries()) {
     const result = yield* Effect.result(run(store, step, number, ids, round))
     answers.push(Result.isSuccess(result) ? result.success : { ...result.failure.reason })
   }
@@ -235,13 +239,13 @@ const observe = Effect.fnUntraced(function*(
     ([origin, last], index) =>
       Effect.map(store.history(index === 0 ? last : ids[Number(origin) - 1]!), (facts) => facts.map(shown))
   )
-  const looks = [...moments.map((moment) => [log.length, moment]), [Math.ceil(log.length / 2), moments[1]]] as const
+  const looks = [[log.length, now], [then.known % (log.length + 1), then.moment]] as const
   const plane = yield* Effect.forEach(
     log.length === 0 ? [] : looks,
     ([position, moment]) =>
       readPages(store, {
-        knownAt: { position: Fact.Position.make(BigInt(position!)) },
-        validAt: time(moment!),
+        knownAt: { position: Fact.Position.make(BigInt(position)) },
+        validAt: time(moment),
         orderBy: "validity"
       })
   )

@@ -7,12 +7,14 @@ import * as Migrations from "@strata/postgres/Migrations"
 import * as Postgres from "@strata/postgres/Postgres"
 import * as PrivatePostgres from "@strata/testing/PrivatePostgres"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Path from "effect/Path"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import { backgroundAfter } from "./backgroundAfter.ts"
 
 export const facts = 1_000_000
 export const storeName = "large"
@@ -178,6 +180,8 @@ export const LargeStore = Layer.unwrap(Effect.gen(function*() {
     return [answer, explanationOf(text)]
   })
   return EventStorePostgres.layer({ name: storeName, summarize: false }).pipe(
+    // Of which the explanations would tell as well.
+    Layer.provide(backgroundAfter(Duration.infinity)),
     Layer.provideMerge(Postgres.layer(options)),
     Layer.merge(Layer.succeed(Explain, explain))
   )
