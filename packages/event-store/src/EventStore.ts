@@ -469,6 +469,8 @@ export class EventStore extends Context.Service<EventStore, {
   readonly get: (eventId: EventId) => Effect.Effect<Option.Option<Fact>, EventStoreError>
   /** The position of the last fact of any tenant, `0` in an empty store. */
   readonly head: Effect.Effect<Position, EventStoreError>
+  /** The last position that this process knows of, without a look: others may have written more. */
+  readonly knownHead: Effect.Effect<Position>
   /** The version of a stream's last fact, `0` when there is no such stream. */
   readonly streamVersion: (stream: StreamId) => Effect.Effect<number, EventStoreError>
   /**

@@ -434,6 +434,7 @@ export const make = Effect.fnUntraced(function*(
     get: (eventId) => Effect.map(CurrentTenant, (tenant) => Option.fromUndefinedOr(byId.get(keyOf(tenant, eventId)))),
     head: Effect.sync(() => log.at(-1)?.position ?? beginning),
     streamVersion: (stream) => Effect.map(CurrentTenant, (tenant) => versionOf(tenant, stream)),
+    knownHead: logHead.known,
     changed: logHead.changed,
     idempotencyRecord: (key) =>
       Effect.map(CurrentTenant, (tenant) => Option.fromUndefinedOr(keys.get(keyOf(tenant, key)))),

@@ -523,6 +523,7 @@ export const make = Effect.fnUntraced(function*(
     get: (eventId) => Effect.map(factsById([eventId]), Arr.head),
     head,
     streamVersion,
+    knownHead: logHead.known,
     changed: logHead.changed,
     idempotencyRecord,
     streams,

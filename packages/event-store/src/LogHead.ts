@@ -17,6 +17,8 @@ import { beginning, type Position } from "./Fact.ts"
 export interface LogHead {
   /** Tells that a position exists, and wakes those who wait for it. */
   readonly advance: (position: Position) => Effect.Effect<void>
+  /** The newest position known. */
+  readonly known: Effect.Effect<Position>
   /** True for a position that is not later than the newest one known. */
   readonly knows: (position: bigint) => boolean
   /** Ends at once when a later position than `after` is known, otherwise with the next one or after the poll interval. */
@@ -44,6 +46,7 @@ export const make = (pollInterval: Duration.Input): LogHead => {
         for (const waiter of waiting) if (waiter.position <= known) waiter.proceed()
         return Effect.asVoid(advanced.release)
       }),
+    known: Effect.sync(() => known),
     knows: (position) => position <= known,
     changed: (after) =>
       Effect.suspend(() =>

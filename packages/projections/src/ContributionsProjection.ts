@@ -51,6 +51,7 @@ import type { EventDecodeError } from "@strata/event-store/EventDefinition"
 import type { Fact } from "@strata/event-store/Fact"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
@@ -147,12 +148,6 @@ export const make = <Event extends { readonly _tag: string }, State = never>(
     )
   })
 
-  /** What keys contributed until now: by memory, or by what their facts say. */
-  const given = (changes: ReadonlyArray<Projection.BeliefChange>) =>
-    memory === undefined
-      ? Effect.map(slicesOf(changes, "before"), (slices) => contributionsOf(keys.all(slices)))
-      : memory.take(changes.map(({ key }) => key))
-
   return {
     ...described,
     tables: [...ContributionSums.tablesOf(sums), ...keys.tables, ...memory?.tables ?? []],
@@ -163,11 +158,15 @@ export const make = <Event extends { readonly _tag: string }, State = never>(
       if (memory !== undefined) yield* memory.note(more)
     }),
     replace: Effect.fnUntraced(function*(changes) {
-      const slices = yield* slicesOf(changes, "after")
-      const less = (yield* given(changes)).map((each) => ({ ...each, weight: -(each.weight ?? 1) }))
-      const more = keys.all(slices)
+      const after = yield* slicesOf(changes, "after")
+      // What was erased, facts do not say any more.
+      const before = memory === undefined ? yield* slicesOf(changes, "before") : []
+      const given = yield* memory?.take(changes.map(({ key }) => key)) ??
+        Effect.succeed(contributionsOf(keys.all(before)))
+      const less = given.map((each) => ({ ...each, weight: -(each.weight ?? 1) }))
+      const more = keys.all(after)
       yield* add([...less, ...contributionsOf(more)])
-      yield* keys.settle(slices)
+      yield* keys.settle(after, before)
       if (memory !== undefined) yield* memory.note(more)
     })
   }
@@ -185,9 +184,10 @@ interface Keys<Event> {
   ) => Effect.Effect<ReadonlyArray<Given>, SqlError, SqlClient.SqlClient>
   /** Of all facts of keys. */
   readonly all: (slices: ReadonlyArray<KeyedStates.KeySlice<Event>>) => ReadonlyArray<Given>
-  /** Keeps the states after all facts of keys. */
+  /** Keeps the states after all facts of keys, and leaves alone those that are known to be as before. */
   readonly settle: (
-    slices: ReadonlyArray<KeyedStates.KeySlice<Event>>
+    slices: ReadonlyArray<KeyedStates.KeySlice<Event>>,
+    before: ReadonlyArray<KeyedStates.KeySlice<Event>>
   ) => Effect.Effect<void, SqlError, SqlClient.SqlClient>
 }
 
@@ -228,10 +228,14 @@ const stateful = <Event, State>(
       return folded.flatMap(({ given }) => given)
     }),
     all: (slices) => slices.flatMap((slice) => fold(slice, initial).given),
-    settle: Effect.fnUntraced(function*(slices) {
+    settle: Effect.fnUntraced(function*(slices, before) {
       const isThere = ({ batch }: KeyedStates.KeySlice<Event>) => batch.length > 0
+      const kept = new Map(
+        before.filter(isThere).map((slice) => [slice.text, states.encode(fold(slice, initial).state)])
+      )
       yield* states.save(
-        slices.filter(isThere).map((slice) => ({ key: slice.key, state: fold(slice, initial).state }))
+        slices.filter(isThere).map((slice) => ({ ...slice, state: fold(slice, initial).state }))
+          .filter(({ state, text }) => !kept.has(text) || !Equal.equals(kept.get(text), states.encode(state)))
       )
       yield* states.remove(slices.filter((slice) => !isThere(slice)).map(({ key }) => key))
     })

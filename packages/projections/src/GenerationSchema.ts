@@ -174,7 +174,7 @@ const isExtension = (sql: Client, table: string, view: string) =>
   )
 
 /**
- * Removes the rows of keys from all tables of a generation whose schema was entered, by the columns of the key.
+ * Removes the rows of keys from all tables of a generation whose schema was entered, by the columns of the key: by one statement.
  *
  * @category combinators
  * @since 0.1.0
@@ -184,15 +184,15 @@ export const clear = (
   columns: ReadonlyArray<string>,
   keys: ReadonlyArray<ReadonlyArray<string>>
 ): Effect.Effect<void, SqlError, SqlClient.SqlClient> =>
-  Effect.flatMap(SqlClient.SqlClient, (sql) =>
-    Effect.forEach(tables, (table) =>
-      sql`
-        delete from ${sql(table)}
-        where (${sql.csv(columns.map((column) => sql`${sql(column)}`))}) in (
-          select * from unnest(${
-        sql.csv(columns.map((_, place) => sql`${Pg.textArray(keys.map((key) => key[place] ?? ""))}`))
-      })
-        )`, { discard: true }))
+  Effect.flatMap(SqlClient.SqlClient, (sql) => {
+    const names = sql.csv(columns.map((column) => sql`${sql(column)}`))
+    const values = sql.csv(columns.map((_, place) => sql`${Pg.textArray(keys.map((key) => key[place] ?? ""))}`))
+    const removals = tables.map((table, place) =>
+      sql`${sql(`removal_${place}`)} as (
+        delete from ${sql(table)} where (${names}) in (select * from gone))`
+    )
+    return sql`with gone as (select * from unnest(${values})), ${sql.csv(removals)} select`
+  })
 
 /**
  * Removes a generation's tables for good.

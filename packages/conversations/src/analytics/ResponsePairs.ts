@@ -89,14 +89,15 @@ const pair = (row: string, responder: string, respondedAt: string, weight: 1 | -
   (extract(epoch from ${respondedAt} - ${row}.sent_at) * 1000000)::bigint as micros, ${weight} as weight`
 
 /**
- * Adds the messages of a batch.
+ * Adds the messages of a batch. When it has the first of each of its conversations, there are no requests before it to be answered.
  *
  * @category combinators
  * @since 0.1.0
  */
 export const add = Effect.fnUntraced(function*(
   sql: SqlClient.SqlClient,
-  batch: ConversationBatch.ConversationBatch
+  batch: ConversationBatch.ConversationBatch,
+  { isFirst = false }: { readonly isFirst?: boolean } = {}
 ): Effect.fn.Return<ReadonlyArray<PairChange>, SqlError> {
   yield* insertContexts(sql, batch)
   const sent = ConversationBatch.messages(batch)
@@ -105,31 +106,31 @@ export const add = Effect.fnUntraced(function*(
   const changes: Array<PairChange> = []
   if (responses.length > 0) {
     yield* insertResponses(sql, responses)
-    changes.push(...yield* improveEarlier(sql, responses))
+    if (!isFirst) changes.push(...yield* improveEarlier(sql, responses))
   }
   if (requests.length > 0) changes.push(...yield* insertRequests(sql, requests))
   return changes
 })
 
 /**
- * Removes all rows of conversations.
+ * Removes all rows of conversations, by one statement.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const remove = Effect.fnUntraced(function*(
+export const remove = (
   sql: SqlClient.SqlClient,
   keys: ReadonlyArray<ReadonlyArray<string>>
-): Effect.fn.Return<ReadonlyArray<PairChange>, SqlError> {
+): Effect.Effect<ReadonlyArray<PairChange>, SqlError> => {
   const column = (place: number) => Pg.textArray(keys.map((key) => key[place] ?? ""))
-  const ofKeys = sql`(tenant, conversation_id) in (select * from unnest(${column(0)}, ${column(1)}))`
-  yield* sql`delete from response_source where ${ofKeys}`
-  yield* sql`delete from response_context where ${ofKeys}`
-  return yield* sql<PairChange>`
-    with gone as (delete from response_time where ${ofKeys} returning *)
+  return sql<PairChange>`
+    with k as (select * from unnest(${column(0)}, ${column(1)})),
+    sources as (delete from response_source where (tenant, conversation_id) in (select * from k)),
+    contexts as (delete from response_context where (tenant, conversation_id) in (select * from k)),
+    gone as (delete from response_time where (tenant, conversation_id) in (select * from k) returning *)
     select ${sql.literal(pair("gone", "gone.responder_id", "gone.responded_at", -1))}
     from gone where responded_at is not null`
-})
+}
 
 /**
  * What a change is to each figure: of all providers and of one, in all contexts and in one, by day and by month.

@@ -68,8 +68,9 @@ export const ResponseTimes: Projection.Projection = {
   replace: Effect.fnUntraced(function*(beliefs) {
     const sql = yield* SqlClient.SqlClient
     const changes = [...yield* ResponsePairs.remove(sql, beliefs.map(({ key }) => key))]
-    for (const part of Arr.chunksOf(yield* decoded(beliefs.flatMap(({ after }) => after)), 1000)) {
-      changes.push(...yield* ResponsePairs.add(sql, part))
+    const batch = yield* decoded(beliefs.flatMap(({ after }) => after))
+    for (const [index, part] of Arr.chunksOf(batch, 1000).entries()) {
+      changes.push(...yield* ResponsePairs.add(sql, part, { isFirst: index === 0 }))
     }
     yield* addSums(changes.flatMap(ResponsePairs.contributions))
   })
