@@ -303,8 +303,21 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
   const allTenants = sql`
     select set_config('strata.tenant', '', true), set_config('strata.all_tenants', 'on', true)`
 
-  // Like byPosition.
+  // Like byPosition; of the few facts that are new to who follows a log, no summary is asked.
   const filteredLog = (filter: LogFilter, after: Position, upTo: Position, limit: number) => {
+    const found = (low: Statement.Fragment, high: Statement.Fragment) =>
+      sql`
+        select ${columnsOfAny} from fact
+        where store = ${storeId} and position between ${low} and ${high} and scope.every is not null
+          and ${ofTenant(sql, filter, "fact")} and ${sql.and(filters(sql, filter))}
+        order by position
+        limit ${limit}`
+    if (upTo - after <= short) {
+      return FactRows.found(sql`
+        select f.* from (${allTenants}) as scope(tenant, every), lateral (
+          ${found(sql`${Pg.bigint(after + 1n)}`, sql`${Pg.bigint(upTo)}`)}
+        ) as f`)
+    }
     const asked = FactBlocks.asked(
       sql,
       storeId,
@@ -315,11 +328,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     return FactRows.found(sql`
       select f.* from (${allTenants}) as scope(tenant, every), lateral (
         select found.* from ${blocks(asked, spans, "forwards", periodOf({}))}, lateral (
-          select ${columnsOfAny} from fact
-          where store = ${storeId} and position between block.low and block.high and scope.every is not null
-            and ${ofTenant(sql, filter, "fact")} and ${sql.and(filters(sql, filter))}
-          order by position
-          limit ${limit}
+          ${found(sql`block.low`, sql`block.high`)}
         ) as found
         limit ${limit}
       ) as f`)

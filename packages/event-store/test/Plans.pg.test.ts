@@ -54,6 +54,8 @@ type Question = readonly [
 const read = (query: FactQuery) => (store: Store) => store.read(query)
 const readLog = (filter: LogFilter | undefined, after: number) => (store: Store) =>
   store.readLog({ after: position(after), filter, limit: 100 })
+const followLog = (filter: LogFilter) => (store: Store) =>
+  store.readLog({ after: position(facts - 1000), upTo: position(facts), filter })
 const append = (make: (turn: number) => Append) => (store: Store, turn: number) => store.append(make(turn))
 const added = (turn: number, name: string): Fact.NewFact => ({
   stream: Fact.streamId("added", `${name} ${turn % 3}`),
@@ -145,6 +147,7 @@ const readsOfTheLog: ReadonlyArray<Question> = [
   ["read the log", readLog(undefined, 400_000), [log, streamNumber]],
   ["read a category of the log", readLog({ category: "visit" }, 400_000), [log, chunks, labels, streamNumber], 20_000],
   ["read a rare type of the log", readLog({ types: ["thing.once"] }, 0), [log, chunks, labels, streamNumber]],
+  ["follow a category of the log", followLog({ category: "visit" }), [log, streamNumber], 1024],
   ["read a stream of the log", readLog({ stream }, 400_000), [version, streams]],
   ["read a tenant's log", readLog({ tenant: "acme" }, 400_000), [log, chunks, labels, streamNumber], 10_000],
   ["get a fact", (store) => store.get(eventId(123_456)), [event, streamNumber]],
