@@ -305,17 +305,17 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
 
   // Like byPosition; of the few facts that are new to who follows a log, no summary is asked.
   const filteredLog = (filter: LogFilter, after: Position, upTo: Position, limit: number) => {
-    const found = (low: Statement.Fragment, high: Statement.Fragment) =>
+    const found = (within: Statement.Fragment) =>
       sql`
         select ${columnsOfAny} from fact
-        where store = ${storeId} and position between ${low} and ${high} and scope.every is not null
+        where store = ${storeId} and ${within} and scope.every is not null
           and ${ofTenant(sql, filter, "fact")} and ${sql.and(filters(sql, filter))}
         order by position
         limit ${limit}`
     if (upTo - after <= short) {
       return FactRows.found(sql`
         select f.* from (${allTenants}) as scope(tenant, every), lateral (
-          ${found(sql`${Pg.bigint(after + 1n)}`, sql`${Pg.bigint(upTo)}`)}
+          ${found(sql`position > ${Pg.bigint(after)} and position <= ${Pg.bigint(upTo)}`)}
         ) as f`)
     }
     const asked = FactBlocks.asked(
@@ -328,7 +328,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     return FactRows.found(sql`
       select f.* from (${allTenants}) as scope(tenant, every), lateral (
         select found.* from ${blocks(asked, spans, "forwards", periodOf({}))}, lateral (
-          ${found(sql`block.low`, sql`block.high`)}
+          ${found(sql`position between block.low and block.high`)}
         ) as found
         limit ${limit}
       ) as f`)

@@ -147,7 +147,7 @@ const readsOfTheLog: ReadonlyArray<Question> = [
   ["read the log", readLog(undefined, 400_000), [log, streamNumber]],
   ["read a category of the log", readLog({ category: "visit" }, 400_000), [log, chunks, labels, streamNumber], 20_000],
   ["read a rare type of the log", readLog({ types: ["thing.once"] }, 0), [log, chunks, labels, streamNumber]],
-  ["follow a category of the log", followLog({ category: "visit" }), [log, streamNumber], 1024],
+  ["follow a category of the log", followLog({ category: "visit" }), [log, streamNumber], 2100],
   ["read a stream of the log", readLog({ stream }, 400_000), [version, streams]],
   ["read a tenant's log", readLog({ tenant: "acme" }, 400_000), [log, chunks, labels, streamNumber], 10_000],
   ["get a fact", (store) => store.get(eventId(123_456)), [event, streamNumber]],

@@ -11,6 +11,7 @@
  */
 import type { Postgres } from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
+import * as Unnest from "@strata/postgres/Unnest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -186,12 +187,15 @@ export const clear = (
 ): Effect.Effect<void, SqlError, SqlClient.SqlClient> =>
   Effect.flatMap(SqlClient.SqlClient, (sql) => {
     const names = sql.csv(columns.map((column) => sql`${sql(column)}`))
-    const values = sql.csv(columns.map((_, place) => sql`${Pg.textArray(keys.map((key) => key[place] ?? ""))}`))
+    const gone = Unnest.rows(
+      sql,
+      Object.fromEntries(columns.map((column, place) => [column, Pg.textArray(keys.map((key) => key[place] ?? ""))]))
+    )
     const removals = tables.map((table, place) =>
       sql`${sql(`removal_${place}`)} as (
         delete from ${sql(table)} where (${names}) in (select * from gone))`
     )
-    return sql`with gone as (select * from unnest(${values})), ${sql.csv(removals)} select`
+    return sql`with gone as ${gone}, ${sql.csv(removals)} select`
   })
 
 /**

@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import * as Pg from "@strata/postgres/PostgresTypes"
+import * as Unnest from "@strata/postgres/Unnest"
 import type { Contribution } from "@strata/projections/ContributionsProjection"
 import * as Effect from "effect/Effect"
 import type * as SqlClient from "effect/sql/SqlClient"
@@ -124,7 +125,7 @@ export const remove = (
 ): Effect.Effect<ReadonlyArray<PairChange>, SqlError> => {
   const column = (place: number) => Pg.textArray(keys.map((key) => key[place] ?? ""))
   return sql<PairChange>`
-    with k as (select * from unnest(${column(0)}, ${column(1)})),
+    with k as ${Unnest.rows(sql, { tenant: column(0), conversation_id: column(1) })},
     sources as (delete from response_source where (tenant, conversation_id) in (select * from k)),
     contexts as (delete from response_context where (tenant, conversation_id) in (select * from k)),
     gone as (delete from response_time where (tenant, conversation_id) in (select * from k) returning *)

@@ -5,6 +5,7 @@
  */
 import * as Pg from "@strata/postgres/PostgresTypes"
 import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as Unnest from "@strata/postgres/Unnest"
 import * as Projection from "@strata/projections/Projection"
 import * as ProjectionKey from "@strata/projections/ProjectionKey"
 import * as Effect from "effect/Effect"
@@ -120,19 +121,21 @@ const applyChanges = (sql: SqlClient.SqlClient, changes: ReadonlyArray<Change>) 
       last_message_preview = case when d.is_last then d.preview else c.last_message_preview end
     from (
       select d.*, d.id is not null and (b.last_message_at is null or d.at >= b.last_message_at) as is_last
-      from unnest(
-        ${Pg.textArray(changes.map(({ tenant }) => tenant))},
-        ${Pg.textArray(changes.map(({ conversationId }) => conversationId))},
-        ${Pg.intArray(changes.map(({ joined }) => joined))},
-        ${Pg.intArray(changes.map(({ sent }) => sent))},
-        ${Pg.timestamptzArray(changes.map(({ archivedAt }) => archivedAt))},
-        ${Pg.textArray(changes.map(({ last }) => last?.messageId ?? null))},
-        ${Pg.intArray(changes.map(({ last }) => last?.ordinal ?? null))},
-        ${Pg.timestamptzArray(changes.map(({ last }) => last?.sentAt ?? null))},
-        ${Pg.textArray(changes.map(({ last }) => last?.senderId ?? null))},
-        ${Pg.textArray(changes.map(({ last }) => last?.type ?? null))},
-        ${Pg.textArray(changes.map(({ last }) => last === undefined ? null : preview(last.content)))}
-      ) as d(tenant, conversation_id, joined, sent, archived_at, id, ordinal, at, sender, type, preview)
+      from ${
+    Unnest.rows(sql, {
+      tenant: Pg.textArray(changes.map(({ tenant }) => tenant)),
+      conversation_id: Pg.textArray(changes.map(({ conversationId }) => conversationId)),
+      joined: Pg.intArray(changes.map(({ joined }) => joined)),
+      sent: Pg.intArray(changes.map(({ sent }) => sent)),
+      archived_at: Pg.timestamptzArray(changes.map(({ archivedAt }) => archivedAt)),
+      id: Pg.textArray(changes.map(({ last }) => last?.messageId ?? null)),
+      ordinal: Pg.intArray(changes.map(({ last }) => last?.ordinal ?? null)),
+      at: Pg.timestamptzArray(changes.map(({ last }) => last?.sentAt ?? null)),
+      sender: Pg.textArray(changes.map(({ last }) => last?.senderId ?? null)),
+      type: Pg.textArray(changes.map(({ last }) => last?.type ?? null)),
+      preview: Pg.textArray(changes.map(({ last }) => last === undefined ? null : preview(last.content)))
+    })
+  } as d
       join conversation as b using (tenant, conversation_id)
     ) as d
     where c.tenant = d.tenant and c.conversation_id = d.conversation_id`

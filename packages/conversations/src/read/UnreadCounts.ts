@@ -10,6 +10,7 @@
  * @since 0.1.0
  */
 import * as Pg from "@strata/postgres/PostgresTypes"
+import * as Unnest from "@strata/postgres/Unnest"
 import * as Projection from "@strata/projections/Projection"
 import * as ProjectionKey from "@strata/projections/ProjectionKey"
 import * as Effect from "effect/Effect"
@@ -178,20 +179,24 @@ const countMessages = (sql: SqlClient.SqlClient, arrivals: ReadonlyArray<Arrival
     set unread_count = p.unread_count + d.total - d.own
     from (
       select b.tenant, b.conversation_id, b.user_id, a.total, coalesce(o.count, 0) as own
-      from unnest(
-        ${Pg.textArray(arrivals.map(({ tenant }) => tenant))},
-        ${Pg.textArray(arrivals.map(({ conversationId }) => conversationId))},
-        ${Pg.intArray(arrivals.map(({ first }) => first))},
-        ${Pg.intArray(arrivals.map(({ total }) => total))}
-      ) as a(tenant, conversation_id, first, total)
+      from ${
+    Unnest.rows(sql, {
+      tenant: Pg.textArray(arrivals.map(({ tenant }) => tenant)),
+      conversation_id: Pg.textArray(arrivals.map(({ conversationId }) => conversationId)),
+      first: Pg.intArray(arrivals.map(({ first }) => first)),
+      total: Pg.intArray(arrivals.map(({ total }) => total))
+    })
+  } as a
       join conversation_participant as b
         on b.tenant = a.tenant and b.conversation_id = a.conversation_id and b.joined_ordinal < a.first
-      left join unnest(
-        ${Pg.textArray(own.map(({ tenant }) => tenant))},
-        ${Pg.textArray(own.map(({ conversationId }) => conversationId))},
-        ${Pg.textArray(own.map(({ senderId }) => senderId))},
-        ${Pg.intArray(own.map(({ count }) => count))}
-      ) as o(tenant, conversation_id, user_id, count)
+      left join ${
+    Unnest.rows(sql, {
+      tenant: Pg.textArray(own.map(({ tenant }) => tenant)),
+      conversation_id: Pg.textArray(own.map(({ conversationId }) => conversationId)),
+      user_id: Pg.textArray(own.map(({ senderId }) => senderId)),
+      count: Pg.intArray(own.map(({ count }) => count))
+    })
+  } as o
         on o.tenant = b.tenant and o.conversation_id = b.conversation_id and o.user_id = b.user_id
     ) as d
     where p.tenant = d.tenant and p.conversation_id = d.conversation_id and p.user_id = d.user_id
