@@ -90,7 +90,8 @@ export const make = (log: Pick<EventStore["Service"], "readLogPage" | "head" | "
     const timeToLive = ({ end, partitions }: Page) =>
       end === null ? Duration.zero : partitions.some((facts) => facts.some(isPassing)) ? openPages : Duration.infinity
     const cache = yield* Cache.makeWith(read, {
-      capacity: 8,
+      // Each reads as many at a time as there are partitions, and some are ahead of others.
+      capacity: 8 * options.partitions,
       timeToLive: (exit) => Exit.isSuccess(exit) ? timeToLive(exit.value) : Duration.zero
     })
     return (after) => Cache.get(cache, after)

@@ -237,6 +237,25 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
     yield* Effect.timeoutOption(more, Duration.subtract(options.checkpointInterval, since))
   })
 
+  /**
+   * What is wanted after the cursor: a page has a part of a batch for each partition, so as many pages as there are partitions, until
+   * they fill a batch.
+   */
+  const readBatch = Effect.fnUntraced(function*() {
+    const read = (after: Position) => patiently(untraced(options.read(after)))
+    let page = yield* read(progress.cursor)
+    const facts: Array<Fact> = []
+    let { end } = page
+    for (let pages = 1; page.end !== null; pages++) {
+      end = page.end
+      facts.push(...page.partitions[claim.partition] ?? [])
+      if (isPart(page.partitions)) return { end, facts, isLast: true }
+      if (facts.length >= options.batchSize || pages >= page.partitions.length) break
+      page = yield* read(end)
+    }
+    return { end, facts, isLast: false }
+  })
+
   /** At the end of the log: fewer facts than there could have been. */
   const isPart = (partitions: ReadonlyArray<ReadonlyArray<Fact>>): boolean =>
     partitions.reduce((count, facts) => count + facts.length, 0) < options.batchSize
@@ -252,17 +271,17 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
     yield* options.taken(claim.partition)
     while (true) {
       const begun = yield* Clock.currentTimeNanos
-      const { end, partitions } = yield* patiently(untraced(options.read(progress.cursor)))
+      const { end, facts, isLast } = yield* readBatch()
       if (end === null) {
         yield* untraced(passOver())
         yield* untraced(idle())
         continue
       }
-      let rest = partitions[claim.partition] ?? []
+      let rest: ReadonlyArray<Fact> = facts
       while (Arr.isReadonlyArrayNonEmpty(rest)) rest = rest.slice(yield* next(rest, end))
       yield* reached(end)
       yield* untraced(passOver())
-      if (isPart(partitions)) yield* gather(begun)
+      if (isLast) yield* gather(begun)
     }
   }).pipe(
     // A bug in a key, or a database that refuses for good: it is seen in the status too.

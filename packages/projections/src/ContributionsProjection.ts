@@ -148,23 +148,27 @@ export const make = <Event extends { readonly _tag: string }, State = never>(
     )
   })
 
+  /** What facts contribute that follow those of before. */
+  const moreOf = Effect.fnUntraced(function*(facts: ReadonlyArray<Fact>) {
+    return yield* keys.more(yield* Effect.fromResult(KeyedStates.group(yield* decoded(facts), described.key.of)))
+  })
+
   return {
     ...described,
     tables: [...ContributionSums.tablesOf(sums), ...keys.tables, ...memory?.tables ?? []],
     apply: Effect.fnUntraced(function*(facts) {
-      const slices = yield* Effect.fromResult(KeyedStates.group(yield* decoded(facts), described.key.of))
-      const more = yield* keys.more(slices)
+      const more = yield* moreOf(facts)
       yield* add(contributionsOf(more))
       if (memory !== undefined) yield* memory.note(more)
     }),
-    replace: Effect.fnUntraced(function*(changes) {
+    replace: Effect.fnUntraced(function*(changes, others) {
       const after = yield* slicesOf(changes, "after")
       // What was erased, facts do not say any more.
       const before = memory === undefined ? yield* slicesOf(changes, "before") : []
       const given = yield* memory?.take(changes.map(({ key }) => key)) ??
         Effect.succeed(contributionsOf(keys.all(before)))
       const less = given.map((each) => ({ ...each, weight: -(each.weight ?? 1) }))
-      const more = keys.all(after)
+      const more = [...keys.all(after), ...others.length === 0 ? [] : yield* moreOf(others)]
       yield* add([...less, ...contributionsOf(more)])
       yield* keys.settle(after, before)
       if (memory !== undefined) yield* memory.note(more)

@@ -161,22 +161,29 @@ export const make = (projection: Projection, generation: Generation, { postgres,
       { discard: true }
     )
 
-  /** Makes keys again from what is believed at `after`, where the tables show what was believed at `before`. */
+  /**
+   * Makes keys again from what is believed at `after`, where the tables show what was believed at `before`. Applies facts of other
+   * keys as well.
+   */
   const refold = Effect.fnUntraced(function*(keys: ReadonlyArray<Place>, options: {
     readonly before: Position
     readonly after: Position
     readonly skipped: ReadonlySet<bigint>
-  }): Effect.fn.Return<ReadonlyArray<Fact>, FoldError> {
-    if (keys.length === 0) return []
+    readonly others?: ReadonlyArray<Fact>
+  }): Effect.fn.Return<void, FoldError> {
+    const { others = [] } = options
+    if (keys.length === 0) return yield* applyInChunks(others)
     const { replace } = projection
     if (replace !== undefined) {
       const [before, after] = yield* beliefsOf(keys, [options.before, options.after], options.skipped)
-      yield* withSql(replace(keys.map(({ key: { columns, text } }) => ({
+      const changes = keys.map(({ key: { columns, text } }) => ({
         key: columns,
         before: before?.get(text) ?? [],
         after: after?.get(text) ?? []
-      }))))
-      return []
+      }))
+      const [now, later] = Arr.splitAt(others, chunk)
+      yield* withSql(replace(changes, now))
+      return yield* applyInChunks(later)
     }
     yield* withSql(GenerationSchema.clear(
       generation.tables,
@@ -184,7 +191,7 @@ export const make = (projection: Projection, generation: Generation, { postgres,
       keys.map(({ key }) => key.columns)
     ))
     const [believed] = yield* beliefsOf(keys, [options.after], options.skipped)
-    return [...believed?.values() ?? []].flat()
+    yield* applyInChunks([...others, ...[...believed?.values() ?? []].flat()].toSorted(Belief.byOrigin))
   })
 
   /** The keys that revisions touch: those they belong to, and those that what they revise belonged to. */
@@ -274,13 +281,13 @@ export const make = (projection: Projection, generation: Generation, { postgres,
     const { parked } = options
     const all = [...places]
     for (const some of Arr.chunksOf(all.filter(({ key }) => !parked.has(key.text)), keysAtATime)) {
-      yield* applyInChunks((yield* refold(some, options)).toSorted(Belief.byOrigin))
+      yield* refold(some, options)
     }
     for (const place of all) {
       const failed = parked.get(place.key.text)
       if (failed === undefined) continue
       const before = Position.make(failed - 1n)
-      yield* applyInChunks(yield* refold([place], { ...options, before, after: before }))
+      yield* refold([place], { ...options, before, after: before })
       // Its facts belong to another key now, and that has taken them.
       const isGone = (yield* streamsOf([place])).length === 0
       yield* isGone ? parkedKeys.remove(place.key.text) : parkedKeys.forgetError(place.key.text)
@@ -304,16 +311,15 @@ export const make = (projection: Projection, generation: Generation, { postgres,
     const keys = new Set([...keyed.map(({ key }) => key.text), ...revised.keys(), ...erased.keys()])
     const { parked, skipped } = yield* parkedKeys.enter([...keys], part)
     yield* refoldErased(erased.values(), { ...range, parked, skipped })
-    const believed = yield* refold(
-      [...revised.values()].filter(({ key }) => !parked.has(key.text) && !erased.has(key.text)),
-      { ...range, skipped }
-    )
-    const plain = keyed
+    const others = keyed
       .filter(({ fact, key }) =>
         !parked.has(key.text) && !revised.has(key.text) && !erased.has(key.text) && !skipped.has(fact.position)
       )
       .map(({ fact }) => fact)
-    yield* applyInChunks(believed.length === 0 ? plain : [...plain, ...believed].toSorted(Belief.byOrigin))
+    yield* refold(
+      [...revised.values()].filter(({ key }) => !parked.has(key.text) && !erased.has(key.text)),
+      { ...range, skipped, others }
+    )
     if (parked.size > 0) yield* parkedKeys.hold(countBy(keyed, parked))
   })
 
@@ -352,12 +358,11 @@ export const make = (projection: Projection, generation: Generation, { postgres,
     const { skipped } = yield* parkedKeys.enter([], "none")
     const key = { text: row.key, columns: row.columns }
     const { stream, tenant } = row
-    const believed = yield* refold([{ key, fact: { stream, tenant } }], {
+    yield* refold([{ key, fact: { stream, tenant } }], {
       before: Position.make(row.position - 1n),
       after: checkpoint,
       skipped
     })
-    yield* applyInChunks(believed)
     yield* parkedKeys.remove(row.key)
   })
 

@@ -119,11 +119,14 @@ export interface Projection {
   /** Applies facts that were not there before, in order, inside the transaction that moves the checkpoint. */
   readonly apply: (facts: Arr.NonEmptyReadonlyArray<Fact>) => Effect.Effect<void, ApplyError, SqlClient.SqlClient>
   /**
-   * Replaces what was believed of keys by what is believed now. Undefined where that is to remove the rows of the keys, and to apply
-   * their facts.
+   * Replaces what was believed of keys by what is believed now, and applies facts of other keys, at once: so rows that keys share are
+   * locked in one order. Undefined where that is to remove the rows of the keys, and to apply their facts with those of others.
    */
   readonly replace:
-    | ((changes: ReadonlyArray<BeliefChange>) => Effect.Effect<void, ApplyError, SqlClient.SqlClient>)
+    | ((
+      changes: ReadonlyArray<BeliefChange>,
+      others: ReadonlyArray<Fact>
+    ) => Effect.Effect<void, ApplyError, SqlClient.SqlClient>)
     | undefined
 }
 

@@ -21,8 +21,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 
-/** Pages that are kept, of at most a thousand facts each. */
-const capacity = 8
+/** Pages that are kept, of at most a thousand facts each: partitions read several at a time, and some are ahead of others. */
+const capacity = 32
 
 /** Streams that are read with a page. */
 const few = 8

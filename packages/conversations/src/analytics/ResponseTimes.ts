@@ -65,13 +65,14 @@ export const ResponseTimes: Projection.Projection = {
     const changes = yield* ResponsePairs.add(sql, yield* decoded(facts))
     yield* addSums(changes.flatMap(ResponsePairs.contributions))
   }),
-  replace: Effect.fnUntraced(function*(beliefs) {
+  replace: Effect.fnUntraced(function*(beliefs, others) {
     const sql = yield* SqlClient.SqlClient
     const changes = [...yield* ResponsePairs.remove(sql, beliefs.map(({ key }) => key))]
     const batch = yield* decoded(beliefs.flatMap(({ after }) => after))
     for (const [index, part] of Arr.chunksOf(batch, 1000).entries()) {
       changes.push(...yield* ResponsePairs.add(sql, part, { isFirst: index === 0 }))
     }
+    changes.push(...yield* ResponsePairs.add(sql, yield* decoded(others)))
     yield* addSums(changes.flatMap(ResponsePairs.contributions))
   })
 }
