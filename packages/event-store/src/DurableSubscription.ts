@@ -66,10 +66,10 @@ import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import type * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import * as AppendStatement from "./AppendStatement.ts"
+import type { BatchPermits } from "./BatchPermits.ts"
 import * as Checkpoints from "./DurableSubscriptionCheckpoints.ts"
 import {
   CheckpointsUnavailable,
@@ -149,8 +149,8 @@ export interface Options<E, R> {
    * each other closely are handled together. What comes after a longer silence does not wait. Default: none.
    */
   readonly linger?: Duration.Input | undefined
-  /** Held for each batch: subscriptions that share it handle as many at a time as it has permits. */
-  readonly permits?: Semaphore.Semaphore | undefined
+  /** One is held for each batch: subscriptions that share them handle as many at a time as there are. */
+  readonly permits?: BatchPermits | undefined
   /** How a failure of the handler is tried again. Default: 10 times, from 100 ms to 10 s apart. */
   readonly retry?: Schedule.Schedule<unknown> | undefined
   /** How long partitions stay with a process that gives no sign of life, 500 ms at least. Default: 6 seconds. */

@@ -22,6 +22,7 @@ import * as Predicate from "effect/Predicate"
 import type * as Schedule from "effect/Schedule"
 import type * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
+import type { BatchPermits } from "./BatchPermits.ts"
 import type { Claim, Move } from "./DurableSubscriptionCheckpoints.ts"
 import { PartitionFenced } from "./DurableSubscriptionError.ts"
 import * as DurableSubscriptionMetrics from "./DurableSubscriptionMetrics.ts"
@@ -72,8 +73,8 @@ export interface PartitionOptions<E, R> {
   readonly reached: (partition: number, position: Position) => Effect.Effect<void>
   /** Runs after each batch, while nothing is held. */
   readonly rest: (facts: number) => Effect.Effect<void>
-  /** Shared with other partitions: as many batches at a time as it has permits. */
-  readonly permits: Semaphore.Semaphore | undefined
+  /** Shared with other partitions: as many batches at a time as there are. */
+  readonly permits: BatchPermits | undefined
   readonly fail: (claim: Claim, error: string) => Effect.Effect<void, PartitionFenced | SqlError>
   readonly batchSize: number
   readonly linger: Duration.Duration
@@ -114,10 +115,13 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
   const metrics = DurableSubscriptionMetrics.ofPartition(name, claim.partition)
   const patiently = patience(options.outages)
   const alone = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    gate.withPermit(options.permits === undefined ? effect : options.permits.withPermit(effect))
+    gate.withPermit(
+      options.permits === undefined ? effect : options.permits.withPermit({ after: progress.cursor, isLast })(effect)
+    )
   let size = options.batchSize
   let savedAt = 0n
   let failures = 0
+  let isLast = false
 
   const reached = Effect.fnUntraced(function*(to: Position) {
     progress.cursor = to
@@ -238,22 +242,23 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
   })
 
   /**
-   * What is wanted after the cursor: a page has a part of a batch for each partition, so as many pages as there are partitions, until
-   * they fill a batch.
+   * What is wanted after the cursor, and where that ends: a page has a part of a batch for each partition, so as many pages as there are
+   * partitions, until they fill a batch.
    */
   const readBatch = Effect.fnUntraced(function*() {
     const read = (after: Position) => patiently(untraced(options.read(after)))
+    isLast = false
     let page = yield* read(progress.cursor)
     const facts: Array<Fact> = []
     let { end } = page
     for (let pages = 1; page.end !== null; pages++) {
       end = page.end
       facts.push(...page.partitions[claim.partition] ?? [])
-      if (isPart(page.partitions)) return { end, facts, isLast: true }
-      if (facts.length >= options.batchSize || pages >= page.partitions.length) break
+      isLast = isPart(page.partitions)
+      if (isLast || facts.length >= options.batchSize || pages >= page.partitions.length) break
       page = yield* read(end)
     }
-    return { end, facts, isLast: false }
+    return { end, facts }
   })
 
   /** At the end of the log: fewer facts than there could have been. */
@@ -271,7 +276,7 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
     yield* options.taken(claim.partition)
     while (true) {
       const begun = yield* Clock.currentTimeNanos
-      const { end, facts, isLast } = yield* readBatch()
+      const { end, facts } = yield* readBatch()
       if (end === null) {
         yield* untraced(passOver())
         yield* untraced(idle())

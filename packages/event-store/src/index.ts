@@ -1,3 +1,4 @@
+export * as BatchPermits from "./BatchPermits.ts"
 export * as Belief from "./Belief.ts"
 export * as CausationTree from "./CausationTree.ts"
 export * as CommandHandler from "./CommandHandler.ts"

@@ -9,6 +9,7 @@
  *
  * @since 0.1.0
  */
+import type { BatchPermits } from "@strata/event-store/BatchPermits"
 import * as DurableSubscription from "@strata/event-store/DurableSubscription"
 import type { SubscriptionError } from "@strata/event-store/DurableSubscriptionError"
 import { EventDecodeError } from "@strata/event-store/EventDefinition"
@@ -26,7 +27,6 @@ import * as Metric from "effect/Metric"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import type * as Semaphore from "effect/Semaphore"
 import * as Erasures from "./Erasures.ts"
 import * as Folding from "./Folding.ts"
 import { type Generation, sharing, subscriptionOf } from "./Generation.ts"
@@ -43,7 +43,7 @@ import * as ProjectionMetrics from "./ProjectionMetrics.ts"
 export interface RunOptions {
   readonly batchSize: number
   /** Batches that this process applies at a time. */
-  readonly permits: Semaphore.Semaphore
+  readonly permits: BatchPermits
   /** Facts a second that the generation may take now; null is as fast as it goes. */
   readonly rate: (generation: Generation) => number | null
   readonly reached: (generation: Generation, partition: number, position: Position) => Effect.Effect<void>

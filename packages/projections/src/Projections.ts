@@ -32,6 +32,7 @@
  *
  * @since 0.1.0
  */
+import * as BatchPermits from "@strata/event-store/BatchPermits"
 import * as Checkpoints from "@strata/event-store/DurableSubscriptionCheckpoints"
 import { EventStore, type EventStoreError } from "@strata/event-store/EventStore"
 import { Position } from "@strata/event-store/Fact"
@@ -45,7 +46,6 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Schema from "effect/Schema"
-import * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Generation from "./Generation.ts"
 import * as GenerationWatch from "./GenerationWatch.ts"
@@ -225,7 +225,7 @@ const make = Effect.fnUntraced(function*(projections: ReadonlyArray<Projection>,
   const inline = InlineRun.make({ projections, store, postgres, generations, progress, hint })
   if (projections.some((projection) => projection.inline)) yield* store.beforeCommit(inline.work)
   if (run) {
-    const permits = yield* Semaphore.make(concurrency)
+    const permits = BatchPermits.make(concurrency)
     yield* GenerationWatch.run({
       projections,
       generations,
