@@ -364,7 +364,7 @@ export const make = Effect.fnUntraced(function*(
 
   const append = (append: Append) =>
     Spans.traced(
-      Effect.flatMap(postgres.inTransaction, (inTransaction) =>
+      Effect.flatMap(postgres.holdsConnection, (inTransaction) =>
         inTransaction
           ? refuseInTransaction("appendInTransaction")
           : Effect.flatMap(
@@ -383,7 +383,7 @@ export const make = Effect.fnUntraced(function*(
     Effect.provideService(PreparedRevision.prepare(revision, sealCorrection), SecureRandom.SecureRandom, random)
 
   const revise = Effect.fn("EventStore.revise")(function*(revision: Revision) {
-    if (yield* postgres.inTransaction) return yield* refuseInTransaction("reviseInTransaction")
+    if (yield* postgres.holdsConnection) return yield* refuseInTransaction("reviseInTransaction")
     const prepared = yield* prepareRevision(revision)
     const row = yield* answer(
       "revise",

@@ -40,7 +40,7 @@ export interface Options {
  * @since 0.1.0
  */
 export const make = (
-  { inTransaction, sql }: Postgres["Service"],
+  { holdsConnection, sql }: Postgres["Service"],
   { answer, committed, factsById, forTenant, random, storeId }: Options
 ): StreamCatalog => {
   /** What is told of a stream; its version by fact_version. */
@@ -108,7 +108,7 @@ export const make = (
       ) as found`)
 
   const say = Effect.fnUntraced(function*(stream: StreamId, change: PreparedSaying.Change) {
-    if (yield* inTransaction) return yield* misplaced("inside a transaction, nothing can be said of a stream")
+    if (yield* holdsConnection) return yield* misplaced("inside a transaction, nothing can be said of a stream")
     const s = yield* Effect.provideService(PreparedSaying.prepare(stream, change), SecureRandom.SecureRandom, random)
     const [row] = yield* answer(
       "streams.set",

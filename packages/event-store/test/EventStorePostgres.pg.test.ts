@@ -230,22 +230,32 @@ layer(Database, { excludeTestServices: true })("EventStorePostgres", (it) => {
   it.effect("a plain write inside a transaction is refused, and told what to use instead", () =>
     Effect.gen(function*() {
       const store = yield* open
-      const { transact } = yield* Postgres
-      const refused = <A>(write: Effect.Effect<A, EventStoreError>) =>
-        Effect.gen(function*() {
-          const error = yield* Effect.flip(transact(write))
-          assertInstanceOf(error, EventStoreError)
-          deepStrictEqual("path" in error.reason && error.reason.path, "transaction")
-          return error.message
-        })
-      deepStrictEqual(
-        yield* refused(store.append({ facts: [fact(1)] })),
-        "inside a transaction, use appendInTransaction"
-      )
-      deepStrictEqual(
-        yield* refused(store.streams.setState(a, "archived", { actor: "ada", reason: "audit" })),
-        "inside a transaction, nothing can be said of a stream"
-      )
+      const { sql, transact } = yield* Postgres
+      const outside = yield* store.append({ facts: [fact(1)] })
+      const revises = outside.facts[0]!.eventId
+      // One that the client has opened as well: whoever is told of a fact has to find it.
+      for (const byClient of [false, true]) {
+        const refused = <A>(write: Effect.Effect<A, EventStoreError>) =>
+          Effect.gen(function*() {
+            const error = yield* byClient ? Effect.flip(sql.withTransaction(write)) : Effect.flip(transact(write))
+            assertInstanceOf(error, EventStoreError)
+            deepStrictEqual("path" in error.reason && error.reason.path, "transaction")
+            return error.message
+          })
+        deepStrictEqual(
+          yield* refused(store.append({ facts: [fact(1)] })),
+          "inside a transaction, use appendInTransaction"
+        )
+        deepStrictEqual(
+          yield* refused(store.revise({ _tag: "Retraction", revises, reason: "typing error", actor: "ada" })),
+          "inside a transaction, use reviseInTransaction"
+        )
+        deepStrictEqual(
+          yield* refused(store.streams.setState(a, "archived", { actor: "ada", reason: "audit" })),
+          "inside a transaction, nothing can be said of a stream"
+        )
+      }
+      deepStrictEqual([yield* store.head, yield* store.knownHead], [outside.position, outside.position])
     }))
 
   it.effect("a transaction that wrote elsewhere first stops no subscriber, and its facts come in commit order", () =>
