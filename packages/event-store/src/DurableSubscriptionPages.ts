@@ -51,7 +51,7 @@ export type Pages = (after: Position) => Effect.Effect<Page, EventStoreError>
  * @category constructors
  * @since 0.1.0
  */
-export const make = (log: Pick<EventStore["Service"], "readLogPage" | "head" | "knownHead">, options: {
+export const make = (log: Pick<EventStore["Service"], "readLogPage" | "head">, options: {
   readonly partitions: number
   readonly filter: Filter | undefined
   readonly key: (fact: Fact) => string
@@ -72,8 +72,7 @@ export const make = (log: Pick<EventStore["Service"], "readLogPage" | "head" | "
       ({ end, facts }) => split(facts, facts.length === 0 ? null : end)
     )
   const readFiltered: Pages = Effect.fnUntraced(function*(after) {
-    const known = yield* log.knownHead
-    const head = known > after ? known : yield* log.head
+    const head = yield* log.head
     if (head <= after) return split([], null)
     const upTo = head < reachOf(after) ? head : reachOf(after)
     const { end: seen, facts } = yield* log.readLogPage({ after, limit: pageSize, filter, upTo })

@@ -76,7 +76,6 @@ describe("DurableSubscription", () => {
       let read = 0
       const pages = yield* DurableSubscriptionPages.make({
         head: store.head,
-        knownHead: store.knownHead,
         readLogPage: (range) =>
           Effect.tap(store.readLogPage(range), ({ facts }) => Effect.sync(() => read += facts.length))
       }, { partitions: 2, filter, key: (fact) => fact.stream })

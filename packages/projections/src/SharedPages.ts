@@ -14,7 +14,7 @@
  */
 import type { EventStore, LogPage, LogRange } from "@strata/event-store/EventStore"
 import { EventStorePolicies } from "@strata/event-store/EventStorePolicies"
-import type { Fact } from "@strata/event-store/Fact"
+import type { Fact, Position } from "@strata/event-store/Fact"
 import { isPassing } from "@strata/event-store/OpenedStore"
 import * as Cache from "effect/Cache"
 import * as Duration from "effect/Duration"
@@ -27,7 +27,13 @@ const capacity = 32
 /** Streams that are read with a page. */
 const few = 8
 
-/** So long a look at the end of the log is worth something to others: when there is more, they are told. */
+/** Facts of these that are kept with it: of longer streams each reads for itself. */
+const short = 1000
+
+/**
+ * So long a look at the end of the log is worth something to others, unless this process hears of more. What it has heard of is no end by
+ * itself: a server that took over from another may be without it.
+ */
 const together = Duration.millis(10)
 
 /** A page, and all facts of the streams with these names up to its end. */
@@ -53,7 +59,7 @@ export const make = Effect.fnUntraced(
       const facts = revised.size > few
         ? []
         : yield* store.readStreams({ streams: [...revised.values()], upTo: page.end })
-      const isKept = facts.length > 0 && !facts.some(isPassing)
+      const isKept = facts.length > 0 && facts.length <= short && !facts.some(isPassing)
       return { page, streams: new Set(isKept ? revised.keys() : []), facts: isKept ? facts : [] } satisfies Shared
     })
 
@@ -66,9 +72,13 @@ export const make = Effect.fnUntraced(
           ? openPages
           : Duration.seconds(10)
     })
+    const heads = yield* Cache.makeWith((_known: Position) => store.head, {
+      capacity: 1,
+      timeToLive: (exit) => Exit.isSuccess(exit) ? together : Duration.zero
+    })
     return {
       ...store,
-      head: yield* Effect.cachedWithTTL(store.head, together),
+      head: Effect.flatMap(store.knownHead, (known) => Cache.get(heads, known)),
       readLogPage: (range) =>
         range.upTo === undefined ? store.readLogPage(range) : Effect.map(Cache.get(pages, range), ({ page }) => page),
       readStreams: (asked) =>

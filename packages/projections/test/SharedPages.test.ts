@@ -63,6 +63,20 @@ layer(SecureRandom.layerWebCrypto)("shared pages", (it) => {
       assert.strictEqual(asked.length, 4)
     }))
 
+  it.effect("end where the log does: one look serves all, until more is known", () =>
+    Effect.gen(function*() {
+      const store = yield* EventStoreMemory.make()
+      let looks = 0
+      const shared = yield* SharedPages.make({
+        ...store,
+        head: Effect.tap(store.head, () => Effect.sync(() => looks++))
+      })
+      const heads = Effect.all([shared.head, shared.head], { concurrency: 2 })
+      assert.deepStrictEqual([yield* heads, looks], [[0n, 0n], 1])
+      yield* store.append({ facts: [{ stream: stream(1), type: "counted", data: 1 }] })
+      assert.deepStrictEqual([yield* heads, looks], [[1n, 1n], 2])
+    }))
+
   it.effect("leave streams to their readers where many are revised", () =>
     Effect.gen(function*() {
       const { asked, readPage } = yield* make(9)

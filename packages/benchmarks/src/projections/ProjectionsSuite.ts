@@ -85,7 +85,7 @@ export const suite: Suite = {
         "figures: activity, response times of all and of one provider, volume, a day; periods of 1 to 365 days, and the whole.",
         "Bound of the rebuild in four partitions: both cores, 94 % busy, of which the table shows 1.7: the rest is V8's threads. One partition keeps "
         + "1.1 of them busy and V8's 0.2, since server and client work at the same time; four take 15 % more of them for a fact.",
-        "Bound of a correction: the processor, 14 ms of it here and 15 in the server after a silence: 40 statements, of which 20 begin and end five "
+        "Bound of a correction: the processor, 14 ms of it here and 15 in the server after a silence: 41 statements, of which 20 begin and end five "
         + "transactions. The five go on at the same time once the correction, its page and its stream are written and read, some 6 ms."
       ]
     }
