@@ -61,6 +61,8 @@ export interface Wanted {
   readonly partitions: number
   readonly of: ReadonlyArray<{ readonly partition: number; readonly cursor: bigint }>
   readonly limit: number
+  /** It is read before it is asked for, so nobody else asks for the same at this moment. */
+  readonly isAhead?: boolean | undefined
 }
 
 /**
@@ -76,6 +78,9 @@ class ReadPage extends Request.TaggedClass("ReadPage")<{ readonly wanted: Wanted
 /**
  * Reads topics. Those who ask for the same at the same time, as groups do that have read all and hear that there is more, share one look.
  *
+ * What is read ahead is asked for apart. The batches of requests are kept and used again, and what was emptied of them leads from each page
+ * to the next one: of hundreds a second the collector would take all for used that came since it looked at old ones last.
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -85,40 +90,64 @@ export const make = Effect.fnUntraced(function*({ rows }: Postgres["Service"]) {
     key: ({ request: { wanted: { limit, of, partitions, topic } } }) =>
       `${topic} ${partitions} ${limit} ${of.map(({ cursor, partition }) => `${partition}:${cursor}`).join(" ")}`,
     resolver: (entries) =>
-      // In no transaction of whoever is the first to ask.
-      Effect.updateContext(Effect.exit(find(entries[0].request.wanted)), (_: Context.Context<never>) => services).pipe(
-        Effect.map((page) => {
-          for (const entry of entries) entry.completeUnsafe(page)
-        })
-      )
+      Effect.map(Effect.exit(find(entries[0].request.wanted)), (page) => {
+        for (const entry of entries) entry.completeUnsafe(page)
+      })
   })
 
-  const find: Read = ({ limit, of, partitions, topic }) => {
+  const look = ({ limit, of, partitions, topic }: Wanted): Effect.Effect<Page, SqlError> => {
     const from = of.reduce((least, { cursor }) => cursor < least ? cursor : least, of[0]!.cursor)
-    return Effect.map(
-      rows(read, [
+    const isWhole = of.length === partitions && of.every(({ cursor }) => cursor === from)
+    const found = isWhole
+      ? rows(readWhole, [Pg.int(topic), Pg.int(partitions), Pg.bigint(from), Pg.int(limit), Pg.int(lowOf(partitions))])
+      : rows(readParts, [
         Pg.int(topic),
         Pg.int(partitions),
         Pg.intArray(of.map(({ partition }) => partition)),
         Pg.bigintArray(of.map(({ cursor }) => cursor)),
         Pg.bigint(from),
         Pg.int(limit)
-      ]),
-      (found) => {
-        const messages = found.slice(0, -1).map(messageOf)
-        // The last row has no message.
-        const end: bigint = cast(found[found.length - 1]?.[0] ?? from)
-        const isFull = messages.length === limit
-        return { messages, isFull, seen: isFull ? messages[messages.length - 1]!.position : end > from ? end : from }
-      }
-    )
+      ])
+    return Effect.map(found, (found) => {
+      const messages = found.slice(0, -1).map(messageOf)
+      // The last row has no message.
+      const end: bigint = cast(found[found.length - 1]?.[0] ?? from)
+      const isFull = messages.length === limit
+      return { messages, isFull, seen: isFull ? messages[messages.length - 1]!.position : end > from ? end : from }
+    })
   }
 
-  const ask: Read = (wanted) => Effect.request(new ReadPage({ wanted }), pages)
+  // In no transaction of whoever asks.
+  const find: Read = (wanted) => Effect.updateContext(look(wanted), (_: Context.Context<never>) => services)
+
+  const ask: Read = (wanted) => wanted.isAhead === true ? find(wanted) : Effect.request(new ReadPage({ wanted }), pages)
   return ask
 })
 
-const read = `
+/** Served by the primary key, in its order; of each chunk no more is unpacked than a page holds. The last row tells where the topic ends. */
+const readWhole = `
+  (
+    select
+      greatest(c.first, $3 + 1) + m.place - 1, partition_of(m.hash, $2, $5), m.id, m.key, m.type, m.tenant,
+      m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, m.published_at
+    from topic_chunk c
+    cross join lateral unnest(c.messages[greatest($3 - c.first + 2, 1):greatest($3 - c.first + 1, 0) + $4])
+      with ordinality as m (
+        id, hash, key, type, tenant, correlation_id, causation_id, traceparent, headers, data, published_at, options, place
+      )
+    where c.topic = $1 and c.last > $3
+    order by c.last
+    limit $4
+  )
+  union all
+  select
+    topic_end($1), null::integer, null::uuid, null::text, null::text, null::text, null::text, null::text, null::text,
+    null::jsonb, null::json, null::timestamptz`
+
+/** The highest power of two that is not above a positive number. */
+const lowOf = (partitions: number): number => 2 ** (31 - Math.clz32(partitions))
+
+const readParts = `
   select
     "position", "partition", id, key, type, tenant, correlation_id, causation_id, traceparent, headers, data,
     published_at

@@ -2,6 +2,7 @@ import { layer } from "@effect/vitest"
 import { deepStrictEqual, notDeepStrictEqual, strictEqual } from "@effect/vitest/utils"
 import * as Outbox from "@strata/outbox/Outbox"
 import { Postgres } from "@strata/postgres/Postgres"
+import type * as TopicLog from "@strata/queues/topics/TopicLog"
 import * as Topics from "@strata/queues/topics/Topics"
 import * as Effect from "effect/Effect"
 import { Database, eventually, many, member, seenBy, topicOf } from "./fixture.ts"
@@ -112,5 +113,35 @@ layer(Database, { excludeTestServices: true })("reading a topic for nobody", (it
       yield* outbox.publish(topic, many(1))
       yield* eventually(topics.find(topic), ({ last }) => last === 5n)
       notDeepStrictEqual(yield* topics.read({ ...wanted, limit: 10 }), more)
+    }))
+
+  it.effect("gives the same messages wherever it begins, whether all partitions are asked for or some", () =>
+    Effect.gen(function*() {
+      const outbox = yield* Outbox.Outbox
+      const topics = yield* Topics.Topics
+      const topic = topicOf("parts", { partitions: 3 })
+      const { id } = yield* topics.declare(topic)
+      for (const [count, last] of [[3, 3n], [1, 4n], [9, 13n]] as const) {
+        yield* outbox.publish(topic, many(count, String))
+        yield* eventually(topics.find(topic), (found) => found.last === last)
+      }
+      const read = (of: TopicLog.Wanted["of"], limit: number, isAhead: boolean) =>
+        Effect.map(
+          topics.read({ topic: id, partitions: 3, of, limit, isAhead }),
+          ({ messages }) => messages.map(({ key, partition, position }) => ({ key, partition, position }))
+        )
+      const from = (partitions: ReadonlyArray<number>, cursor: bigint) =>
+        partitions.map((partition) => ({ partition, cursor }))
+      const all = yield* read(from([0, 1, 2], 0n), 100, false)
+      deepStrictEqual(all.map(({ position }) => position), Array.from({ length: 13 }, (_, n) => BigInt(n + 1)))
+      strictEqual(new Set(all.map(({ partition }) => partition)).size, 3)
+      for (let cursor = 0n; cursor <= 14n; cursor++) {
+        const rest = all.filter(({ position }) => position > cursor)
+        for (const limit of [1, 4, 13]) {
+          deepStrictEqual(yield* read(from([0, 1, 2], cursor), limit, limit > 1), rest.slice(0, limit))
+          const some = rest.filter(({ partition }) => partition !== 1)
+          deepStrictEqual(yield* read(from([0, 2], cursor), limit, false), some.slice(0, limit))
+        }
+      }
     }))
 })

@@ -3,9 +3,8 @@
  *
  * **Details**
  *
- * A lane reads its partitions together where they are about equally far, so that they share a look at the topic, a transaction and a batch
- * of the handler; one that is far behind takes turns with the others until it has caught up. The handler gets messages in the order of
- * the topic, and the next ones are read meanwhile. Whether partitions come and go is looked at between two batches.
+ * Partitions that are read together (see `Pages`) share a look at the topic, a transaction and a batch of the handler, which gets messages
+ * in the order of the topic. Whether partitions come and go is looked at between two batches.
  *
  * A batch that fails is handled again message by message, each with a transaction of its own. A message that fails then is put aside (see
  * `Retries`), and so are those of its key that come later, as long as it is not over.
@@ -23,7 +22,6 @@ import type * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
@@ -38,28 +36,12 @@ import { Fenced } from "../TopicError.ts"
 import type * as TopicLog from "../TopicLog.ts"
 import type * as TopicMetrics from "../TopicMetrics.ts"
 import type { Policies } from "../TopicPolicies.ts"
-import type { Owned } from "./Membership.ts"
 import type { Move, Offsets } from "./Offsets.ts"
+import * as Pages from "./Pages.ts"
+import type { Cohort, Held } from "./Pages.ts"
 import type { Diverted, Retries } from "./Retries.ts"
 
 // --------------------------------------------------------------------------------------------------------- models
-
-/**
- * A partition in a lane.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Held extends Owned {
-  /** Up to where all is done or of others. */
-  cursor: bigint
-  /** What the database knows of that. */
-  saved: bigint
-  /** A key of it may have messages aside. */
-  mayBeBusy: boolean
-  /** There was nothing more when the topic was at this hint. */
-  emptyAt: number
-}
 
 /**
  * A lane, and the partitions in it.
@@ -113,41 +95,8 @@ export interface Options<A, E, R> {
  */
 export const make = (): Lane => ({ held: new Set(), hinted: Signal.make(), gate: Semaphore.makeUnsafe(1) })
 
-/**
- * A partition as it was taken.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const holdingOf = (owned: Owned): Held => ({
-  ...owned,
-  cursor: owned.position,
-  saved: owned.position,
-  mayBeBusy: true,
-  emptyAt: -1
-})
-
 /** Why a batch was not done. */
 type Failed<E> = E | Fenced | SqlError | TransactionError
-
-/** Partitions that are read together, of one topic. */
-type Cohort = Arr.NonEmptyReadonlyArray<Held>
-
-/** A page that is read before it is asked for, and for whom. */
-interface Ahead {
-  readonly cohort: Cohort
-  readonly after: bigint
-  readonly page: Fiber.Fiber<Read, SqlError>
-}
-
-/** A page, and the hints that the topic had before it was read. */
-interface Read {
-  readonly page: TopicLog.Page
-  readonly hints: number
-}
-
-/** Partitions that are further apart are read apart. */
-const apart = 5000n
 
 /**
  * Works until it is interrupted.
@@ -159,13 +108,12 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
   lane: Lane,
   options: Options<A, E, R>
 ): Effect.fn.Return<never, never, R> {
-  const { batchSize, classify = Handling.classify, handler, isOutage = never, metrics, offsets, policies, retries } =
-    options
+  const { classify = Handling.classify, handler, isOutage = never, metrics, offsets, policies, retries } = options
   const clock = yield* Clock.Clock
   const random = yield* Random.Random
   const traced = yield* Tracing.make(options.group)
   const isTransactional = options.delivery === "transactional"
-  let turn = 0
+  const pages = Pages.make({ ...options, held: lane.held })
 
   /** As long as the database cannot be reached, or whatever the handler cannot do without. */
   const patiently = RetryPolicy.retry({
@@ -174,54 +122,6 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
     classify: (error: Failed<E>) =>
       isOfTheDatabase(error) || isHandlers(error) && isOutage(error) ? FailureClass.transient : FailureClass.permanent
   })
-
-  // -------------------------------------------------------------------------------------------------- what is read
-
-  const isOpen = (held: Held) => held.emptyAt < options.hintsOf(held.topic)
-
-  /** The next ones to read; undefined when nothing is left. */
-  const pick = (): Cohort | undefined => {
-    const cohorts: Array<Array<Held>> = []
-    for (const of of Map.groupBy(lane.held, ({ topic }) => topic).values()) {
-      const sorted = of.toSorted((one, other) => one.cursor < other.cursor ? -1 : one.cursor > other.cursor ? 1 : 0)
-      let last: Held | undefined
-      for (const held of sorted) {
-        if (last === undefined || held.cursor > last.cursor + apart) cohorts.push([held])
-        else cohorts[cohorts.length - 1]!.push(held)
-        last = held
-      }
-    }
-    const open = cohorts.filter((cohort) => cohort.some(isOpen))
-    const [first, ...rest] = open[turn++ % open.length] ?? []
-    return first === undefined ? undefined : [first, ...rest]
-  }
-
-  const opened = (held: Held, message: TopicLog.StoredMessage): Result.Result<TopicMessage<A>, Diverted> => {
-    const topic = options.topics.get(held.topic)!
-    return Result.mapBoth(topic.decode(message.data), {
-      onFailure: (failure): Diverted => ({
-        topic: topic.name,
-        message,
-        because: { dead: Handling.unreadable(0n, 1, failure, options.worker) }
-      }),
-      onSuccess: (payload): TopicMessage<A> => ({
-        topic: topic.name,
-        position: message.position,
-        partition: message.partition,
-        id: message.id,
-        payload,
-        key: message.key ?? undefined,
-        type: message.type,
-        tenant: message.tenant,
-        headers: message.headers ?? {},
-        correlationId: message.correlationId ?? undefined,
-        causationId: message.causationId ?? undefined,
-        traceparent: message.traceparent ?? undefined,
-        publishedAt: message.publishedAt,
-        attempt: 1
-      })
-    })
-  }
 
   // --------------------------------------------------------------------------------------------- what is done with it
 
@@ -306,23 +206,22 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
   /** One message after the other, from the first, of which it may be known how it failed. */
   const oneByOne = Effect.fnUntraced(function*(
     cohort: Cohort,
-    messages: ReadonlyArray<TopicLog.StoredMessage>,
+    messages: ReadonlyArray<Pages.Opened<A>>,
     busy: Set<string>,
     known: Cause.Cause<Failed<E>>
   ) {
     const byPartition = new Map(cohort.map((held) => [held.partition, held]))
-    for (const message of messages) {
+    for (const { result, stored: message } of messages) {
       const held = byPartition.get(message.partition)!
-      const ready = opened(held, message)
       let isSaved = true
       if (message.key !== null && busy.has(message.key)) yield* aside(held, message, { waits: true })
-      else if (Result.isFailure(ready)) yield* aside(held, message, ready.failure.because)
+      else if (Result.isFailure(result)) yield* aside(held, message, result.failure.because)
       // It was alone, so it is the one that failed.
       else if (messages.length === 1) yield* failed(held, message, busy, known)
       else {
         const move = [moveOf(held, message.position)]
         isSaved = yield* Effect.catchCause(
-          patiently(commit(held.topic, move, [ready.success], [])),
+          patiently(commit(held.topic, move, [result.success], [])),
           (cause) => isFence(cause) ? Effect.failCause(cause) : Effect.as(failed(held, message, busy, cause), true)
         )
       }
@@ -332,14 +231,14 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
   })
 
   /** All at once, and one by one where that fails. */
-  const handle = Effect.fnUntraced(function*(cohort: Cohort, { messages, seen }: TopicLog.Page) {
+  const handle = Effect.fnUntraced(function*(cohort: Cohort, { messages, seen }: Pages.Page<A>) {
     const [{ topic }] = cohort
     if (messages.length > 0) {
       const byPartition = new Map(cohort.map((held) => [held.partition, held]))
       const busy = new Set<string>()
       if (cohort.some(({ mayBeBusy }) => mayBeBusy)) {
         const isEmpty = yield* patiently(retries.isEmpty)
-        const keys = [...new Set(messages.flatMap(({ key }) => key === null ? [] : [key]))]
+        const keys = [...new Set(messages.flatMap(({ stored: { key } }) => key === null ? [] : [key]))]
         if (!isEmpty && keys.length > 0) {
           for (const key of yield* patiently(retries.busy(keys))) busy.add(key)
         }
@@ -350,16 +249,15 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
       const ready: Array<TopicMessage<A>> = []
       const diverted: Array<Diverted> = []
       const touched = new Set<Held>()
-      for (const message of messages) {
+      for (const { result, stored: message } of messages) {
         const held = byPartition.get(message.partition)!
         touched.add(held)
         if (message.key !== null && busy.has(message.key)) {
           diverted.push({ topic: options.topics.get(topic)!.name, message, because: { waits: true } })
           continue
         }
-        const one = opened(held, message)
-        if (Result.isSuccess(one)) ready.push(one.success)
-        else diverted.push(one.failure)
+        if (Result.isSuccess(result)) ready.push(result.success)
+        else diverted.push(result.failure)
       }
       const moves = [...touched].map((held) => moveOf(held, seen))
       const startedAt = clock.monotonicTimeNanosUnsafe()
@@ -400,49 +298,17 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
     }, { discard: true })
   )
 
-  let ahead: Ahead | undefined
-
-  const ask = ([{ partitions, topic }]: Cohort, of: TopicLog.Wanted["of"]) =>
-    Effect.suspend(() => {
-      const hints = options.hintsOf(topic)
-      return Effect.map(options.read({ topic, partitions, of, limit: batchSize }), (page): Read => ({ page, hints }))
-    })
-
-  const read = (cohort: Cohort): Effect.Effect<Read, Failed<E>> =>
-    Effect.suspend(() => {
-      const known = ahead
-      ahead = undefined
-      const asked = patiently(ask(cohort, cohort))
-      if (known === undefined) return asked
-      const isFor = known.cohort.length === cohort.length &&
-        cohort.every((held) => known.cohort.includes(held) && held.cursor === known.after)
-      return isFor
-        ? Effect.catch(Fiber.join(known.page), () => asked)
-        : Effect.andThen(Effect.forkDetach(Fiber.interrupt(known.page)), asked)
-    })
-
-  /** Reads the page after one that was full, while that one is handled. */
-  const readAhead = (cohort: Cohort, { seen }: TopicLog.Page) => {
-    const wanted = cohort.map(({ partition }) => ({ partition, cursor: seen }))
-    return Effect.map(
-      Effect.forkChild(ask(cohort, wanted), { startImmediately: true }),
-      (page) => {
-        ahead = { cohort, after: seen, page }
-      }
-    )
-  }
-
   const step: Effect.Effect<boolean, Failed<E>, R> = Effect.suspend(() => {
-    const cohort = pick()
+    const cohort = pages.pick()
     if (cohort === undefined) return Effect.succeed(false)
     const begun = clock.monotonicTimeNanosUnsafe()
-    return read(cohort).pipe(
-      Effect.tap(({ page }) => page.isFull ? readAhead(cohort, page) : Effect.void),
-      Effect.flatMap(({ hints, page }) =>
+    return patiently(pages.read(cohort)).pipe(
+      Effect.tap((page) => page.isFull ? pages.readAhead(cohort, page) : Effect.void),
+      Effect.flatMap((page) =>
         Effect.andThen(
           handle(cohort, page),
           Effect.suspend(() => {
-            for (const held of cohort) if (!page.isFull) held.emptyAt = hints
+            for (const held of cohort) if (!page.isFull) held.emptyAt = page.hints
             return page.isFull ? rest(page.messages.length, begun) : Effect.void
           })
         )

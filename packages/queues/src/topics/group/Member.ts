@@ -21,6 +21,7 @@ import type * as TopicMetrics from "../TopicMetrics.ts"
 import type { Policies } from "../TopicPolicies.ts"
 import * as Lane from "./Lane.ts"
 import type { Membership, Owned, Standing } from "./Membership.ts"
+import * as Pages from "./Pages.ts"
 
 /**
  * What a member needs.
@@ -35,7 +36,7 @@ export interface Options<R> {
   readonly concurrency: number
   readonly runLane: (lane: Lane.Lane, lost: (fenced: Fenced) => Effect.Effect<void>) => Effect.Effect<never, never, R>
   /** Saves how far a partition is that it gives up. */
-  readonly save: (held: Lane.Held) => Effect.Effect<void, SqlError>
+  readonly save: (held: Pages.Held) => Effect.Effect<void, SqlError>
   readonly nameOf: (topic: number) => string
   /** Tells the other members that there is news. */
   readonly tell: Effect.Effect<void>
@@ -78,16 +79,16 @@ export const run = Effect.fnUntraced(function*<R>(
   let waits = false
 
   const all = () => lanes.flatMap(({ held }) => [...held])
-  const drop = (lane: Lane.Lane, held: Lane.Held) => lane.held.delete(held)
+  const drop = (lane: Lane.Lane, held: Pages.Held) => lane.held.delete(held)
 
   const take = (owned: Owned) => {
     const lane = lanes.reduce((least, other) => other.held.size < least.held.size ? other : least)
-    lane.held.add(Lane.holdingOf(owned))
+    lane.held.add(Pages.holdingOf(owned))
     lane.hinted.set()
   }
 
   /** Lets the batch end that is at work, and saves how far it is. */
-  const giveUp = (lane: Lane.Lane, held: Lane.Held) =>
+  const giveUp = (lane: Lane.Lane, held: Pages.Held) =>
     Effect.suspend(() => {
       const begun = clock.monotonicTimeNanosUnsafe()
       return lane.gate.withPermit(
@@ -108,11 +109,11 @@ export const run = Effect.fnUntraced(function*<R>(
     })
 
   /** What is being given up. */
-  const leaving = new Set<Lane.Held>()
+  const leaving = new Set<Pages.Held>()
 
   const follow = Effect.fnUntraced(function*(standing: Standing) {
     const own: ReadonlyArray<Owned> = standing._tag === "Fenced" ? [] : standing.assigned
-    const isMeant = (held: Lane.Held) =>
+    const isMeant = (held: Pages.Held) =>
       own.some(({ epoch, partition, topic }) =>
         topic === held.topic && partition === held.partition && epoch === held.epoch
       )
