@@ -97,6 +97,7 @@ export const make = Effect.fnUntraced(function*(
         topics: [Numbers],
         startFrom: "beginning",
         batchSize,
+        concurrency: 2,
         handler: (messages) =>
           Effect.andThen(
             rows("insert into effect select * from unnest($1::integer[])", [

@@ -62,6 +62,7 @@ import { Queues } from "../Queues.ts"
 import type * as QueueSettings from "../QueueSettings.ts"
 import * as QueueWorker from "../QueueWorker.ts"
 import type * as Assignor from "./group/Assignor.ts"
+import * as Feed from "./group/Feed.ts"
 import * as Lane from "./group/Lane.ts"
 import * as Member from "./group/Member.ts"
 import * as Membership from "./group/Membership.ts"
@@ -177,6 +178,8 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
   const offsets = Offsets.make(postgres, { id: group, name }, nameOf)
   const metrics = TopicMetrics.ofGroup(name)
   const hints = new Map<number, number>()
+  const hintsOf = (topic: number) => hints.get(topic) ?? 0
+  const feed = Feed.make({ read: topics.read, hintsOf, batchSize, lanes: concurrency })
 
   const member = yield* Member.run({
     name,
@@ -199,16 +202,15 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
         topics: known,
         handler,
         delivery,
-        batchSize,
         catchUpRate: options.catchUpRate,
         classify: options.classify,
         isOutage: options.isOutage,
         worker: label,
-        read: topics.read,
+        feed,
         offsets,
         retries: Retries.make(postgres, queue.id),
         settings: Effect.map(Effect.orElseSucceed(queues.find(retryQueue), () => queue), ({ settings }) => settings),
-        hintsOf: (topic) => hints.get(topic) ?? 0,
+        hintsOf,
         lost,
         metrics,
         policies

@@ -36,6 +36,7 @@ import { Fenced } from "../TopicError.ts"
 import type * as TopicLog from "../TopicLog.ts"
 import type * as TopicMetrics from "../TopicMetrics.ts"
 import type { Policies } from "../TopicPolicies.ts"
+import type { Feed } from "./Feed.ts"
 import type { Move, Offsets } from "./Offsets.ts"
 import * as Pages from "./Pages.ts"
 import type { Cohort, Held } from "./Pages.ts"
@@ -68,13 +69,12 @@ export interface Options<A, E, R> {
   readonly topics: ReadonlyMap<number, Topic<A>>
   readonly handler: (messages: Arr.NonEmptyReadonlyArray<TopicMessage<A>>) => Effect.Effect<unknown, E, R>
   readonly delivery: "transactional" | "atLeastOnce"
-  readonly batchSize: number
   /** Messages a second while it is behind. */
   readonly catchUpRate: number | undefined
   readonly classify: FailureClass.Classifier<E> | undefined
   readonly isOutage: ((error: E) => boolean) | undefined
   readonly worker: string
-  readonly read: TopicLog.Read
+  readonly feed: Feed
   readonly offsets: Offsets
   readonly retries: Retries
   /** Of the queue in which failed messages wait, as they are now. */

@@ -16,6 +16,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import * as Handling from "../../consuming/Handling.ts"
 import type { Topic, TopicMessage } from "../Topic.ts"
 import type * as TopicLog from "../TopicLog.ts"
+import * as Feed from "./Feed.ts"
 import type { Owned } from "./Membership.ts"
 import type { Diverted } from "./Retries.ts"
 
@@ -89,9 +90,8 @@ export interface Page<A> extends Pick<TopicLog.Page, "seen" | "isFull"> {
 export interface Options<A> {
   readonly held: ReadonlySet<Held>
   readonly topics: ReadonlyMap<number, Topic<A>>
-  readonly batchSize: number
+  readonly feed: Feed.Feed
   readonly worker: string
-  readonly read: TopicLog.Read
   /** Hints that a topic had so far. */
   readonly hintsOf: (topic: number) => number
 }
@@ -103,16 +103,14 @@ interface Ahead<A> {
   readonly page: Fiber.Fiber<Page<A>, SqlError>
 }
 
-/** Partitions that are further apart are read apart. */
-const apart = 5000n
-
 /**
  * The pages of a lane.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = <A>({ batchSize, held, hintsOf, topics, worker, ...options }: Options<A>) => {
+export const make = <A>({ feed, held, hintsOf, topics, worker }: Options<A>) => {
+  const take = feed.join(held)
   let turn = 0
   let ahead: Ahead<A> | undefined
 
@@ -125,7 +123,7 @@ export const make = <A>({ batchSize, held, hintsOf, topics, worker, ...options }
       const sorted = of.toSorted((one, other) => one.cursor < other.cursor ? -1 : one.cursor > other.cursor ? 1 : 0)
       let last: Held | undefined
       for (const held of sorted) {
-        if (last === undefined || held.cursor > last.cursor + apart) cohorts.push([held])
+        if (last === undefined || held.cursor > last.cursor + Feed.apart) cohorts.push([held])
         else cohorts[cohorts.length - 1]!.push(held)
         last = held
       }
@@ -163,18 +161,10 @@ export const make = <A>({ batchSize, held, hintsOf, topics, worker, ...options }
   })
 
   const ask = ([{ partitions, topic }]: Cohort, of: TopicLog.Wanted["of"], isAhead: boolean) =>
-    Effect.suspend(() => {
-      const hints = hintsOf(topic)
-      return Effect.map(
-        options.read({ topic, partitions, of, limit: batchSize, isAhead }),
-        ({ isFull, messages, seen }): Page<A> => ({
-          messages: messages.map(open(topics.get(topic)!)),
-          seen,
-          isFull,
-          hints
-        })
-      )
-    })
+    Effect.map(
+      take({ topic, partitions, of, isAhead }),
+      ({ messages, ...page }): Page<A> => ({ ...page, messages: messages.map(open(topics.get(topic)!)) })
+    )
 
   /** The page after where partitions are. */
   const read = (cohort: Cohort): Effect.Effect<Page<A>, SqlError> =>
