@@ -100,6 +100,7 @@ const works = Effect.fnUntraced(function*(server: Server.Server, size: typeof si
   const services = yield* Effect.context<ChildProcessSpawner>()
   const consume: Work = {
     name: "consume",
+    rounds: 11,
     lanes: Effect.gen(function*() {
       const topics = yield* Effect.flatMap(server.createDatabase("strata"), StrataTopics.make)
       const plain = yield* Effect.flatMap(server.createDatabase("plain"), PlainLog.make)

@@ -24,14 +24,24 @@ const messageAt = (position: number, partition: number): TopicLog.StoredMessage 
   publishedAt: Timestamp.fromMicros(0n)
 })
 
-/** A topic of which the partition of each message is given, and the looks at it. */
-const topicOf = (partitionOf: (position: number) => number, last: number) => {
-  const topic = {
+interface TestTopic {
+  readonly log: Array<TopicLog.StoredMessage>
+  /** Whose messages were asked for, look by look. */
+  readonly looks: Array<ReadonlyArray<number>>
+  hints: number
+  /** So many looks fail. */
+  failures: number
+  readonly read: TopicLog.Read
+}
+
+/** A topic of which the partition of each message is given. */
+const topicOf = (partitionOf: (position: number) => number, last: number): TestTopic => {
+  const topic: TestTopic = {
     log: Array.from({ length: last }, (_, n) => messageAt(n + 1, partitionOf(n + 1))),
-    looks: new Array<ReadonlyArray<number>>(),
+    looks: [],
     hints: 0,
     failures: 0,
-    read: ((wanted) =>
+    read: (wanted) =>
       Effect.gen(function*() {
         yield* Effect.yieldNow
         topic.looks.push(wanted.of.map(({ partition }) => partition))
@@ -45,12 +55,10 @@ const topicOf = (partitionOf: (position: number) => number, last: number) => {
         const messages = found.slice(0, wanted.limit)
         const isFull = messages.length === wanted.limit
         return { messages, isFull, seen: isFull ? messages.at(-1)!.position : BigInt(topic.log.length) }
-      })) satisfies TopicLog.Read
+      })
   }
   return topic
 }
-
-type TestTopic = ReturnType<typeof topicOf>
 
 const open = (topic: TestTopic, lanes: number) =>
   Feed.make({ read: topic.read, hintsOf: () => topic.hints, batchSize, lanes })
