@@ -130,10 +130,14 @@ const optionsOf = ({ delay, priority }: Omit<NewMessage<unknown>, "payload">): s
 
 // --------------------------------------------------------------------------------------------------------- checks
 
+/** What names something. */
+const labels = ["key", "type", "tenant", "correlationId", "causationId"] as const
+
 const findProblem = (
-  { causationId, correlationId, delay, headers, id, key, priority, tenant, type }: Omit<NewMessage<unknown>, "payload">,
+  message: Omit<NewMessage<unknown>, "payload">,
   kind: "topic" | "queue"
 ): Problem | undefined => {
+  const { delay, headers, id, priority } = message
   if (id !== undefined && !uuid.test(id)) return { path: "id", problem: "expected a UUID" }
   if (kind === "topic" && priority !== undefined) {
     return { path: "priority", problem: "a topic has none: what it holds is read in order" }
@@ -148,7 +152,8 @@ const findProblem = (
   if (seconds === undefined || seconds < 0 || seconds > longestDelay) {
     return { path: "delay", problem: "expected a time of at most ten years" }
   }
-  for (const [path, label] of Object.entries({ key, type, tenant, correlationId, causationId })) {
+  for (const path of labels) {
+    const label = message[path]
     if (label !== undefined && !isLabel(label)) return { path, problem: labelExpected }
   }
   return headers === undefined ? undefined : findHeaderProblem(headers)

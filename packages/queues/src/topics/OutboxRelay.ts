@@ -76,6 +76,9 @@ export const run: Effect.Effect<never, never, Postgres> = Effect.gen(function*()
     span.end(clock.currentTimeNanosUnsafe(), Exit.void)
   }
 
+  const rest = (messages: number) =>
+    Pace.after(Duration.min(Duration.times(policies.relayRest, messages), policies.relayLongestRest))(Effect.void)
+
   /** True when there may be more. */
   const step = Effect.gen(function*() {
     const begun = now()
@@ -103,7 +106,9 @@ export const run: Effect.Effect<never, never, Postgres> = Effect.gen(function*()
     yield* Metric.update(TopicMetrics.relayed, messages)
     // In the traces of those who published.
     for (const traceparent of traceparents ?? []) trace(traceparent, messages, begunAt)
-    return moved >= policies.relayRows || messages >= policies.relayMessages
+    if (moved >= policies.relayRows || messages >= policies.relayMessages) return true
+    yield* rest(messages)
+    return false
   })
 
   const patiently = RetryPolicy.retry({

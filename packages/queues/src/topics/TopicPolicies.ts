@@ -21,6 +21,12 @@ export interface Policies {
   /** Rows and messages that the relay moves together, if it is more than one row. */
   readonly relayRows: number
   readonly relayMessages: number
+  /**
+   * How long the relay rests for each message that it has moved, and at most: where many are published, it costs as much to move what
+   * several statements have published as what one has. Who publishes a few does not notice.
+   */
+  readonly relayRest: Duration.Duration
+  readonly relayLongestRest: Duration.Duration
   /** How large a table of the outbox grows before another one is written to, in bytes; and how often that is looked at. */
   readonly tableSize: number
   readonly rotation: Duration.Duration
@@ -56,6 +62,8 @@ export const defaults: Policies = {
   relayPoll: Duration.seconds(1),
   relayRows: 500,
   relayMessages: 5000,
+  relayRest: Duration.micros(100n),
+  relayLongestRest: Duration.millis(20),
   tableSize: 4_194_304,
   rotation: Duration.millis(500),
   poll: Duration.seconds(1),
