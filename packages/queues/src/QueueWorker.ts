@@ -54,7 +54,7 @@ export interface Options<in E = unknown> {
   readonly name?: string | undefined
   /** Messages handled at once. Default: 10. */
   readonly concurrency?: number | undefined
-  /** Messages that are claimed ahead at most. Default: 500. */
+  /** Messages that are claimed ahead at most. Default: 1,000. */
   readonly prefetch?: number | undefined
   /** Which messages it wants. Default: all. */
   readonly filter?: HeaderFilter.HeaderFilter | undefined
@@ -137,7 +137,7 @@ const start = Effect.fnUntraced(function*<A, E, R>(
   size: number,
   options: Options<E>
 ) {
-  const { classify, concurrency = 10, filter, name = "worker", prefetch = 500 } = options
+  const { classify, concurrency = 10, filter, name = "worker", prefetch = 1000 } = options
   const { consumer, stop } = yield* Life.start({ queue, name, size, capacity: concurrency * size, prefetch, filter })
   const { running } = yield* Running.make(consumer, queue, handler, classify)
   const runners = yield* Effect.forEach(

@@ -53,16 +53,22 @@ const sendRisky = Effect.fnUntraced(function*(record: Record) {
   return sent.map(({ id }) => id)
 })
 
-/** The worker that was stopped at a place, when others have settled all it had. */
+/**
+ * The worker that was stopped at a place, when others have settled all it had. Who was killed before it could write that down has settled it
+ * as well, so what the database has no more counts.
+ */
 const overtaken = (fleet: Processes, place: Place) =>
   Effect.gen(function*() {
     const { ids, worker } = all(fleet.events, "Struck")
       .find((struck) => struck.place === place && struck.signal === "SIGSTOP")!
-    yield* fleet.until("others have settled what it had", (events) => {
-      const byOthers = all(events, "Settled").filter((settled) => settled.accepted && settled.worker !== worker)
-      const settled = new Set(byOthers.flatMap(({ ids }) => ids))
-      return ids.every((id) => settled.has(id))
-    })
+    yield* fleet.untilSo(
+      "others have settled what it had",
+      Effect.map(remains([killed, risky]), ({ waiting }) => {
+        const byOthers = all(fleet.events, "Settled").filter((settled) => settled.accepted && settled.worker !== worker)
+        const settled = new Set(byOthers.flatMap(({ ids }) => ids))
+        return ids.every((id) => settled.has(id) || !waiting.some((message) => message.id === id))
+      })
+    )
     return worker
   })
 

@@ -36,15 +36,19 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
     return { child, ended: Fiber.join(reading) }
   })
 
-  /** Waits for what the processes write down. */
-  const until = (what: string, holds: (events: ReadonlyArray<Event>) => boolean) =>
-    Effect.sync(() => holds(events)).pipe(
+  /** Waits until it is so. */
+  const untilSo = <E, R>(what: string, look: Effect.Effect<boolean, E, R>) =>
+    look.pipe(
       Effect.repeat({ until: (isSo) => isSo, schedule: Schedule.spaced("20 millis") }),
       Effect.timeoutOrElse({
         duration: "60 seconds",
         orElse: () => Effect.die(new Error(`In vain it was waited until ${what}`))
       })
     )
+
+  /** Waits for what the processes write down. */
+  const until = (what: string, holds: (events: ReadonlyArray<Event>) => boolean) =>
+    untilSo(what, Effect.sync(() => holds(events)))
 
   /** A worker that is started again whenever it ends, with the next failpoint when it was struck by the last one. */
   const live = Effect.fnUntraced(function*(name: string, failpoints: ReadonlyArray<Failpoint>) {
@@ -62,6 +66,7 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
   return {
     events,
     until,
+    untilSo,
 
     /** Has somebody work, for ever. */
     work: (name: string, ...failpoints: ReadonlyArray<Failpoint>) =>
