@@ -43,6 +43,8 @@ export default defineConfig({
   test: {
     // Half of the time a test waits for the database or for a process, so one worker leaves a core idle.
     maxWorkers: 2,
+    // Room for what lives as long as a statement, as the server has it.
+    execArgv: ["--min-semi-space-size=32", "--max-semi-space-size=64"],
     sequence: { sequencer: LongestFirst },
     projects: [
       {
