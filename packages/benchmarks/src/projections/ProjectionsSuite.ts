@@ -81,7 +81,7 @@ export const suite: Suite = {
         `lag: ${rate} facts a second; from when an append has returned until all four show it. One process, so one partition each.`,
         `correction: of one message among ${
           size.asked * Archive.messagesEach
-        } after a silence, until the four and the analytics show it. One partition each, as for the figures.`,
+        } after a silence, until the four and the analytics show it, after ${StrataModels.cold} that warm up. One partition each, as for the figures.`,
         "figures: activity, response times of all and of one provider, volume, a day; periods of 1 to 365 days, and the whole.",
         "Bound of the rebuild in four partitions: both cores, 94 % busy, of which the table shows 1.7: the rest is V8's threads. One partition keeps "
         + "1.1 of them busy and V8's 0.2, since server and client work at the same time; four take 15 % more of them for a fact.",

@@ -38,8 +38,13 @@ import * as Archive from "./Archive.ts"
  */
 export const four = [ConversationList, Messages, UnreadCounts, ResponseTimes]
 
-/** Corrections that are not timed. */
-const cold = 50
+/**
+ * Corrections that are not timed.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const cold = 50
 
 /** How a run shares the work. */
 interface Sharing {

@@ -85,7 +85,7 @@ export const suite: Suite = {
       goals,
       notes: [
         `consume: ${size.messages} messages of a thousand keys, 500 by a transaction, read from the beginning. Strata: one member, eight ` +
-        "partitions, what the handler writes and the positions commit together. Plain SQL: one reader, one offset.",
+        "partitions, two batches at a time; what the handler writes and the positions commit together. Plain SQL: one reader, one offset.",
         "PgQ-style: one consumer, told by batches. Emmett: its consumer and a handler that does nothing.",
         "publish: appends of one fact by 256 callers; each carries a message, which a relay moves to a topic meanwhile.",
         `latency: ${rate} messages a second, each published by itself; from before the publishing to the handler.`,

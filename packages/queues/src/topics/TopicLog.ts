@@ -144,7 +144,7 @@ const readWhole = `
     topic_end($1), null::integer, null::uuid, null::text, null::text, null::text, null::text, null::text, null::text,
     null::jsonb, null::json, null::timestamptz`
 
-/** The highest power of two that is not above a positive number. */
+/** What `highest_power` says: as a parameter, for the partition of each message is written out in the statement then. */
 const lowOf = (partitions: number): number => 2 ** (31 - Math.clz32(partitions))
 
 const readParts = `

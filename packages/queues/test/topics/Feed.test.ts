@@ -28,6 +28,8 @@ interface TestTopic {
   readonly log: Array<TopicLog.StoredMessage>
   /** Whose messages were asked for, look by look. */
   readonly looks: Array<ReadonlyArray<number>>
+  /** How many messages were asked for at a time at most. */
+  largest: number
   hints: number
   /** So many looks fail. */
   failures: number
@@ -39,12 +41,14 @@ const topicOf = (partitionOf: (position: number) => number, last: number): TestT
   const topic: TestTopic = {
     log: Array.from({ length: last }, (_, n) => messageAt(n + 1, partitionOf(n + 1))),
     looks: [],
+    largest: 0,
     hints: 0,
     failures: 0,
     read: (wanted) =>
       Effect.gen(function*() {
         yield* Effect.yieldNow
         topic.looks.push(wanted.of.map(({ partition }) => partition))
+        topic.largest = Math.max(topic.largest, wanted.limit)
         if (topic.failures-- > 0) {
           return yield* new SqlError({
             reason: new ConnectionError({ cause: "cut", message: "cut", operation: "read" })
@@ -122,6 +126,16 @@ describe("the lanes of a member", () => {
       yield* laneOf(open(topic, 2), [0, 1, 2, 3]).step
       yield* laneOf(open(topic, 1), [0, 1]).step
       deepStrictEqual(topic.looks, [[0, 1], [2, 3], [0], [0, 1, 2, 3], [0, 1]])
+    }))
+
+  it.effect("read no more than 5,000 messages at a time for all, however many they are", () =>
+    Effect.gen(function*() {
+      const topic = topicOf(everyNth, 12_000)
+      const feed = open(topic, 1000)
+      const lanes = [laneOf(feed, [0, 1]), laneOf(feed, [2, 3])]
+      yield* together(lanes)
+      strictEqual(topic.largest, 5000)
+      deepStrictEqual(lanes.map(({ batches }) => batches.flat().length), [6000, 6000])
     }))
 
   it.effect("look again where there was nothing more, and after a failure", () =>

@@ -80,6 +80,9 @@ interface Whole extends Pick<TopicLog.Wanted, "topic" | "partitions"> {
 /** Partitions that are further apart are read apart. */
 export const apart = 5000n
 
+/** Messages in a page of all at most: that of hundreds of lanes would be a statement without end, and all of it in memory. */
+const largest = 5000
+
 /** A batch is put together from so many pages, since keys are never shared evenly. */
 const mostLooks = 2
 
@@ -90,7 +93,7 @@ const mostLooks = 2
  * @since 0.1.0
  */
 export const make = ({ batchSize, hintsOf, lanes, read }: Options): Feed => {
-  const size = batchSize * lanes
+  const size = Math.min(batchSize * lanes, largest)
   const joined: Array<ReadonlySet<Place>> = []
   /** No map: of what was taken out of one that lives on, the collector finds the next, and takes it for used. */
   let pages: ReadonlyArray<Whole> = []
