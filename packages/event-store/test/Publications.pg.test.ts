@@ -33,9 +33,11 @@ const fact = (stream: string, n = 1): Fact.NewFact => ({
 const published = Effect.flatMap(Postgres, ({ sql }) =>
   Effect.map(
     sql<{ data: string; tenant: string; correlation: string; type: string }>`
-      select m.data, m.tenant, m.correlation_id as correlation, m.type
-      from outbox o cross join lateral unnest(o.messages) with ordinality as m (
-        id, hash, key, type, tenant, correlation_id, causation_id, traceparent, headers, data, published_at, options, place
+      select
+        m.data, coalesce(m.tenant, o.tenants[1]) as tenant, m.correlation_id as correlation,
+        coalesce(m.type, o.types[1]) as type
+      from outbox o cross join lateral unnest(o.data, o.tenants, o.correlation_ids, o.types) with ordinality as m (
+        data, tenant, correlation_id, type, place
       )
       order by o.id, m.place`,
     (rows) => rows

@@ -7,7 +7,7 @@ import * as Pg from "@strata/postgres/PostgresTypes"
 import type { PreparedMessage } from "./PreparedMessage.ts"
 
 /**
- * Messages as `publish_messages` takes them, after the outcomes and numbers of appends: see `migrations/0001_outbox.sql`. What is null
+ * Messages as `publish_messages` takes them, after the outcomes and numbers of appends: see `migrations/0002_fields.sql`. What is null
  * in all of them goes as an empty array, which costs nothing.
  *
  * @category converting
@@ -26,8 +26,8 @@ export const parameters = (messages: ReadonlyArray<PreparedMessage>): ReadonlyAr
     Pg.intArray(to),
     Pg.uuidArray(messages.map(({ id }) => id)),
     Pg.textArray(unlessNull(messages.map(({ key }) => key))),
-    Pg.textArray(messages.map(({ type }) => type)),
-    Pg.textArray(messages.map(({ tenant }) => tenant)),
+    Pg.textArray(onceIfSame(messages.map(({ type }) => type))),
+    Pg.textArray(onceIfSame(messages.map(({ tenant }) => tenant))),
     Pg.textArray(unlessNull(messages.map(({ correlationId }) => correlationId))),
     Pg.textArray(unlessNull(messages.map(({ causationId }) => causationId))),
     Pg.textArray(unlessNull(messages.map(({ traceparent }) => traceparent))),
@@ -60,6 +60,11 @@ const types = [
   "text[]::json[]",
   "text[]::jsonb[]"
 ]
+
+const onceIfSame = (values: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const [first] = values
+  return first !== undefined && values.every((value) => value === first) ? [first] : values
+}
 
 const unlessNull = <A>(values: ReadonlyArray<A | null>): ReadonlyArray<A | null> =>
   values.some((value) => value !== null) ? values : []

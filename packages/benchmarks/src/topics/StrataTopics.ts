@@ -161,11 +161,14 @@ export const make = Effect.fnUntraced(function*(
   const pile = (count: number) =>
     rows(
       `
-      insert into outbox (slot, kind, destination, count, messages)
-      select outbox_slot_now(), 'topic', 'numbers', 1, array[row(
-        gen_random_uuid(), hashtext('key ' || n % 1000) & 2147483647, 'key ' || n % 1000, 'numbers', 'default', null, null, null,
-        null, json_build_object('n', n, 'at', 0), clock_timestamp(), null
-      )::outbox_message]
+      insert into outbox (
+        slot, kind, destination, count, ids, hashes, types, tenants, published_at, keys, correlation_ids, causation_ids,
+        traceparents, headers, data, options
+      )
+      select
+        outbox_slot_now(), 'topic', 'numbers', 1, array[gen_random_uuid()], array[hashtext('key ' || n % 1000) & 2147483647],
+        array['numbers'], array['default'], array[clock_timestamp()], array['key ' || n % 1000], '{}', '{}', '{}', '{}',
+        array[json_build_object('n', n, 'at', 0)], '{}'
       from generate_series(1, $1::integer) n`,
       [Pg.int(count)]
     ).pipe(Effect.mapError(failure("Filling the outbox")))

@@ -124,17 +124,38 @@ export const make = Effect.fnUntraced(function*({ rows }: Postgres["Service"]) {
   return ask
 })
 
+/** A field of a chunk, without what comes before the page and after it. */
+const unnested = (field: string) =>
+  `unnest(c.${field}[greatest($3 - c.first + 2, 1):greatest($3 - c.first + 1, 0) + $4]) as ${field}`
+
 /** Served by the primary key, in its order; of each chunk no more is unpacked than a page holds. The last row tells where the topic ends. */
 const readWhole = `
   (
     select
-      greatest(c.first, $3 + 1) + m.place - 1, partition_of(m.hash, $2, $5), m.id, m.key, m.type, m.tenant,
-      m.correlation_id, m.causation_id, m.traceparent, m.headers, m.data, m.published_at
+      m.position, partition_of(m.hashes, $2, $5), m.ids, m.keys, coalesce(m.types, c.types[1]),
+      coalesce(m.tenants, c.tenants[1]), m.correlation_ids, m.causation_ids, m.traceparents, m.headers, m.data,
+      coalesce(m.published_at, c.published_at[1])
     from topic_chunk c
-    cross join lateral unnest(c.messages[greatest($3 - c.first + 2, 1):greatest($3 - c.first + 1, 0) + $4])
-      with ordinality as m (
-        id, hash, key, type, tenant, correlation_id, causation_id, traceparent, headers, data, published_at, options, place
-      )
+    cross join lateral (
+      select
+        generate_series(greatest(c.first, $3 + 1), least(c.last, greatest(c.first - 1, $3) + $4)) as position,
+        ${
+  [
+    ...[
+      "ids",
+      "hashes",
+      "types",
+      "tenants",
+      "published_at",
+      "keys",
+      "correlation_ids",
+      "causation_ids",
+      "traceparents"
+    ],
+    ...["headers", "data"]
+  ].map(unnested).join(", ")
+}
+    ) m
     where c.topic = $1 and c.last > $3
     order by c.last
     limit $4

@@ -426,9 +426,7 @@ const selectPartitions = `
       c.first + m.place - 1 as "position", c.at
     from behind b
     join topic_chunk c on c.topic = b.topic and c.last > b.least
-    cross join lateral unnest(c.messages) with ordinality as m (
-      id, hash, key, type, tenant, correlation_id, causation_id, traceparent, headers, data, published_at, options, place
-    )
+    cross join lateral unnest(c.hashes) with ordinality as m (hash, place)
     where b.last - b.least between 1 and ${counted}
   )
   select

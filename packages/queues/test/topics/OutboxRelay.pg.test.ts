@@ -5,7 +5,9 @@ import * as Publication from "@strata/outbox/Publication"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Queue from "@strata/queues/Queue"
 import * as Queues from "@strata/queues/Queues"
+import * as ConsumerGroup from "@strata/queues/topics/ConsumerGroup"
 import * as OutboxRelay from "@strata/queues/topics/OutboxRelay"
+import type * as Topic from "@strata/queues/topics/Topic"
 import * as Topics from "@strata/queues/topics/Topics"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -123,6 +125,61 @@ layer(Database, { excludeTestServices: true })("the outbox", (it) => {
       yield* member({ name: "several", topics: [topic] })
       const seen = yield* eventually(seenBy("several"), (seen) => seen.length === 3)
       deepStrictEqual(seen.map(({ n }) => n), [0, 1, 2])
+    }).pipe(Effect.scoped))
+
+  it.effect("keeps what each message says, whether it moves alone, among a few or among many", () =>
+    Effect.gen(function*() {
+      const { transact } = yield* Postgres
+      const outbox = yield* Outbox.Outbox
+      const topic = topicOf("said", { partitions: 1 })
+      const found: Array<Topic.TopicMessage<{ readonly n: number }>> = []
+      const said = (n: number): Publication.NewMessage<{ readonly n: number }> => ({
+        payload: { n },
+        key: n % 3 === 0 ? undefined : `key ${n}`,
+        type: n % 2 === 0 ? "Even" : undefined,
+        tenant: n % 4 === 0 ? "acme" : undefined,
+        correlationId: n % 5 === 0 ? `correlation ${n}` : undefined,
+        causationId: n % 7 === 0 ? `cause ${n}` : undefined,
+        headers: n % 11 === 0 ? { n } : undefined
+      })
+      const alike = (n: number): ReturnType<typeof said> => ({ payload: { n }, type: "Alike", tenant: "acme" })
+      const statements = [
+        [0].map(alike),
+        [1, 2, 3, 4].map(said),
+        [5, 6].map(alike),
+        Array.from({ length: 100 }, (_, i) => said(7 + i)),
+        Array.from({ length: 100 }, (_, i) => alike(107 + i)),
+        [207].map(said),
+        [208].map(alike)
+      ]
+      const publish = (some: typeof statements) =>
+        Effect.forEach(some, (messages) => outbox.publish(topic, messages), { discard: true })
+      yield* publish(statements.slice(0, 1))
+      yield* eventually(Effect.orElseSucceed(ends("said"), () => 0n), (last) => last === 1n)
+      yield* transact(publish(statements.slice(1)))
+      yield* ConsumerGroup.run({
+        name: "said",
+        topics: [topic],
+        startFrom: "beginning",
+        batchSize: 50,
+        handler: (messages) => Effect.sync(() => void found.push(...messages))
+      })
+      yield* eventually(Effect.sync(() => found.length), (length) => length >= 209)
+      deepStrictEqual(
+        found.map(({ causationId, correlationId, headers, key, payload, position, tenant, type }) => ({
+          ...{ payload, key, type, tenant, correlationId, causationId, headers, position }
+        })),
+        statements.flat().map((message, index) => ({
+          key: undefined,
+          correlationId: undefined,
+          causationId: undefined,
+          ...message,
+          type: message.type ?? "said",
+          tenant: message.tenant ?? "default",
+          headers: message.headers ?? {},
+          position: BigInt(index + 1)
+        }))
+      )
     }).pipe(Effect.scoped))
 
   it.effect("tells a queue how large a payload is, so that claims count what they take", () =>

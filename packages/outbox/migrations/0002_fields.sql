@@ -1,0 +1,145 @@
+-- What one statement publishes to one destination is an array of each field, and no longer an array of messages: those were put together by
+-- whoever published and taken apart by whoever read, for more than it takes to write them.
+
+alter table outbox
+  -- Of each message, in the order of publishing.
+  add column ids uuid[],
+  -- Of its key, 0 to 2^31 - 1; of its id where it has none. It tells the partition of a topic.
+  add column hashes integer[],
+  -- One of them where it is that of all messages.
+  add column types text[],
+  add column tenants text[],
+  add column published_at timestamptz[],
+  -- Empty where no message has any.
+  add column keys text[],
+  add column correlation_ids text[],
+  add column causation_ids text[],
+  add column traceparents text[],
+  add column headers jsonb[],
+  add column data json[],
+  -- For a queue: priority, delay in seconds.
+  add column options jsonb[];
+
+update outbox o set
+  ids = m.ids, hashes = m.hashes, types = m.types, tenants = m.tenants, published_at = m.published_at, keys = m.keys,
+  correlation_ids = m.correlation_ids, causation_ids = m.causation_ids, traceparents = m.traceparents, headers = m.headers,
+  data = m.data, options = m.options
+from (
+  select
+    o.id as row_id, array_agg(m.id order by m.place) as ids, array_agg(m.hash order by m.place) as hashes,
+    array_agg(m.type order by m.place) as types, array_agg(m.tenant order by m.place) as tenants,
+    array_agg(m.published_at order by m.place) as published_at, array_agg(m.key order by m.place) as keys,
+    array_agg(m.correlation_id order by m.place) as correlation_ids, array_agg(m.causation_id order by m.place) as causation_ids,
+    array_agg(m.traceparent order by m.place) as traceparents, array_agg(m.headers order by m.place) as headers,
+    array_agg(m.data order by m.place) as data, array_agg(m.options order by m.place) as options
+  from outbox o
+  cross join lateral unnest(o.messages) with ordinality as m (
+    id, hash, key, type, tenant, correlation_id, causation_id, traceparent, headers, data, published_at, options, place
+  )
+  group by o.id
+) m
+where o.id = m.row_id;
+
+alter table outbox
+  drop column messages,
+  alter column ids set not null, alter column hashes set not null, alter column types set not null,
+  alter column tenants set not null, alter column published_at set not null, alter column keys set not null,
+  alter column correlation_ids set not null, alter column causation_ids set not null, alter column traceparents set not null,
+  alter column headers set not null, alter column data set not null, alter column options set not null;
+
+-- Not compressed: it is read once.
+do $$
+declare
+  part text;
+begin
+  foreach part in array array['outbox_0', 'outbox_1', 'outbox_2'] loop
+    execute format(
+      'alter table %I
+        alter column ids set storage external, alter column hashes set storage external, alter column types set storage external,
+        alter column tenants set storage external, alter column published_at set storage external,
+        alter column keys set storage external, alter column correlation_ids set storage external,
+        alter column causation_ids set storage external, alter column traceparents set storage external,
+        alter column headers set storage external, alter column data set storage external,
+        alter column options set storage external',
+      part
+    );
+  end loop;
+end
+$$;
+
+-- Publishes messages, all or none: names a destination that takes nothing now, and null otherwise. What is null in all of them goes as an
+-- empty array; a type or a tenant that is that of all, as an array of one.
+--
+-- With an append: _append has the number of the append that each message goes with, from 1, and _outcomes what became of the
+-- appends. Those that were not written, whose outcome is not 0, publish nothing.
+create or replace function publish_messages(
+  _outcomes integer[], _append integer[],
+  -- The destinations, and for each message the number of its own, from 1.
+  _kinds text[], _destinations text[], _to integer[],
+  _id uuid[], _key text[], _type text[], _tenant text[], _correlation_id text[], _causation_id text[], _traceparent text[],
+  _headers jsonb[], _data json[], _options jsonb[]
+) returns text language plpgsql
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  written constant boolean := cardinality(_append) = 0 or 0 = all (_outcomes);
+  hashes constant integer[] := case
+    when cardinality(_key) = 0 then array(select uuid_hash(m.id) & 2147483647 from unnest(_id) as m (id))
+    else array(
+      select case when m.key is null then uuid_hash(m.id) else hashtext(m.key) end & 2147483647
+      from (select unnest(_id) as id, unnest(_key) as key) m
+    )
+  end;
+  published_at constant timestamptz[] := array[clock_timestamp()];
+  refused text;
+begin
+  select format('%s %s: %s', r.kind, r.destination, r.reason) into refused
+  from outbox_refusal r join unnest(_kinds, _destinations) with ordinality as d (kind, destination, number)
+    on d.kind = r.kind and d.destination = r.destination
+  where exists (
+    select from unnest(_to) with ordinality as m (destination, number)
+    where m.destination = d.number and (written or _outcomes[_append[m.number]] = 0)
+  )
+  limit 1;
+  if refused is not null then
+    return refused;
+  end if;
+  if written and cardinality(_destinations) = 1 then
+    insert into outbox (
+      slot, kind, destination, count, ids, hashes, types, tenants, published_at, keys, correlation_ids, causation_ids,
+      traceparents, headers, data, options
+    ) values (
+      outbox_slot_now(), _kinds[1], _destinations[1], cardinality(_id), _id, hashes, _type, _tenant, published_at, _key,
+      _correlation_id, _causation_id, _traceparent, _headers, _data, _options
+    );
+    return null;
+  end if;
+  -- Some of them each. What goes as an empty array stays one.
+  for place in 1 .. cardinality(_destinations) loop
+    insert into outbox (
+      slot, kind, destination, count, ids, hashes, types, tenants, published_at, keys, correlation_ids, causation_ids,
+      traceparents, headers, data, options
+    )
+    select
+      outbox_slot_now(), _kinds[place], _destinations[place], count(*), array_agg(m.id), array_agg(m.hash),
+      case when cardinality(_type) = 1 then _type else array_agg(m.type) end,
+      case when cardinality(_tenant) = 1 then _tenant else array_agg(m.tenant) end,
+      published_at,
+      case when cardinality(_key) = 0 then _key else array_agg(m.key) end,
+      case when cardinality(_correlation_id) = 0 then _correlation_id else array_agg(m.correlation_id) end,
+      case when cardinality(_causation_id) = 0 then _causation_id else array_agg(m.causation_id) end,
+      case when cardinality(_traceparent) = 0 then _traceparent else array_agg(m.traceparent) end,
+      case when cardinality(_headers) = 0 then _headers else array_agg(m.headers) end,
+      array_agg(m.data),
+      case when cardinality(_options) = 0 then _options else array_agg(m.options) end
+    from unnest(
+      _id, hashes, _key, _type, _tenant, _correlation_id, _causation_id, _traceparent, _headers, _data, _options
+    ) with ordinality as m (
+      id, hash, key, type, tenant, correlation_id, causation_id, traceparent, headers, data, options, number
+    )
+    where _to[m.number] = place and (written or _outcomes[_append[m.number]] = 0)
+    having count(*) > 0;
+  end loop;
+  return null;
+end
+$$;
