@@ -10,7 +10,7 @@ alter table outbox
   add column types text[],
   add column tenants text[],
   add column published_at timestamptz[],
-  -- Empty where no message has any.
+  -- Null where no message has any.
   add column keys text[],
   add column correlation_ids text[],
   add column causation_ids text[],
@@ -28,10 +28,13 @@ from (
   select
     o.id as row_id, array_agg(m.id order by m.place) as ids, array_agg(m.hash order by m.place) as hashes,
     array_agg(m.type order by m.place) as types, array_agg(m.tenant order by m.place) as tenants,
-    array_agg(m.published_at order by m.place) as published_at, array_agg(m.key order by m.place) as keys,
-    array_agg(m.correlation_id order by m.place) as correlation_ids, array_agg(m.causation_id order by m.place) as causation_ids,
-    array_agg(m.traceparent order by m.place) as traceparents, array_agg(m.headers order by m.place) as headers,
-    array_agg(m.data order by m.place) as data, array_agg(m.options order by m.place) as options
+    array_agg(m.published_at order by m.place) as published_at,
+    case when count(m.key) > 0 then array_agg(m.key order by m.place) end as keys,
+    case when count(m.correlation_id) > 0 then array_agg(m.correlation_id order by m.place) end as correlation_ids,
+    case when count(m.causation_id) > 0 then array_agg(m.causation_id order by m.place) end as causation_ids,
+    case when count(m.traceparent) > 0 then array_agg(m.traceparent order by m.place) end as traceparents,
+    case when count(m.headers) > 0 then array_agg(m.headers order by m.place) end as headers, array_agg(m.data order by m.place) as data,
+    case when count(m.options) > 0 then array_agg(m.options order by m.place) end as options
   from outbox o
   cross join lateral unnest(o.messages) with ordinality as m (
     id, hash, key, type, tenant, correlation_id, causation_id, traceparent, headers, data, published_at, options, place
@@ -43,9 +46,7 @@ where o.id = m.row_id;
 alter table outbox
   drop column messages,
   alter column ids set not null, alter column hashes set not null, alter column types set not null,
-  alter column tenants set not null, alter column published_at set not null, alter column keys set not null,
-  alter column correlation_ids set not null, alter column causation_ids set not null, alter column traceparents set not null,
-  alter column headers set not null, alter column data set not null, alter column options set not null;
+  alter column tenants set not null, alter column published_at set not null, alter column data set not null;
 
 -- Not compressed: it is read once.
 do $$
@@ -109,12 +110,13 @@ begin
       slot, kind, destination, count, ids, hashes, types, tenants, published_at, keys, correlation_ids, causation_ids,
       traceparents, headers, data, options
     ) values (
-      outbox_slot_now(), _kinds[1], _destinations[1], cardinality(_id), _id, hashes, _type, _tenant, published_at, _key,
-      _correlation_id, _causation_id, _traceparent, _headers, _data, _options
+      outbox_slot_now(), _kinds[1], _destinations[1], cardinality(_id), _id, hashes, _type, _tenant, published_at,
+      nullif(_key, '{}'), nullif(_correlation_id, '{}'), nullif(_causation_id, '{}'), nullif(_traceparent, '{}'),
+      nullif(_headers, '{}'), _data, nullif(_options, '{}')
     );
     return null;
   end if;
-  -- Some of them each. What goes as an empty array stays one.
+  -- Some of them each.
   for place in 1 .. cardinality(_destinations) loop
     insert into outbox (
       slot, kind, destination, count, ids, hashes, types, tenants, published_at, keys, correlation_ids, causation_ids,
@@ -125,13 +127,13 @@ begin
       case when cardinality(_type) = 1 then _type else array_agg(m.type) end,
       case when cardinality(_tenant) = 1 then _tenant else array_agg(m.tenant) end,
       published_at,
-      case when cardinality(_key) = 0 then _key else array_agg(m.key) end,
-      case when cardinality(_correlation_id) = 0 then _correlation_id else array_agg(m.correlation_id) end,
-      case when cardinality(_causation_id) = 0 then _causation_id else array_agg(m.causation_id) end,
-      case when cardinality(_traceparent) = 0 then _traceparent else array_agg(m.traceparent) end,
-      case when cardinality(_headers) = 0 then _headers else array_agg(m.headers) end,
+      case when count(m.key) > 0 then array_agg(m.key) end,
+      case when count(m.correlation_id) > 0 then array_agg(m.correlation_id) end,
+      case when count(m.causation_id) > 0 then array_agg(m.causation_id) end,
+      case when count(m.traceparent) > 0 then array_agg(m.traceparent) end,
+      case when count(m.headers) > 0 then array_agg(m.headers) end,
       array_agg(m.data),
-      case when cardinality(_options) = 0 then _options else array_agg(m.options) end
+      case when count(m.options) > 0 then array_agg(m.options) end
     from unnest(
       _id, hashes, _key, _type, _tenant, _correlation_id, _causation_id, _traceparent, _headers, _data, _options
     ) with ordinality as m (

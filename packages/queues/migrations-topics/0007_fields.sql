@@ -12,7 +12,7 @@ alter table topic_chunk
   add column types text[],
   add column tenants text[],
   add column published_at timestamptz[],
-  -- Empty where no message has any.
+  -- Null where no message has any.
   add column keys text[],
   add column correlation_ids text[],
   add column causation_ids text[],
@@ -28,10 +28,12 @@ from (
   select
     c.topic, c.last, array_agg(m.id order by m.place) as ids, array_agg(m.hash order by m.place) as hashes,
     array_agg(m.type order by m.place) as types, array_agg(m.tenant order by m.place) as tenants,
-    array_agg(m.published_at order by m.place) as published_at, array_agg(m.key order by m.place) as keys,
-    array_agg(m.correlation_id order by m.place) as correlation_ids, array_agg(m.causation_id order by m.place) as causation_ids,
-    array_agg(m.traceparent order by m.place) as traceparents, array_agg(m.headers order by m.place) as headers,
-    array_agg(m.data order by m.place) as data
+    array_agg(m.published_at order by m.place) as published_at,
+    case when count(m.key) > 0 then array_agg(m.key order by m.place) end as keys,
+    case when count(m.correlation_id) > 0 then array_agg(m.correlation_id order by m.place) end as correlation_ids,
+    case when count(m.causation_id) > 0 then array_agg(m.causation_id order by m.place) end as causation_ids,
+    case when count(m.traceparent) > 0 then array_agg(m.traceparent order by m.place) end as traceparents,
+    case when count(m.headers) > 0 then array_agg(m.headers order by m.place) end as headers, array_agg(m.data order by m.place) as data
   from topic_chunk c
   cross join lateral unnest(c.messages) with ordinality as m (
     id, hash, key, type, tenant, correlation_id, causation_id, traceparent, headers, data, published_at, options, place
@@ -43,9 +45,7 @@ where c.topic = m.topic and c.last = m.last;
 alter table topic_chunk
   drop column messages,
   alter column ids set not null, alter column hashes set not null, alter column types set not null,
-  alter column tenants set not null, alter column published_at set not null, alter column keys set not null,
-  alter column correlation_ids set not null, alter column causation_ids set not null, alter column traceparents set not null,
-  alter column headers set not null, alter column data set not null,
+  alter column tenants set not null, alter column published_at set not null, alter column data set not null,
   -- Not compressed: it is read by every group, most of the time soon.
   alter column ids set storage external, alter column hashes set storage external, alter column types set storage external,
   alter column tenants set storage external, alter column published_at set storage external,
@@ -81,8 +81,9 @@ begin
     )
     select
       p.topic, p.base + 1, p.base + p.count, p.at,
-      pg_column_size(p.data) + pg_column_size(p.headers) + pg_column_size(p.keys) + pg_column_size(p.correlation_ids)
-        + pg_column_size(p.causation_ids) + pg_column_size(p.traceparents) + 50 * p.count,
+      pg_column_size(p.data) + coalesce(pg_column_size(p.headers), 0) + coalesce(pg_column_size(p.keys), 0)
+        + coalesce(pg_column_size(p.correlation_ids), 0) + coalesce(pg_column_size(p.causation_ids), 0)
+        + coalesce(pg_column_size(p.traceparents), 0) + 50 * p.count,
       p.ids, p.hashes, p.types, p.tenants, p.published_at, p.keys, p.correlation_ids, p.causation_ids, p.traceparents, p.headers,
       p.data
     from placed p
@@ -95,9 +96,11 @@ begin
   select
     g.topic, min(g.position), max(g.position), g.at, sum(g.size), array_agg(g.id order by g.position),
     array_agg(g.hash order by g.position), array_agg(g.type order by g.position), array_agg(g.tenant order by g.position),
-    array_agg(g.published_at order by g.position), array_agg(g.key order by g.position),
-    array_agg(g.correlation_id order by g.position), array_agg(g.causation_id order by g.position),
-    array_agg(g.traceparent order by g.position), array_agg(g.headers order by g.position), array_agg(g.data order by g.position)
+    array_agg(g.published_at order by g.position), case when count(g.key) > 0 then array_agg(g.key order by g.position) end,
+    case when count(g.correlation_id) > 0 then array_agg(g.correlation_id order by g.position) end,
+    case when count(g.causation_id) > 0 then array_agg(g.causation_id order by g.position) end,
+    case when count(g.traceparent) > 0 then array_agg(g.traceparent order by g.position) end,
+    case when count(g.headers) > 0 then array_agg(g.headers order by g.position) end, array_agg(g.data order by g.position)
   from (
     select m.*, sum(m.size) over (partition by m.topic, m.many order by m.position) as total
     from (

@@ -167,8 +167,8 @@ export const make = Effect.fnUntraced(function*(
       )
       select
         outbox_slot_now(), 'topic', 'numbers', 1, array[gen_random_uuid()], array[hashtext('key ' || n % 1000) & 2147483647],
-        array['numbers'], array['default'], array[clock_timestamp()], array['key ' || n % 1000], '{}', '{}', '{}', '{}',
-        array[json_build_object('n', n, 'at', 0)], '{}'
+        array['numbers'], array['default'], array[clock_timestamp()], array['key ' || n % 1000], null, null, null, null,
+        array[json_build_object('n', n, 'at', 0)], null
       from generate_series(1, $1::integer) n`,
       [Pg.int(count)]
     ).pipe(Effect.mapError(failure("Filling the outbox")))
