@@ -45,13 +45,21 @@ where c.topic = m.topic and c.last = m.last;
 alter table topic_chunk
   drop column messages,
   alter column ids set not null, alter column hashes set not null, alter column types set not null,
-  alter column tenants set not null, alter column published_at set not null, alter column data set not null,
-  -- Not compressed: it is read by every group, most of the time soon.
-  alter column ids set storage external, alter column hashes set storage external, alter column types set storage external,
-  alter column tenants set storage external, alter column published_at set storage external,
-  alter column keys set storage external, alter column correlation_ids set storage external,
-  alter column causation_ids set storage external, alter column traceparents set storage external,
-  alter column headers set storage external, alter column data set storage external;
+  alter column tenants set not null, alter column published_at set not null, alter column data set not null;
+
+-- The fields are not compressed, since every group reads them, most of the time soon, and not looked at for statistics, which nobody asks
+-- for.
+do $$
+declare
+  field text;
+begin
+  foreach field in array array[
+    'ids', 'hashes', 'types', 'tenants', 'published_at', 'keys', 'correlation_ids', 'causation_ids', 'traceparents', 'headers', 'data'
+  ] loop
+    execute format('alter table topic_chunk alter column %I set storage external, alter column %1$I set statistics 0', field);
+  end loop;
+end
+$$;
 
 drop type outbox_message;
 
