@@ -35,7 +35,7 @@ const published = Effect.flatMap(Postgres, ({ sql }) =>
     sql<{ data: string; tenant: string; correlation: string; type: string }>`
       select
         m.data, coalesce(m.tenant, o.tenants[1]) as tenant, m.correlation_id as correlation,
-        coalesce(m.type, o.types[1]) as type
+        coalesce(m.type, o.types[1], o.destination) as type
       from outbox o cross join lateral unnest(o.data, o.tenants, o.correlation_ids, o.types) with ordinality as m (
         data, tenant, correlation_id, type, place
       )

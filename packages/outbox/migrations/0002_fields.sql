@@ -2,14 +2,12 @@
 -- whoever published and taken apart by whoever read, for more than it takes to write them.
 
 alter table outbox
+  add column published_at timestamptz,
   -- Of each message, in the order of publishing.
   add column ids uuid[],
-  -- Of its key, 0 to 2^31 - 1; of its id where it has none. It tells the partition of a topic.
-  add column hashes integer[],
-  -- One of them where it is that of all messages.
+  -- One of them where it is that of all messages; no type where that is the name of the destination.
   add column types text[],
   add column tenants text[],
-  add column published_at timestamptz[],
   -- Null where no message has any.
   add column keys text[],
   add column correlation_ids text[],
@@ -21,14 +19,13 @@ alter table outbox
   add column options jsonb[];
 
 update outbox o set
-  ids = m.ids, hashes = m.hashes, types = m.types, tenants = m.tenants, published_at = m.published_at, keys = m.keys,
+  published_at = m.published_at, ids = m.ids, types = m.types, tenants = m.tenants, keys = m.keys,
   correlation_ids = m.correlation_ids, causation_ids = m.causation_ids, traceparents = m.traceparents, headers = m.headers,
   data = m.data, options = m.options
 from (
   select
-    o.id as row_id, array_agg(m.id order by m.place) as ids, array_agg(m.hash order by m.place) as hashes,
+    o.id as row_id, min(m.published_at) as published_at, array_agg(m.id order by m.place) as ids,
     array_agg(m.type order by m.place) as types, array_agg(m.tenant order by m.place) as tenants,
-    array_agg(m.published_at order by m.place) as published_at,
     case when count(m.key) > 0 then array_agg(m.key order by m.place) end as keys,
     case when count(m.correlation_id) > 0 then array_agg(m.correlation_id order by m.place) end as correlation_ids,
     case when count(m.causation_id) > 0 then array_agg(m.causation_id order by m.place) end as causation_ids,
@@ -45,8 +42,8 @@ where o.id = m.row_id;
 
 alter table outbox
   drop column messages,
-  alter column ids set not null, alter column hashes set not null, alter column types set not null,
-  alter column tenants set not null, alter column published_at set not null, alter column data set not null;
+  alter column published_at set not null, alter column ids set not null, alter column tenants set not null,
+  alter column data set not null;
 
 -- The fields are not compressed, since they are read once, and not looked at for statistics, which nobody asks for. What was inserted is not
 -- vacuumed: it goes soon, and its table is truncated then.
@@ -58,8 +55,7 @@ begin
   foreach part in array array['outbox_0', 'outbox_1', 'outbox_2'] loop
     execute format('alter table %I set (autovacuum_vacuum_insert_threshold = -1)', part);
     foreach field in array array[
-      'ids', 'hashes', 'types', 'tenants', 'published_at', 'keys', 'correlation_ids', 'causation_ids', 'traceparents', 'headers', 'data',
-      'options'
+      'ids', 'types', 'tenants', 'keys', 'correlation_ids', 'causation_ids', 'traceparents', 'headers', 'data', 'options'
     ] loop
       execute format('alter table %I alter column %I set storage external, alter column %2$I set statistics 0', part, field);
     end loop;
@@ -83,14 +79,6 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
   written constant boolean := cardinality(_append) = 0 or 0 = all (_outcomes);
-  hashes constant integer[] := case
-    when cardinality(_key) = 0 then array(select uuid_hash(m.id) & 2147483647 from unnest(_id) as m (id))
-    else array(
-      select case when m.key is null then uuid_hash(m.id) else hashtext(m.key) end & 2147483647
-      from (select unnest(_id) as id, unnest(_key) as key) m
-    )
-  end;
-  published_at constant timestamptz[] := array[clock_timestamp()];
   refused text;
 begin
   select format('%s %s: %s', r.kind, r.destination, r.reason) into refused
@@ -106,10 +94,11 @@ begin
   end if;
   if written and cardinality(_destinations) = 1 then
     insert into outbox (
-      slot, kind, destination, count, ids, hashes, types, tenants, published_at, keys, correlation_ids, causation_ids,
-      traceparents, headers, data, options
+      slot, kind, destination, count, published_at, ids, types, tenants, keys, correlation_ids, causation_ids, traceparents,
+      headers, data, options
     ) values (
-      outbox_slot_now(), _kinds[1], _destinations[1], cardinality(_id), _id, hashes, _type, _tenant, published_at,
+      outbox_slot_now(), _kinds[1], _destinations[1], cardinality(_id), clock_timestamp(), _id,
+      nullif(_type, array[_destinations[1]]), _tenant,
       nullif(_key, '{}'), nullif(_correlation_id, '{}'), nullif(_causation_id, '{}'), nullif(_traceparent, '{}'),
       nullif(_headers, '{}'), _data, nullif(_options, '{}')
     );
@@ -118,14 +107,13 @@ begin
   -- Some of them each.
   for place in 1 .. cardinality(_destinations) loop
     insert into outbox (
-      slot, kind, destination, count, ids, hashes, types, tenants, published_at, keys, correlation_ids, causation_ids,
-      traceparents, headers, data, options
+      slot, kind, destination, count, published_at, ids, types, tenants, keys, correlation_ids, causation_ids, traceparents,
+      headers, data, options
     )
     select
-      outbox_slot_now(), _kinds[place], _destinations[place], count(*), array_agg(m.id), array_agg(m.hash),
+      outbox_slot_now(), _kinds[place], _destinations[place], count(*), clock_timestamp(), array_agg(m.id),
       case when cardinality(_type) = 1 then _type else array_agg(m.type) end,
       case when cardinality(_tenant) = 1 then _tenant else array_agg(m.tenant) end,
-      published_at,
       case when count(m.key) > 0 then array_agg(m.key) end,
       case when count(m.correlation_id) > 0 then array_agg(m.correlation_id) end,
       case when count(m.causation_id) > 0 then array_agg(m.causation_id) end,
@@ -134,9 +122,9 @@ begin
       array_agg(m.data),
       case when count(m.options) > 0 then array_agg(m.options) end
     from unnest(
-      _id, hashes, _key, _type, _tenant, _correlation_id, _causation_id, _traceparent, _headers, _data, _options
+      _id, _key, _type, _tenant, _correlation_id, _causation_id, _traceparent, _headers, _data, _options
     ) with ordinality as m (
-      id, hash, key, type, tenant, correlation_id, causation_id, traceparent, headers, data, options, number
+      id, key, type, tenant, correlation_id, causation_id, traceparent, headers, data, options, number
     )
     where _to[m.number] = place and (written or _outcomes[_append[m.number]] = 0)
     having count(*) > 0;

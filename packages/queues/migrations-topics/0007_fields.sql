@@ -7,6 +7,7 @@ drop type outbox_row;
 alter table topic_chunk
   -- Of each message, in order.
   add column ids uuid[],
+  -- Of its key, 0 to 2^31 - 1; of its id where it has none. It tells the partition.
   add column hashes integer[],
   -- One of them where it is that of all messages.
   add column types text[],
@@ -63,6 +64,9 @@ $$;
 
 drop type outbox_message;
 
+create function message_hash(_key text, _id uuid) returns integer language sql immutable parallel safe
+return case when _key is null then uuid_hash(_id) else hashtext(_key) end & 2147483647;
+
 -- Moves rows of the outbox to their topics, in the order of their ids.
 create function relay_to_topics(_parts oid[], _tids tid[], _now timestamptz) returns void language plpgsql
 as $$
@@ -92,8 +96,10 @@ begin
       pg_column_size(p.data) + coalesce(pg_column_size(p.headers), 0) + coalesce(pg_column_size(p.keys), 0)
         + coalesce(pg_column_size(p.correlation_ids), 0) + coalesce(pg_column_size(p.causation_ids), 0)
         + coalesce(pg_column_size(p.traceparents), 0) + 50 * p.count,
-      p.ids, p.hashes, p.types, p.tenants, p.published_at, p.keys, p.correlation_ids, p.causation_ids, p.traceparents, p.headers,
-      p.data
+      p.ids,
+      array(select message_hash(m.key, m.id) from (select unnest(p.ids) as id, unnest(p.keys) as key) m),
+      coalesce(p.types, array[p.destination]), p.tenants, array[p.published_at], p.keys, p.correlation_ids, p.causation_ids,
+      p.traceparents, p.headers, p.data
     from placed p
     where p.stays
   )
@@ -115,15 +121,14 @@ begin
       select
         p.topic, p.at, p.many, p.base + e.place as position,
         row_number() over (partition by p.topic, p.many order by p.base, e.place) as n,
-        e.id, e.hash, coalesce(e.type, p.types[1]) as type, coalesce(e.tenant, p.tenants[1]) as tenant,
-        coalesce(e.published_at, p.published_at[1]) as published_at, e.key, e.correlation_id, e.causation_id, e.traceparent,
-        e.headers, e.data, pg_column_size(e.data) + coalesce(pg_column_size(e.headers), 0) + 200 as size
+        e.id, message_hash(e.key, e.id) as hash, coalesce(e.type, p.types[1], p.destination) as type,
+        coalesce(e.tenant, p.tenants[1]) as tenant, p.published_at, e.key, e.correlation_id, e.causation_id, e.traceparent, e.headers,
+        e.data, pg_column_size(e.data) + coalesce(pg_column_size(e.headers), 0) + 200 as size
       from placed p
       cross join lateral unnest(
-        p.ids, p.hashes, p.types, p.tenants, p.published_at, p.keys, p.correlation_ids, p.causation_ids, p.traceparents,
-        p.headers, p.data
+        p.ids, p.types, p.tenants, p.keys, p.correlation_ids, p.causation_ids, p.traceparents, p.headers, p.data
       ) with ordinality as e (
-        id, hash, type, tenant, published_at, key, correlation_id, causation_id, traceparent, headers, data, place
+        id, type, tenant, key, correlation_id, causation_id, traceparent, headers, data, place
       )
       where not p.stays
     ) m
@@ -144,17 +149,16 @@ begin
     returning o.*
   ), messages as materialized (
     select
-      q.id as queue, m.*, coalesce(m.given_type, g.types[1]) as type, coalesce(m.given_tenant, g.tenants[1]) as tenant,
-      coalesce(m.given_at, g.published_at[1]) as published_at, coalesce((m.options ->> 'priority')::smallint, 5) as priority,
+      q.id as queue, m.*, coalesce(m.given_type, g.types[1], g.destination) as type,
+      coalesce(m.given_tenant, g.tenants[1]) as tenant, g.published_at, coalesce((m.options ->> 'priority')::smallint, 5) as priority,
       coalesce((m.options ->> 'delay')::double precision, 0) as delay, g.id as row_id,
       case when pg_column_size(m.data) > 16384 then 'row:' || pg_column_size(m.data) || ':' end as stored_at
     from gone g
     join queue q on q.name = g.destination
     cross join lateral unnest(
-      g.types, g.tenants, g.published_at, g.keys, g.correlation_ids, g.causation_ids, g.traceparents, g.headers, g.data,
-      g.options
+      g.types, g.tenants, g.keys, g.correlation_ids, g.causation_ids, g.traceparents, g.headers, g.data, g.options
     ) with ordinality as m (
-      given_type, given_tenant, given_at, key, correlation_id, causation_id, traceparent, headers, data, options, place
+      given_type, given_tenant, key, correlation_id, causation_id, traceparent, headers, data, options, place
     )
   ), ready as (
     insert into message (

@@ -28,9 +28,10 @@ const before = Effect.fnUntraced(function*(all: Migrations.Migrations) {
   return { ...all, directory: pathToFileURL(`${directory}/`) }
 })
 
-const message = (n: number, rest = "null, null, null, null") =>
+/** Those of one statement were published at the same moment, but for microseconds. */
+const message = (n: number, rest = "null, null, null, null", day = n) =>
   `row('00000000-0000-7000-8000-00000000000${n}', hashtext('k${n}') & 2147483647, 'k${n}', 'Told', 'acme', ${rest}, '{"n":${n}}',
-    '2026-01-0${n} 12:00Z', null)::outbox_message`
+    '2026-01-0${day} 12:00Z', null)::outbox_message`
 
 const topic = topicOf("older", { partitions: 1 })
 
@@ -52,7 +53,7 @@ it.layer(PostgresTest.layer({ options: { maxConnections: 20 } }), { excludeTestS
           []
         )
         for (
-          const [kind, messages] of [["topic", `${message(3)}, ${message(4, `null, 'f4', null, '{"h": 4}'`)}`], [
+          const [kind, messages] of [["topic", `${message(3)}, ${message(4, `null, 'f4', null, '{"h": 4}'`, 3)}`], [
             "queue",
             message(5)
           ]]
@@ -99,7 +100,7 @@ it.layer(PostgresTest.layer({ options: { maxConnections: 20 } }), { excludeTestS
             told(1, { correlationId: "c1", causationId: "f1", headers: { h: 1 } }),
             told(2),
             told(3),
-            told(4, { causationId: "f4", headers: { h: 4 } })
+            told(4, { causationId: "f4", headers: { h: 4 }, publishedAt: told(3).publishedAt })
           ]
         )
         deepStrictEqual(
