@@ -171,12 +171,16 @@ export const advance = (sql: Sql, subscription: number, to: Position) =>
 export const make = (postgres: Postgres["Service"], { id, name }: Pick<SubscriptionRow, "id" | "name">) => {
   const { sql, transact } = postgres
 
+  // In the text of the statement: what is prepared is planned anew when the search path is another one than before, and the
+  // transactions of each projection have one of their own.
+  const own = sql.literal(String(id))
+
   // Locks one row, by primary key. An owner whose epoch is over finds no row, whatever the row was when it began.
   const step = Effect.fnUntraced(function*({ epoch, partition }: Claim, { from, to }: Move) {
     const moved = yield* sql`
       update subscription_partition
       set position = ${Pg.bigint(to)}, error = null
-      where subscription = ${id} and partition = ${partition} and epoch = ${Pg.bigint(epoch)}
+      where subscription = ${own} and partition = ${partition} and epoch = ${Pg.bigint(epoch)}
         and position = ${Pg.bigint(from)}
       returning 1`
     if (moved.length === 1) return

@@ -109,7 +109,7 @@ export const make = Effect.fnUntraced(function*({ rows }: Postgres["Service"]) {
         Pg.int(limit)
       ])
     return Effect.map(found, (found) => {
-      const messages = found.slice(0, -1).map(messageOf)
+      const messages = messagesOf(found)
       // The last row has no message.
       const end: bigint = cast(found[found.length - 1]?.[0] ?? from)
       const isFull = messages.length === limit
@@ -128,13 +128,16 @@ export const make = Effect.fnUntraced(function*({ rows }: Postgres["Service"]) {
 const unnested = (field: string) =>
   `unnest(c.${field}[greatest($3 - c.first + 2, 1):greatest($3 - c.first + 1, 0) + $4]) as ${field}`
 
+/** What all messages of a chunk share stands in the first row of it: a null is what the row before has. */
+const shared = (field: string) =>
+  `coalesce(m.${field}, case when m.position = greatest(c.first, $3 + 1) then c.${field}[1] end)`
+
 /** Served by the primary key, in its order; of each chunk no more is unpacked than a page holds. The last row tells where the topic ends. */
 const readWhole = `
   (
     select
-      m.position, partition_of(m.hashes, $2, $5), m.ids, m.keys, coalesce(m.types, c.types[1]),
-      coalesce(m.tenants, c.tenants[1]), m.correlation_ids, m.causation_ids, m.traceparents, m.headers, m.data,
-      coalesce(m.published_at, c.published_at[1])
+      m.position, partition_of(m.hashes, $2, $5), m.ids, m.keys, ${shared("types")}, ${shared("tenants")},
+      m.correlation_ids, m.causation_ids, m.traceparents, m.headers, m.data, ${shared("published_at")}
     from topic_chunk c
     cross join lateral (
       select
@@ -179,43 +182,35 @@ type Row = readonly [
   partition: number,
   id: string,
   key: string | null,
-  type: string,
-  tenant: string,
+  type: string | null,
+  tenant: string | null,
   correlationId: string | null,
   causationId: string | null,
   traceparent: string | null,
   headers: StoredMessage["headers"],
   data: unknown,
-  publishedAt: Timestamp.Timestamp
+  publishedAt: Timestamp.Timestamp | null
 ]
 
-const messageOf = (row: ReadonlyArray<unknown>): StoredMessage => {
-  const [
-    position,
-    partition,
-    id,
-    key,
-    type,
-    tenant,
-    correlationId,
-    causationId,
-    traceparent,
-    headers,
-    data,
-    publishedAt
-  ]: Row = cast(row)
-  return {
-    position,
-    partition,
-    id,
-    key,
-    type,
-    tenant,
-    correlationId,
-    causationId,
-    traceparent,
-    headers,
-    data,
-    publishedAt
-  }
+/** The messages of a page, without the last row. */
+const messagesOf = (found: ReadonlyArray<ReadonlyArray<unknown>>): ReadonlyArray<StoredMessage> => {
+  let before: StoredMessage
+  return found.slice(0, -1).map((row): StoredMessage => {
+    const [position, partition, id, key, type, tenant, correlationId, causationId, traceparent, headers, data, at]:
+      Row = cast(row)
+    return before = {
+      position,
+      partition,
+      id,
+      key,
+      type: type ?? before.type,
+      tenant: tenant ?? before.tenant,
+      correlationId,
+      causationId,
+      traceparent,
+      headers,
+      data,
+      publishedAt: at ?? before.publishedAt
+    }
+  })
 }
