@@ -62,6 +62,48 @@ layer(Database, { excludeTestServices: true })("a queue in a corner", (it) => {
       })
     }))
 
+  it.effect("says of each message of a claim what it is, of whom and of which kind", () =>
+    Effect.gen(function*() {
+      const queues = yield* Queues.Queues
+      const pull = yield* QueuePull.QueuePull
+      const queue = yield* declared("kinds")
+      const kinds = [["acme", "Told"], ["acme", "Asked"], ["other", "Told"], ["acme", "Told"], ["other", "Asked"]]
+      yield* queues.send(
+        queue,
+        kinds.map(([tenant, type], n) => ({ payload: { n }, tenant: tenant!, type: type! }))
+      )
+      const claims = yield* pull.claim(queue, { limit: 9 })
+      deepStrictEqual(claims.map(({ message: { payload, tenant, type } }) => [payload.n, tenant, type]), [
+        ...kinds.map(([tenant, type], n) => [n, tenant, type])
+      ])
+      yield* Effect.forEach(claims.slice(1, 3), (claim) => pull.release(claim), { discard: true })
+      yield* queues.send(queue, [{ payload: { n: 5 }, type: "Told" }])
+      const again = yield* pull.claim(queue, { limit: 9 })
+      deepStrictEqual(again.map(({ message: { payload, tenant, type } }) => [payload.n, tenant, type]), [
+        [1, "acme", "Asked"],
+        [2, "other", "Told"],
+        [5, "default", "Told"]
+      ])
+    }))
+
+  it.effect("knows a table with a row from one without, wherever the row is", () =>
+    Effect.gen(function*() {
+      const { rows } = yield* Postgres
+      const isFilled = Effect.map(rows("select has_rows('crowd')", []), ([row]) => row?.[0])
+      yield* rows("create table crowd as select n, repeat('x', 200) as filler from generate_series(1, 20000) n", [])
+      const seen: Array<unknown> = [yield* isFilled]
+      for (const left of ["n in (1, 20000)", "n = 20000", "false"]) {
+        yield* rows(`delete from crowd where not (${left})`, [])
+        seen.push(yield* isFilled)
+      }
+      yield* rows("truncate crowd", [])
+      seen.push(yield* isFilled)
+      yield* rows("insert into crowd select n, repeat('x', 200) from generate_series(1, 20000) n", [])
+      yield* rows("delete from crowd where n > 1", [])
+      seen.push(yield* isFilled)
+      deepStrictEqual(seen, [true, true, true, false, false, true])
+    }))
+
   it.effect("takes back nothing of another queue", () =>
     Effect.gen(function*() {
       const queues = yield* Queues.Queues

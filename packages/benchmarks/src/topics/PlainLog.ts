@@ -63,8 +63,22 @@ export const make = Effect.fnUntraced(function*(url: Redacted.Redacted) {
       if (seen !== count) return yield* new BenchmarkError({ message: `The log gave ${seen} of ${count} messages` })
     }).pipe(Effect.mapError(failure("Reading the log")))
 
-  const withEffect: Consumer = { name: "plain SQL, effect and offset", fill, consume: consume(true) }
-  const offset: Consumer = { ...withEffect, name: "plain SQL, offset", consume: consume(false) }
+  const check: Consumer["check"] = (count) =>
+    rows("select count(*)::integer, count(distinct n)::integer from effect", []).pipe(
+      Effect.mapError(failure("Counting effects")),
+      Effect.flatMap(([row]) =>
+        row?.[0] === count && row[1] === count
+          ? Effect.void
+          : Effect.fail(new BenchmarkError({ message: `The log had the effect of ${row?.[0]} of ${count} messages` }))
+      )
+    )
+  const withEffect: Consumer = { name: "plain SQL, effect and offset", fill, consume: consume(true), check }
+  const offset: Consumer = {
+    ...withEffect,
+    name: "plain SQL, offset",
+    consume: consume(false),
+    check: () => Effect.void
+  }
   return { withEffect, offset }
 })
 

@@ -110,11 +110,12 @@ export const make = Effect.fnUntraced(function*(
           )
       })
       yield* Deferred.await(all)
-    })).pipe(
-      Effect.andThen(sql<{ rows: number; different: number }>`
-        select count(*)::integer as rows, count(distinct n)::integer as different from effect`),
-      Effect.provideContext(context),
-      Effect.mapError(failure("A consumer group")),
+    })).pipe(Effect.provideContext(context), Effect.mapError(failure("A consumer group")))
+
+  const check: Consumer["check"] = (count) =>
+    sql<{ rows: number; different: number }>`
+      select count(*)::integer as rows, count(distinct n)::integer as different from effect`.pipe(
+      Effect.mapError(failure("Counting effects")),
       Effect.flatMap(([found]) =>
         found?.rows === count && found.different === count
           ? Effect.void
@@ -183,7 +184,7 @@ export const make = Effect.fnUntraced(function*(
   return {
     pile,
     relay,
-    consumer: { name: "Strata", fill, consume } satisfies Consumer,
+    consumer: { name: "Strata", fill, consume, check } satisfies Consumer,
     silent: { name: "Strata, nothing published", append: append(false), ...appending },
     telling: { name: "Strata", append: append(true), ...appending },
     publish: (payload: Payload) => Effect.mapError(outbox.publish(News, [{ payload }]), failure("Strata publish")),

@@ -26,8 +26,10 @@ export interface Consumer {
   readonly name: string
   /** Writes so many messages. */
   readonly fill: (count: number) => Effect.Effect<void, BenchmarkError>
-  /** Reads so many from the beginning, and fails unless each came once. */
+  /** Reads so many from the beginning. */
   readonly consume: (count: number) => Effect.Effect<void, BenchmarkError>
+  /** Fails unless the effect of each of so many is there once, where there is one. Not timed. */
+  readonly check: (count: number) => Effect.Effect<void, BenchmarkError>
 }
 
 /**

@@ -123,7 +123,7 @@ export const fromTheBeginning: ReadonlyArray<bigint> = Array.from({ length: 11 }
  * @since 0.1.0
  */
 export const make = ({ rows }: Postgres["Service"]) => ({
-  /** Messages, the most urgent first. See claim_messages. */
+  /** Messages, the most urgent first. See take_messages. */
   claim: (wish: Wish): Effect.Effect<ReadonlyArray<Claimed>, SqlError> =>
     Effect.map(
       rows(claim, [
@@ -136,7 +136,7 @@ export const make = ({ rows }: Postgres["Service"]) => ({
         Pg.text(wish.filter ?? null),
         Pg.int(wish.bytes)
       ]),
-      (found) => found.map(claimedOf)
+      claimedOf
     ),
 
   /** How long it is until a message that is for later may be claimed; undefined when there is none. */
@@ -181,7 +181,7 @@ const claim = `
   select
     token, claimed_at, id, sent_at, first_at, priority, attempts, crashes, tenant, type, key, unique_key, correlation_id, causation_id,
     traceparent, headers, data, bytes, stored_at, failures, size
-  from claim_messages($1, $2, $3, $4, $5, $6, $7::text::jsonpath, $8)`
+  from take_messages($1, $2, $3, $4, $5, $6, $7::text::jsonpath, $8)`
 
 const settled = "settle_messages($1, $2, $3, $4, $5, $6::text[]::jsonb[], $7, $8, $9, $10::text[]::jsonb[])"
 
@@ -202,66 +202,73 @@ const settlementOf = (token: string, { dead, done, released, retried }: Settleme
   Pg.textArray(dead.map(({ failure }) => JSON.stringify(failure)))
 ]
 
-const claimedOf = (row: ReadonlyArray<unknown>): Claimed => {
-  const [
-    token,
-    claimedAt,
-    id,
-    sentAt,
-    firstAt,
-    priority,
-    attempts,
-    crashes,
-    tenant,
-    type,
-    key,
-    uniqueKey,
-    correlationId,
-    causationId,
-    traceparent,
-    headers,
-    data,
-    bytes,
-    storedAt,
-    failures,
-    size
-  ]: ClaimedRow = cast(row)
-  return {
-    token,
-    claimedAt,
-    id,
-    sentAt,
-    firstAt,
-    priority,
-    attempts,
-    crashes,
-    tenant,
-    type,
-    key,
-    uniqueKey,
-    correlationId,
-    causationId,
-    traceparent,
-    headers,
-    data,
-    bytes,
-    storedAt,
-    failures,
-    size
-  }
+/** What is the same in all messages of a claim stands in the first row. */
+const claimedOf = (found: ReadonlyArray<ReadonlyArray<unknown>>): ReadonlyArray<Claimed> => {
+  let first: Claimed | undefined
+  return found.map((row): Claimed => {
+    const [
+      token,
+      claimedAt,
+      id,
+      sentAt,
+      firstAt,
+      priority,
+      attempts,
+      crashes,
+      tenant,
+      type,
+      key,
+      uniqueKey,
+      correlationId,
+      causationId,
+      traceparent,
+      headers,
+      data,
+      bytes,
+      storedAt,
+      failures,
+      size
+    ]: ClaimedRow = cast(row)
+    const at = claimedAt ?? first!.claimedAt
+    const claimed = {
+      token: token ?? first!.token,
+      claimedAt: at,
+      id,
+      sentAt,
+      firstAt: firstAt ?? at,
+      priority,
+      attempts,
+      crashes,
+      tenant: tenant ?? first!.tenant,
+      type: type ?? first!.type,
+      key,
+      uniqueKey,
+      correlationId,
+      causationId,
+      traceparent,
+      headers,
+      data,
+      bytes,
+      storedAt,
+      failures,
+      size
+    }
+    first ??= claimed
+    return claimed
+  })
 }
 
 type ClaimedRow = readonly [
-  string,
-  Timestamp.Timestamp,
+  string | null,
+  Timestamp.Timestamp | null,
   bigint,
   Timestamp.Timestamp,
-  Timestamp.Timestamp,
+  Timestamp.Timestamp | null,
   number,
   number,
   number,
-  string,
-  string,
+  string | null,
+  string | null,
   string | null,
   string | null,
   string | null,

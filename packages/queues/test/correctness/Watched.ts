@@ -47,7 +47,7 @@ const rows = (postgres: Postgres["Service"], watch: Watch): Rows => {
 }
 
 const whatOf = (text: string): What | undefined => {
-  if (text.includes("claim_messages(")) return "claim"
+  if (text.includes("take_messages(")) return "claim"
   if (text.includes("settle_messages(") || text.includes("settle_leases(")) return "settle"
   return text.includes("insert into message (") || text.includes("send_messages(") ? "send" : undefined
 }
