@@ -2,6 +2,7 @@
 -- whoever published and taken apart by whoever read, for more than it takes to write them.
 
 alter table outbox
+  alter column messages drop not null,
   add column published_at timestamptz,
   -- Of each message, in the order of publishing.
   add column ids uuid[],
@@ -18,7 +19,9 @@ alter table outbox
   -- For a queue: priority, delay in seconds.
   add column options jsonb[];
 
+-- Without what it replaces, which would stay with the row.
 update outbox o set
+  messages = null,
   published_at = m.published_at, ids = m.ids, types = m.types, tenants = m.tenants, keys = m.keys,
   correlation_ids = m.correlation_ids, causation_ids = m.causation_ids, traceparents = m.traceparents, headers = m.headers,
   data = m.data, options = m.options

@@ -5,6 +5,7 @@ drop function relay_to_queues(outbox_row[]);
 drop type outbox_row;
 
 alter table topic_chunk
+  alter column messages drop not null,
   -- Of each message, in order.
   add column ids uuid[],
   -- Of its key, 0 to 2^31 - 1; of its id where it has none. It tells the partition.
@@ -21,7 +22,9 @@ alter table topic_chunk
   add column headers jsonb[],
   add column data json[];
 
+-- Without what it replaces, which would stay with the row.
 update topic_chunk c set
+  messages = null,
   ids = m.ids, hashes = m.hashes, types = m.types, tenants = m.tenants, published_at = m.published_at, keys = m.keys,
   correlation_ids = m.correlation_ids, causation_ids = m.causation_ids, traceparents = m.traceparents, headers = m.headers,
   data = m.data

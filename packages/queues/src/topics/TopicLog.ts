@@ -132,13 +132,16 @@ const unnested = (field: string) =>
 const shared = (field: string) =>
   `coalesce(m.${field}, case when m.position = greatest(c.first, $3 + 1) then c.${field}[1] end)`
 
-/** Served by the primary key, in its order; of each chunk no more is unpacked than a page holds. The last row tells where the topic ends. */
+/**
+ * Served by the primary key. Chunks come in order, and each is unpacked in order, no more of it than a page holds: nothing is sorted after
+ * that. The last row tells where the topic ends.
+ */
 const readWhole = `
   (
     select
       m.position, partition_of(m.hashes, $2, $5), m.ids, m.keys, ${shared("types")}, ${shared("tenants")},
       m.correlation_ids, m.causation_ids, m.traceparents, m.headers, m.data, ${shared("published_at")}
-    from topic_chunk c
+    from (select * from topic_chunk c where c.topic = $1 and c.last > $3 order by c.last limit $4) c
     cross join lateral (
       select
         generate_series(greatest(c.first, $3 + 1), least(c.last, greatest(c.first - 1, $3) + $4)) as position,
@@ -159,8 +162,6 @@ const readWhole = `
   ].map(unnested).join(", ")
 }
     ) m
-    where c.topic = $1 and c.last > $3
-    order by c.last
     limit $4
   )
   union all
