@@ -52,7 +52,7 @@ const notes = [
   "each run, and what was handled must be all of it, each once, with nothing left that is not done.",
   "drain: handlers do nothing. From the start of the worker until the tables show none that is not done, each message told to be done, " +
   "with retries and dead letters armed but in plain SQL.",
-  "Strata: its defaults (10 handlers, 500 messages claimed ahead). With a depth limit, how deep the queue is has to be judged by each send.",
+  "Strata: its defaults (10 handlers, 1,000 messages claimed ahead). With a depth limit, how deep the queue is has to be judged by each send.",
   "graphile-worker: 10 handlers; batching: 24, localQueue 500, completeJobBatchDelay 0. It deletes what is done; pg-boss keeps it, to delete " +
   "it another day, and works by two workers with batches of 500.",
   "effect's PersistedQueue sends and claims for those who wait at the moment: 100 of them.",
