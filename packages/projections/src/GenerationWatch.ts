@@ -150,16 +150,28 @@ export const run = Effect.fnUntraced(function*<E>(
     }
   })
 
+  // What goes on for an hour is said once.
+  let isFailing = false
+
   const round = Effect.gen(function*() {
     const all = yield* untraced(options.look)
     yield* follow(all)
     yield* untraced(switchReady(all))
     yield* untraced(joinReady(all))
+    isFailing = false
     return all.some(({ applied, state }) => state === "building" || state === "live" && applied === "joining")
   }).pipe(
     Effect.catchCauseIf(
       (cause) => !Cause.hasInterrupts(cause),
-      (cause) => Effect.as(Effect.logWarning("Projections could not be looked after", cause), true)
+      (cause) =>
+        Effect.suspend(() => {
+          const isNews = !isFailing
+          isFailing = true
+          return Effect.as(
+            isNews ? Effect.logWarning("Projections could not be looked after", cause) : Effect.void,
+            false
+          )
+        })
     )
   )
 

@@ -124,6 +124,10 @@ export const make = Effect.fnUntraced(function*({ rows }: Postgres["Service"]) {
   return ask
 })
 
+/** The fields of a chunk, of which each message has one. */
+const fields = "ids hashes types tenants published_at keys correlation_ids causation_ids traceparents headers data"
+  .split(" ")
+
 /** A field of a chunk, without what comes before the page and after it. */
 const unnested = (field: string) =>
   `unnest(c.${field}[greatest($3 - c.first + 2, 1):greatest($3 - c.first + 1, 0) + $4]) as ${field}`
@@ -145,22 +149,7 @@ const readWhole = `
     cross join lateral (
       select
         generate_series(greatest(c.first, $3 + 1), least(c.last, greatest(c.first - 1, $3) + $4)) as position,
-        ${
-  [
-    ...[
-      "ids",
-      "hashes",
-      "types",
-      "tenants",
-      "published_at",
-      "keys",
-      "correlation_ids",
-      "causation_ids",
-      "traceparents"
-    ],
-    ...["headers", "data"]
-  ].map(unnested).join(", ")
-}
+        ${fields.map(unnested).join(", ")}
     ) m
     limit $4
   )
