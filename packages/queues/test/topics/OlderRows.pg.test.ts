@@ -22,8 +22,9 @@ const before = Effect.fnUntraced(function*(all: Migrations.Migrations) {
   const fs = yield* FileSystem.FileSystem
   const directory = yield* fs.makeTempDirectoryScoped({ prefix: "strata-migrations-" })
   const from = fileURLToPath(all.directory)
-  for (const file of yield* fs.readDirectory(from)) {
-    if (!file.endsWith("_fields.sql")) yield* fs.copyFile(`${from}${file}`, `${directory}/${file}`)
+  for (const file of (yield* fs.readDirectory(from)).sort()) {
+    if (file.endsWith("_fields.sql")) break
+    yield* fs.copyFile(`${from}${file}`, `${directory}/${file}`)
   }
   return { ...all, directory: pathToFileURL(`${directory}/`) }
 })
