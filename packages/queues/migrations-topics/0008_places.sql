@@ -165,3 +165,151 @@ begin
   group by c.queue;
 end
 $$;
+
+alter table outbox_relay
+  -- Up to this id all is relayed, and nothing comes any more.
+  add column done bigint not null default 0,
+  -- Up to this one nothing comes any more.
+  add column ended bigint not null default 0,
+  -- Up to this one nothing, once the transactions that were publishing are over.
+  add column issued bigint not null default 0,
+  add column publishing text[] not null default '{}',
+  add column looked_at timestamptz not null default '-infinity';
+
+-- As it was, but that it goes on above what it knows to be done.
+--
+-- Moves messages from the outbox to topics and queues, in the order of publishing. Whoever has the relay goes on having it; who has not
+-- takes it over when its lease is over. Tells by what it was: `moved`, `standby` when somebody else has it.
+--
+-- Holds the relay's row until the commit, so nobody else moves anything meanwhile. What it moved is either there with all of it or
+-- not moved, so it need not wait for the disk: who commits something of a message that was read waits for all that came before.
+--
+-- Rows that are gone stay in the index until nobody can see them any more, so it begins above those of which it knows that nothing is among
+-- them any more: whoever publishes holds a lock on the outbox from before an id is taken until the row can be seen. Once all are over who
+-- held one when an id was the last, nothing comes below that id.
+create or replace function relay_outbox(
+  _owner uuid, _label text,
+  -- Seconds.
+  _lease double precision,
+  -- Below this id nothing is left, as far as is known.
+  _above bigint,
+  -- Rows and messages that are moved at most; one row at least.
+  _rows integer, _messages integer
+) returns table (state text, rows integer, messages integer, above bigint, traceparents text[], channels text[])
+language plpgsql
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  relay outbox_relay;
+  now constant timestamptz := clock_timestamp();
+  ends constant timestamptz := now + _lease * interval '1 second';
+  taken record;
+  start bigint;
+  last_issued bigint;
+  holding text[];
+begin
+  select * into relay from outbox_relay r for update skip locked;
+  if relay.one is null then
+    return query select 'standby', 0, 0, _above, null::text[], null::text[];
+    return;
+  end if;
+  if relay.owner is distinct from _owner then
+    -- A lease that ends later than any that begins now is of a clock that was set back.
+    if relay.owner is not null and relay.until > now and relay.until <= ends then
+      return query select 'standby', 0, 0, _above, null::text[], null::text[];
+      return;
+    end if;
+    update outbox_relay r set owner = _owner, label = _label, epoch = r.epoch + 1, until = ends;
+  elsif relay.until < now + (ends - now) / 2 or relay.until > ends then
+    update outbox_relay r set until = ends;
+  end if;
+
+  -- A look at locks for each step would cost more than it spares.
+  if now not between relay.looked_at and relay.looked_at + interval '500 ms' then
+    select s.last_value - (not s.is_called)::integer into last_issued from outbox_id s;
+    if last_issued > relay.ended then
+      select coalesce(array_agg(l.virtualtransaction), '{}') into holding
+      from pg_locks l
+      where l.locktype = 'relation' and l.relation = 'outbox'::regclass and l.mode = 'RowExclusiveLock'
+        and l.database = (select d.oid from pg_database d where d.datname = current_database())
+        and l.pid is distinct from pg_backend_pid();
+      -- From the next step on, which sees all that is over now.
+      if relay.publishing && holding then
+        update outbox_relay r set looked_at = now;
+      else
+        update outbox_relay r set ended = relay.issued, issued = last_issued, publishing = holding, looked_at = now;
+      end if;
+    end if;
+  end if;
+  start := greatest(_above, relay.done);
+
+  with next as materialized (
+    select n.*, sum(n.count) over (order by n.id) - n.count as before
+    from (
+      select o.tableoid as part, o.ctid as tid, o.id, o.count, o.kind, o.destination, o.traceparents
+      from outbox o
+      where o.id > start
+      order by o.id
+      limit _rows
+    ) n
+  )
+  select
+    count(*) as rows, sum(n.count) as messages, max(n.id) as last,
+    -- Nothing more can be seen.
+    count(*) = (select count(*) from next) and count(*) < _rows as is_all,
+    array_agg(distinct n.destination) filter (where n.kind = 'topic') as topics,
+    array_agg(n.part) filter (where n.kind = 'topic') as topic_parts,
+    array_agg(n.tid) filter (where n.kind = 'topic') as topic_tids,
+    array_agg(distinct n.destination) filter (where n.kind = 'queue') as queues,
+    array_agg(n.part) filter (where n.kind = 'queue') as queue_parts,
+    array_agg(n.tid) filter (where n.kind = 'queue') as queue_tids,
+    (
+      select array_agg(distinct m.traceparent)
+      from (
+        select m.traceparent
+        from next n
+        cross join lateral unnest(n.traceparents[1:16]) as m (traceparent)
+        where n.before < _messages and m.traceparent is not null
+        limit 16
+      ) m
+    ) as traceparents
+  into taken
+  from next n
+  where n.before < _messages;
+  perform set_config('synchronous_commit', 'off', true);
+  if start = relay.done then
+    relay.done := case when taken.is_all then relay.ended else least(taken.last, relay.ended) end;
+    update outbox_relay r set done = relay.done where r.done < relay.done;
+  end if;
+  if taken.rows = 0 then
+    return query select 'moved', 0, 0, _above, null::text[], null::text[];
+    return;
+  end if;
+
+  if taken.topics is not null then
+    insert into topic (name)
+    select d.name from unnest(taken.topics) d (name)
+    where not exists (select from topic t where t.name = d.name)
+    on conflict do nothing;
+    perform relay_to_topics(taken.topic_parts, taken.topic_tids, now);
+  end if;
+  if taken.queues is not null then
+    insert into queue (name)
+    select d.name from unnest(taken.queues) d (name)
+    where not exists (select from queue q where q.name = d.name)
+    on conflict do nothing;
+    perform relay_to_queues(taken.queue_parts, taken.queue_tids);
+  end if;
+
+  return query
+  select
+    'moved', taken.rows::integer, taken.messages::integer, taken.last, taken.traceparents,
+    array(
+      select 'strata_topic_' || t.id from topic t where t.name = any (taken.topics)
+      union all
+      select 'strata_queue_' || q.id from queue q where q.name = any (taken.queues)
+    );
+end
+$$;

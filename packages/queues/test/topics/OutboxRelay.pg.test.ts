@@ -263,6 +263,76 @@ layer(Tables, { excludeTestServices: true })("relays", (it) => {
     60_000
   )
 
+  it.effect("go on above what is done, and that is never above what may still come", () =>
+    Effect.gen(function*() {
+      const { transact } = yield* Postgres
+      const outbox = yield* Outbox.Outbox
+      const topic = topicOf("done")
+      const done = Effect.map(
+        numbers("select done, last_value from outbox_relay, outbox_id"),
+        ([row]) => ({ done: row![0]!, issued: row![1]! })
+      )
+      yield* outbox.publish(topic, many(1))
+      const before = yield* done
+      const published = yield* Deferred.make<void>()
+      const go = yield* Deferred.make<void>()
+      const slow = yield* Effect.forkChild(transact(
+        outbox.publish(topic, many(1)).pipe(
+          Effect.andThen(Deferred.succeed(published, undefined)),
+          Effect.andThen(Deferred.await(go))
+        )
+      ))
+      yield* Deferred.await(published)
+      yield* Effect.forkScoped(OutboxRelay.run)
+      // Some looks at who publishes, each half a second.
+      for (let n = 2; n < 10; n++) {
+        yield* outbox.publish(topic, many(1))
+        yield* eventually(Effect.orElseSucceed(ends("done"), () => 0n), (end) => end === BigInt(n))
+        yield* Effect.sleep(200)
+      }
+      strictEqual((yield* done).done <= before.issued, true)
+      yield* Deferred.succeed(go, undefined)
+      yield* Fiber.join(slow)
+      yield* eventually(Effect.orElseSucceed(ends("done"), () => 0n), (end) => end === 10n)
+      yield* eventually(done, ({ done, issued }) => done === issued)
+    }).pipe(Effect.scoped), 60_000)
+
+  it.effect(
+    "lose nothing of transactions that take their time, and of others, however often they change",
+    () =>
+      Effect.gen(function*() {
+        const { transact } = yield* Postgres
+        const outbox = yield* Outbox.Outbox
+        const topic = topicOf("slow")
+        const relays = yield* OutboxRelay.run.pipe(
+          Effect.timeout(270),
+          Effect.ignore,
+          Effect.forever,
+          Effect.forkChild
+        )
+        yield* Effect.forEach(
+          Array.from({ length: 180 }, (_, n) => n),
+          (n) => {
+            const publish = outbox.publish(topic, many(1))
+            if (n % 3 > 0) return Effect.andThen(publish, Effect.sleep(n % 17))
+            // In a transaction that stays open for a while, and a third of these are rolled back.
+            const slow = Effect.andThen(publish, Effect.sleep(n * 37 % 1500))
+            return n % 9 > 0 ? transact(slow) : Effect.exit(transact(Effect.andThen(slow, Effect.fail("no"))))
+          },
+          { concurrency: 12, discard: true }
+        )
+        yield* eventually(Effect.orElseSucceed(ends("slow"), () => 0n), (end) => end === 160n)
+        yield* Fiber.interrupt(relays)
+        strictEqual(
+          (yield* numbers(
+            "select count(distinct i) from topic t join topic_chunk c on c.topic = t.id, unnest(c.ids) i where t.name = 'slow'"
+          ))[0]![0],
+          160
+        )
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
   it.effect("leave nothing behind: the outbox does not grow with what was published", () =>
     Effect.gen(function*() {
       const outbox = yield* Outbox.Outbox
