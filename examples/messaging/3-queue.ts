@@ -1,18 +1,11 @@
 import { NodeRuntime } from "@effect/platform-node"
-import { Outbox, type Publication } from "@strata/outbox"
+import { Outbox } from "@strata/outbox"
 import { Postgres } from "@strata/postgres"
 import { Queue, Queues, QueueWorker } from "@strata/queues"
-import { Console, Effect, Result, Schema } from "effect"
+import { Console, Effect, Schema } from "effect"
 import { Everything } from "./database.ts"
 
 const Parcels = Queue.make({ name: "parcels", payload: Schema.Struct({ order: Schema.String }) })
-
-/** The same queue, as the outbox knows it. */
-const ToParcels: Publication.Destination<{ readonly order: string }> = {
-  kind: "queue",
-  name: Parcels.name,
-  encode: Result.succeed
-}
 
 Effect.gen(function*() {
   const { transact } = yield* Postgres.Postgres
@@ -21,7 +14,10 @@ Effect.gen(function*() {
   yield* queues.declare(Parcels)
   const { done } = yield* queues.stats(Parcels)
   yield* transact(
-    outbox.publish(ToParcels, [{ payload: { order: "butter" } }, { payload: { order: "bread" }, priority: 9 }])
+    outbox.publish(Queue.destination(Parcels), [
+      { payload: { order: "butter" } },
+      { payload: { order: "bread" }, priority: 9 }
+    ])
   )
   // However many workers there are, each parcel is one's to pack.
   const pack = ({ payload: { order } }: { readonly payload: { readonly order: string } }) =>

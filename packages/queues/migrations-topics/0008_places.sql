@@ -91,6 +91,32 @@ begin
 end
 $$;
 
+-- As relay_to_topics does, for one row of one message, as most are where little is published: the statement for many takes 150 µs longer.
+create function relay_to_topic(_part oid, _tid tid, _now timestamptz) returns void language plpgsql
+as $$
+declare
+  o outbox;
+begin
+  case _part
+    when 'outbox_0'::regclass then delete from outbox_0 r where r.ctid = _tid returning r.* into o;
+    when 'outbox_1'::regclass then delete from outbox_1 r where r.ctid = _tid returning r.* into o;
+    else delete from outbox_2 r where r.ctid = _tid returning r.* into o;
+  end case;
+  insert into topic_chunk (
+    topic, first, last, at, bytes, ids, hashes, types, tenants, published_at, keys, correlation_ids, causation_ids, traceparents,
+    headers, data
+  )
+  select
+    t.id, coalesce(l.last, 0) + 1, coalesce(l.last, 0) + 1, greatest(_now, l.at),
+    pg_column_size(o.data) + coalesce(pg_column_size(o.headers), 0) + 200, o.ids, array[message_hash(o.keys[1], o.ids[1])],
+    coalesce(o.types, array[o.destination]), o.tenants, array[o.published_at], o.keys, o.correlation_ids, o.causation_ids,
+    o.traceparents, o.headers, o.data
+  from topic t
+  left join lateral (select c.last, c.at from topic_chunk c where c.topic = t.id order by c.last desc limit 1) l on true
+  where t.name = o.destination;
+end
+$$;
+
 -- Moves rows of the outbox to their queues, whatever depth those may have: what was published with a transaction is not refused afterwards.
 create or replace function relay_to_queues(_parts oid[], _tids tid[]) returns void language plpgsql
 as $$
@@ -293,7 +319,11 @@ begin
     select d.name from unnest(taken.topics) d (name)
     where not exists (select from topic t where t.name = d.name)
     on conflict do nothing;
-    perform relay_to_topics(taken.topic_parts, taken.topic_tids, now);
+    if taken.messages = 1 then
+      perform relay_to_topic(taken.topic_parts[1], taken.topic_tids[1], now);
+    else
+      perform relay_to_topics(taken.topic_parts, taken.topic_tids, now);
+    end if;
   end if;
   if taken.queues is not null then
     insert into queue (name)

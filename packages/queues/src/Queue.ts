@@ -22,6 +22,7 @@
  *
  * @since 0.1.0
  */
+import type * as Publication from "@strata/outbox/Publication"
 import { identity } from "effect/Function"
 import type * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -91,3 +92,15 @@ export const makeBytes = (options: {
   payload: { _tag: "Bytes", encode: identity, decode: identity },
   settings: QueueSettings.make(options.settings)
 })
+
+/**
+ * A queue as the outbox knows it: what is published to it is sent when the transaction has committed. Throws for a queue of bytes, since the
+ * outbox takes JSON.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const destination = <A>({ name, payload }: Queue<A>): Publication.Destination<A> => {
+  if (payload._tag === "Bytes") throw new TypeError(`payload: the messages of ${name} are bytes, expected JSON`)
+  return { kind: "queue", name, encode: payload.encode }
+}

@@ -1,5 +1,5 @@
 import { layer } from "@effect/vitest"
-import { deepStrictEqual, strictEqual } from "@effect/vitest/utils"
+import { deepStrictEqual, strictEqual, throws } from "@effect/vitest/utils"
 import * as Outbox from "@strata/outbox/Outbox"
 import * as Publication from "@strata/outbox/Publication"
 import { Postgres } from "@strata/postgres/Postgres"
@@ -67,7 +67,11 @@ layer(Database, { excludeTestServices: true })("the outbox", (it) => {
     Effect.gen(function*() {
       const outbox = yield* Outbox.Outbox
       const topic = topicOf("refused")
-      const queue = { kind: "queue" as const, name: "refused", encode: topic.encode }
+      throws(
+        () => Queue.destination(Queue.makeBytes({ name: "raw" })),
+        new TypeError("payload: the messages of raw are bytes, expected JSON")
+      )
+      const queue = Queue.destination(Queue.make({ name: "refused", payload: Payload }))
       const refused = (...[destination, message]: readonly [Publication.Destination<{ n: number }>, object]) =>
         Effect.map(
           Effect.result(outbox.publish(destination, [{ payload: { n: 1 } }, { payload: { n: 2 }, ...message }])),
@@ -105,14 +109,9 @@ layer(Database, { excludeTestServices: true })("the outbox", (it) => {
       const outbox = yield* Outbox.Outbox
       const topic = topicOf("several")
       const queue = Queue.make({ name: "several", payload: Payload })
-      const toQueue: Publication.Destination<{ readonly n: number }> = {
-        kind: "queue",
-        name: "several",
-        encode: topic.encode
-      }
       yield* outbox.publishAll([
         Publication.make(topic, many(2)),
-        Publication.make(toQueue, [
+        Publication.make(Queue.destination(queue), [
           { payload: { n: 5 }, priority: 1 },
           { payload: { n: 6 }, priority: 9 },
           { payload: { n: 7 }, delay: "2 seconds" }
