@@ -11,7 +11,7 @@ import * as SqlState from "@strata/postgres/SqlState"
 import type * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { cast, identity } from "effect/Function"
+import { cast } from "effect/Function"
 import * as Predicate from "effect/Predicate"
 import type { SqlError } from "effect/sql/SqlError"
 import * as AppendJudgement from "./AppendJudgement.ts"
@@ -53,7 +53,7 @@ export const make = (
   postgres: Postgres["Service"],
   storeId: number
 ): (appends: ReadonlyArray<PreparedAppend>) => Effect.Effect<ReadonlyArray<Answer>, SqlError> => {
-  const { mayNotify, rows } = postgres
+  const { rows } = postgres
   const write = (appends: ReadonlyArray<PreparedAppend>): Effect.Effect<ReadonlyArray<Answer>, SqlError> =>
     Effect.suspend(() => {
       const [append] = appends
@@ -63,16 +63,16 @@ export const make = (
       )
       const parameters = [storeId, ...parametersOf(appends)]
       if (published.length === 0) return Effect.map(rows(appendFacts, parameters), answered(appends))
-      return Effect.flatMap(mayNotify, (notifies) =>
-        Effect.map(
+      return Effect.map(
+        Outbox.telling(postgres, (text) =>
           rows(appendAndPublish, [
             ...parameters,
-            Pg.boolean(notifies),
+            Pg.text(text),
             Pg.intArray(published.map(({ append }) => append)),
             ...PublishStatement.parameters(published.map(({ message }) => message))
-          ]),
-          answered(appends)
-        ).pipe(notifies ? identity : Effect.tap(() => Outbox.wakeRelay(postgres))))
+          ])),
+        answered(appends)
+      )
     })
 
   /** The same for one fact: half the work where load makes no batches. */
@@ -165,7 +165,7 @@ const appendAndPublish = `
   cross join lateral (
     select
       publish_with_appends(w.outcomes, $29, ${PublishStatement.placeholders(30)}),
-      case when $28 then pg_notify('${Outbox.channel}', '') end
+      case when $28 is not null then pg_notify('${Outbox.channel}', $28) end
     offset 0
   ) p`
 

@@ -53,6 +53,7 @@
  *
  * @since 0.1.0
  */
+import * as Outage from "@strata/postgres/Outage"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Retrying from "@strata/postgres/Retrying"
 import * as Timestamp from "@strata/postgres/Timestamp"
@@ -256,6 +257,7 @@ export const run = Effect.fnUntraced(function*<E, R>(
   const subscription = control(store, postgres, row, checkpoints, reading(retry))
   const id = yield* Effect.provide(Effect.flatMap(SecureRandom.SecureRandom, (random) => random.uuidV4()), randomness)
   const read = yield* Pages.make(store, { partitions, filter: options.filter, key, toAll: options.toAll })
+  const outage = Outage.make()
 
   yield* Member.run({
     name,
@@ -263,6 +265,7 @@ export const run = Effect.fnUntraced(function*<E, R>(
     leases: Leases.make(postgres, { subscription: row.id, member: id, label: options.label ?? id, lease }),
     stopTimeout: Duration.fromInputUnsafe(options.stopTimeout ?? policies.stopTimeout),
     policies,
+    outage,
     hints: Stream.map(postgres.wakeups(channelOf(row)), () => undefined),
     hint: postgres.wake(channelOf(row)),
     handle: (claim, progress, gate) =>
@@ -291,6 +294,7 @@ export const run = Effect.fnUntraced(function*<E, R>(
         linger: Duration.fromInputUnsafe(options.linger ?? 0),
         retry: options.retry ?? policies.retry,
         outages: policies.outages,
+        outage,
         checkpointInterval: Duration.fromInputUnsafe(options.checkpointInterval ?? policies.checkpointInterval)
       })
   })

@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import type * as Outage from "@strata/postgres/Outage"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -33,6 +34,8 @@ export interface MemberOptions<R> {
   /** How long a stop waits for a batch that is being handled. */
   readonly stopTimeout: Duration.Duration
   readonly policies: Pick<SubscriptionPolicies, "leaveMargin" | "renewAfter">
+  /** Told of renewals. */
+  readonly outage: Outage.Outage
   /** Tells of other members that partitions may be free, or wanted. */
   readonly hints: Stream.Stream<void>
   readonly hint: Effect.Effect<void>
@@ -128,8 +131,9 @@ export const run = Effect.fnUntraced(function*<R>(
 
   // What is started here is traced as its caller says.
   const renew = Effect.flatMap(Effect.withTracerEnabled(leases.renew, false), follow).pipe(
+    Effect.andThen(options.outage.passed),
     // Whatever it was: a member that ended here would leave its partitions to nobody.
-    Effect.catchCause((cause) => Effect.logWarning("A lease could not be renewed", cause)),
+    Effect.catchCause((cause) => options.outage.failed("A lease could not be renewed", cause)),
     Effect.annotateLogs({ subscription: name })
   )
 

@@ -9,6 +9,7 @@
  *
  * @since 0.1.0
  */
+import type * as Outage from "@strata/postgres/Outage"
 import * as Retrying from "@strata/postgres/Retrying"
 import * as SqlState from "@strata/postgres/SqlState"
 import * as Arr from "effect/Array"
@@ -82,6 +83,8 @@ export interface PartitionOptions<E, R> {
   readonly retry: Schedule.Schedule<unknown>
   /** Waits for a database or a store that is out of reach; without end. */
   readonly outages: Schedule.Schedule<unknown>
+  /** Told of failures that may pass. */
+  readonly outage: Outage.Outage
   readonly checkpointInterval: Duration.Duration
 }
 
@@ -113,7 +116,7 @@ class BatchFailed extends Data.TaggedError("BatchFailed")<{
 export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never, PartitionFenced, R> => {
   const { claim, gate, name, progress } = options
   const metrics = DurableSubscriptionMetrics.ofPartition(name, claim.partition)
-  const patiently = patience(options.outages)
+  const patiently = patience(options)
   const alone = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     gate.withPermit(
       options.permits === undefined ? effect : options.permits.withPermit({ after: progress.cursor, isLast })(effect)
@@ -159,7 +162,9 @@ export const run = <E, R>(options: PartitionOptions<E, R>): Effect.Effect<never,
       Effect.tapErrorTag("BatchFailed", ({ cause }) =>
         Effect.andThen(
           Metric.update(metrics.failures, 1),
-          Effect.logWarning("A batch of a subscription failed", cause)
+          mayPass(cause)
+            ? options.outage.failed("A batch of a subscription waits for the database", cause)
+            : Effect.logWarning("A batch of a subscription failed", cause)
         )),
       Retrying.retry({
         schedule: options.outages,
@@ -306,19 +311,21 @@ const passedOver = 10_000n
 const untraced = Effect.withTracerEnabled(false)
 
 /** Waits for a database or a store that is out of reach; another failure of them is a defect. */
-const patience = (outages: Schedule.Schedule<unknown>) => <A, E>(effect: Effect.Effect<A, E>) =>
-  effect.pipe(
-    Retrying.marked,
-    Effect.sandbox,
-    Effect.tapError((cause) =>
-      mayPass(cause) ? Effect.logWarning("A subscription waits for the database", cause) : Effect.void
-    ),
-    Retrying.retry({ schedule: outages, while: mayPass }),
-    Effect.catch((cause): Effect.Effect<never, PartitionFenced> => {
-      const fenced = fenceOf(cause)
-      return fenced === undefined ? Effect.die(Cause.squash(cause)) : Effect.fail(fenced)
-    })
-  )
+const patience =
+  ({ outage, outages }: Pick<PartitionOptions<never, never>, "outage" | "outages">) =>
+  <A, E>(effect: Effect.Effect<A, E>) =>
+    effect.pipe(
+      Retrying.marked,
+      Effect.sandbox,
+      Effect.tapError((cause) =>
+        mayPass(cause) ? outage.failed("A subscription waits for the database", cause) : Effect.void
+      ),
+      Retrying.retry({ schedule: outages, while: mayPass }),
+      Effect.catch((cause): Effect.Effect<never, PartitionFenced> => {
+        const fenced = fenceOf(cause)
+        return fenced === undefined ? Effect.die(Cause.squash(cause)) : Effect.fail(fenced)
+      })
+    )
 
 /** True for what time may mend: a store or database out of reach, a deadlock, a lock timeout, a full disk. */
 const mayPass = <E>(cause: Cause.Cause<E>): boolean => {

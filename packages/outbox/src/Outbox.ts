@@ -91,19 +91,18 @@ export const layer: Layer.Layer<Outbox, never, Postgres> = Layer.effect(
         (problem) => new OutboxError({ reason: new InvalidPublication(problem) })
       ))
       if (messages.length === 0) return
-      const notifies = yield* postgres.mayNotify
       const [row] = yield* Effect.mapError(
-        postgres.rows(publish, [
-          Pg.boolean(notifies),
-          Pg.intArray([]),
-          Pg.intArray([]),
-          ...PublishStatement.parameters(messages)
-        ]),
+        telling(postgres, (text) =>
+          postgres.rows(publish, [
+            Pg.text(text),
+            Pg.intArray([]),
+            Pg.intArray([]),
+            ...PublishStatement.parameters(messages)
+          ])),
         (cause) => new OutboxError({ reason: new OutboxUnavailable({ cause }) })
       )
       const destination: string | null = cast(row?.[0] ?? null)
       if (destination !== null) return yield* new OutboxError({ reason: new DestinationClosed({ destination }) })
-      if (!notifies) yield* wakeRelay(postgres)
     })
     return Outbox.of({
       publish: (destination, messages) => publishAll([Publication.make(destination, messages)]),
@@ -124,17 +123,28 @@ export const channel = "strata_outbox"
 const publish = `
   select publish_messages($2, $3, ${
   PublishStatement.placeholders(4)
-}), case when $1 then pg_notify('${channel}', '') end`
+}), case when $1 is not null then pg_notify('${channel}', $1) end`
 
 // ------------------------------------------------------------------------------------------------------- wake-ups
 
 /**
- * Tells relays that something was published: at once, or when the transaction has committed, since they would find nothing before.
+ * Runs a statement that publishes, and tells relays of it. What it is given the statement is to notify with, unless that is null; relays are
+ * told afterwards then. In a transaction they are told when it has committed, since they would find nothing before.
  *
  * @category wake-ups
  * @since 0.1.0
  */
-export const wakeRelay = (postgres: Postgres["Service"]): Effect.Effect<void> =>
+export const telling = <A, E>(
+  postgres: Postgres["Service"],
+  publishing: (text: string | null) => Effect.Effect<A, E>
+): Effect.Effect<A, E> =>
+  Effect.gen(function*() {
+    if (!(yield* postgres.mayNotify)) return yield* Effect.tap(publishing(null), wakeRelay(postgres))
+    if (yield* postgres.holdsConnection) return yield* publishing("")
+    return yield* Effect.ensuring(publishing(yield* postgres.origin), postgres.wakeHere(channel))
+  })
+
+const wakeRelay = (postgres: Postgres["Service"]): Effect.Effect<void> =>
   Effect.flatMap(postgres.inTransaction, (isInside) =>
     isInside
       ? Effect.flatMap(

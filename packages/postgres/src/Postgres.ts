@@ -151,7 +151,7 @@ export class Postgres extends Context.Service<Postgres, {
    * text of the last; without text on a connection. Only a hint: read again after each. Never fails, and reconnects for
    * ever. Channel names have at most 63 bytes.
    *
-   * With `here`, what this process says by `wake` is heard at once too, and a second time when it has gone through the server.
+   * With `here`, what this process says by `wake` or `wakeHere` is heard at once, and not again when it has gone through the server.
    */
   readonly wakeups: (channel: string, options?: { readonly here?: boolean }) => Stream.Stream<string>
 
@@ -166,6 +166,13 @@ export class Postgres extends Context.Service<Postgres, {
    * true while many are sent: commits that notify wait for each other.
    */
   readonly mayNotify: Effect.Effect<boolean>
+
+  /**
+   * The text of a notification that who listens `here` does not hear. Who sends one says the same by `wakeHere` when the statement has
+   * committed: that is sooner than through the server.
+   */
+  readonly origin: Effect.Effect<string>
+  readonly wakeHere: (channel: string) => Effect.Effect<void>
 }>()("@strata/postgres/Postgres") {}
 
 /**

@@ -131,6 +131,32 @@ layer(PostgresTest.layer({ options: { maxConnections: 3 } }), { excludeTestServi
       assert.isBelow(yield* Queue.size(woken), 3)
     }))
 
+  it.effect("of this process are heard once by who hears them here, and those of others as ever", () =>
+    Effect.gen(function*() {
+      const { origin, sql, wake, wakeHere, wakeups } = yield* Postgres
+      const woken = yield* Queue.unbounded<string>()
+      yield* Effect.forkScoped(
+        Stream.runForEach(wakeups("near", { here: true }), (text) => Queue.offer(woken, text))
+      )
+      yield* next(woken)
+      const far = yield* subscribe("near")
+      const heard: Array<string> = []
+      for (let n = 0; n < 20; n++) {
+        yield* wake("near", String(n))
+        yield* next(far)
+        heard.push(...yield* Queue.clear(woken))
+      }
+      yield* sql`select pg_notify('near', ${yield* origin})`
+      yield* wakeHere("near")
+      yield* next(far)
+      // Another process's, after which nothing of before can come.
+      yield* sql`select pg_notify('near', 'last')`
+      yield* Effect.repeat(Effect.flatMap(Queue.take(woken), (text) => Effect.sync(() => heard.push(text))), {
+        until: () => heard.includes("last")
+      })
+      assert.deepStrictEqual(heard, [...Array.from({ length: 20 }, (_, n) => String(n)), "", "last"])
+    }))
+
   it.effect("channels are quoted, and longer names than PostgreSQL keeps are a bug", () =>
     Effect.gen(function*() {
       const { wake, wakeups } = yield* Postgres

@@ -10,6 +10,7 @@
  * @since 0.1.0
  */
 import { EventStore } from "@strata/event-store/EventStore"
+import * as Outage from "@strata/postgres/Outage"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as SqlState from "@strata/postgres/SqlState"
 import * as Deadline from "@strata/resilience/bounds/Deadline"
@@ -69,10 +70,11 @@ export const run = Effect.fnUntraced(function*<E>(
   const hints = yield* Queue.sliding<void>(1)
   const rates = new Map<number, number | null>()
   const hint = postgres.wake(channel)
+  const outage = Outage.make()
 
   /** Says why a projection does not run here, and goes on with the others. */
   const named = (name: string) => <A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<void, never, R> =>
-    patiently(work).pipe(
+    patiently(work, outage).pipe(
       Effect.andThen(progress.failedHere(name, undefined)),
       Effect.catchCause((cause) =>
         Cause.hasInterrupts(cause) ? Effect.interrupt : Effect.andThen(
@@ -150,28 +152,17 @@ export const run = Effect.fnUntraced(function*<E>(
     }
   })
 
-  // What goes on for an hour is said once.
-  let isFailing = false
-
   const round = Effect.gen(function*() {
     const all = yield* untraced(options.look)
     yield* follow(all)
     yield* untraced(switchReady(all))
     yield* untraced(joinReady(all))
-    isFailing = false
+    yield* outage.passed
     return all.some(({ applied, state }) => state === "building" || state === "live" && applied === "joining")
   }).pipe(
     Effect.catchCauseIf(
       (cause) => !Cause.hasInterrupts(cause),
-      (cause) =>
-        Effect.suspend(() => {
-          const isNews = !isFailing
-          isFailing = true
-          return Effect.as(
-            isNews ? Effect.logWarning("Projections could not be looked after", cause) : Effect.void,
-            false
-          )
-        })
+      (cause) => Effect.as(outage.failed("Projections could not be looked after", cause), false)
     )
   )
 
@@ -202,11 +193,11 @@ export const run = Effect.fnUntraced(function*<E>(
 const untraced = Effect.withTracerEnabled(false)
 
 /** Waits for what time may mend: a server that starts, a lock, a full disk. */
-const patiently = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+const patiently = <A, E, R>(effect: Effect.Effect<A, E, R>, outage: Outage.Outage): Effect.Effect<A, E, R> =>
   effect.pipe(
     Effect.sandbox,
     Effect.tapError((cause) =>
-      mayPass(cause) ? Effect.logWarning("A projection waits for the database", cause) : Effect.void
+      mayPass(cause) ? outage.failed("A projection waits for the database", cause) : Effect.void
     ),
     RetryPolicy.retry({
       policy: RetryPolicy.endless,

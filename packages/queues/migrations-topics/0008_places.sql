@@ -255,7 +255,12 @@ begin
   -- A look at locks for each step would cost more than it spares.
   if now not between relay.looked_at and relay.looked_at + interval '500 ms' then
     select s.last_value - (not s.is_called)::integer into last_issued from outbox_id s;
-    if last_issued > relay.ended then
+    -- Ids that begin anew, as in a copy of a database without its sequences.
+    if last_issued < relay.done then
+      relay.done := 0;
+      relay.ended := 0;
+      update outbox_relay r set done = 0, ended = 0, issued = 0, publishing = '{}', looked_at = now;
+    elsif last_issued > relay.ended then
       select coalesce(array_agg(l.virtualtransaction), '{}') into holding
       from pg_locks l
       where l.locktype = 'relation' and l.relation = 'outbox'::regclass and l.mode = 'RowExclusiveLock'

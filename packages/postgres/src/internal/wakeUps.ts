@@ -2,6 +2,7 @@
 import type * as PgClient from "@effect/sql-pg/PgClient"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { Clock } from "effect/Clock"
+import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as RcRef from "effect/RcRef"
@@ -19,13 +20,18 @@ export interface WakeUpsOptions {
 
 export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
   const { policies } = options
+  const id = yield* Effect.provide(
+    Effect.flatMap(SecureRandom.SecureRandom, (random) => random.uuidV4()),
+    SecureRandom.layerWebCrypto
+  )
+  const origin = `${separator}${id}`
   // One connection for all channels, from the first subscriber to the last. Every subscriber of a broken one lets go of
   // it before it tries again, so the next to come gets a new one.
   const connection = yield* RcRef.make({
     acquire: Effect.flatMap(PgConnection.make(options.connection), (session) => session.pin)
   })
 
-  const listen = (channel: string) =>
+  const listen = (channel: string, hears: (payload: string) => boolean = () => true) =>
     Stream.unwrap(Effect.gen(function*() {
       // Let go of in the background: a farewell to a server that does not answer would hold the subscriber up for ever.
       const scope = yield* Effect.acquireRelease(
@@ -35,7 +41,11 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
       const notifications = yield* Effect.flatMap(RcRef.get(connection), (session) => session.listen(channel)).pipe(
         Scope.provide(scope)
       )
-      return Stream.concat(Stream.succeed(""), Stream.map(Stream.fromQueue(notifications), ({ payload }) => payload))
+      return Stream.fromQueue(notifications).pipe(
+        Stream.filter(({ payload }) => hears(payload)),
+        Stream.map(({ payload }) => payload.split(separator, 1)[0]!),
+        (heard) => Stream.concat(Stream.succeed(""), heard)
+      )
     })).pipe(
       Stream.tapError((error) => Effect.logDebug("Wake-ups are interrupted, reconnecting", { channel, error })),
       // Starts with the shortest wait again after a success.
@@ -64,6 +74,10 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
       ),
       Stream.fromQueue
     ))
+
+  const sayHere = (channel: string, text: string) => {
+    for (const queue of here.get(channel) ?? []) Queue.offerUnsafe(queue, text)
+  }
 
   const clock = yield* Clock
   let notifiedAt: bigint | undefined
@@ -99,7 +113,9 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
       const problem = problemOf(channel)
       if (problem !== undefined) return Stream.die(problem)
       return here
-        ? Stream.merge(listen(channel), heardHere(channel)).pipe(Stream.buffer({ capacity: 1, strategy: "sliding" }))
+        ? Stream.merge(listen(channel, (payload) => !payload.endsWith(origin)), heardHere(channel)).pipe(
+          Stream.buffer({ capacity: 1, strategy: "sliding" })
+        )
         : listen(channel)
     },
 
@@ -107,11 +123,14 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
       Effect.suspend(() => {
         const problem = problemOf(channel)
         if (problem !== undefined) return Effect.die(problem)
-        pending.set(channel, text)
+        pending.set(channel, here.has(channel) ? text + origin : text)
         Queue.offerUnsafe(signal, undefined)
-        for (const queue of here.get(channel) ?? []) Queue.offerUnsafe(queue, text)
+        sayHere(channel, text)
         return Effect.void
       }),
+
+    origin: Effect.succeed(origin),
+    wakeHere: (channel: string): Effect.Effect<void> => Effect.sync(() => sayHere(channel, "")),
 
     mayNotify: Effect.sync(() => {
       const now = clock.monotonicTimeNanosUnsafe()
@@ -122,6 +141,9 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
     })
   }
 })
+
+/** Stands between the text of a notification and the process that it is of. */
+const separator = "\u0001"
 
 /** PostgreSQL keeps 63 bytes of a channel's name; a longer one would be another. */
 const problemOf = (channel: string): Error | undefined =>

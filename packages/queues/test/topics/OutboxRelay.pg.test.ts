@@ -294,6 +294,10 @@ layer(Tables, { excludeTestServices: true })("relays", (it) => {
       yield* Fiber.join(slow)
       yield* eventually(Effect.orElseSucceed(ends("done"), () => 0n), (end) => end === 10n)
       yield* eventually(done, ({ done, issued }) => done === issued)
+      // A copy of the database without its sequences.
+      yield* numbers("select setval('outbox_id', 1, false)")
+      yield* outbox.publish(topic, many(1))
+      yield* eventually(ends("done"), (end) => end === 11n)
     }).pipe(Effect.scoped), 60_000)
 
   it.effect(
