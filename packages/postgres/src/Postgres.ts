@@ -296,6 +296,8 @@ const connectionConfig = (target: PostgresTarget.Target): PgConnection.Config =>
     ...(target.role === undefined ? {} : { role: target.role }),
     search_path: `"${target.schema.replaceAll("\"", "\"\"")}", public`,
     timezone: "UTC",
+    // What waits for a lock sees what was committed meanwhile. A transaction may still ask for more.
+    default_transaction_isolation: "read committed",
     statement_timeout: String(Duration.toMillis(target.statementTimeout)),
     lock_timeout: String(Duration.toMillis(target.lockTimeout)),
     idle_in_transaction_session_timeout: String(Duration.toMillis(target.idleInTransactionTimeout))

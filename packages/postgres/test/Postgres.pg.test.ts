@@ -25,8 +25,12 @@ const refusal = (options: PostgresOptions) =>
   Effect.map(Effect.flip(Effect.scoped(connect(options))), (error: PostgresError) => error.reason)
 
 layer(PostgresTest.layer(), { excludeTestServices: true })("Postgres.layer", (it) => {
-  it.effect("gives every session its search path, time zone, timeouts and name", () =>
+  it.effect("gives every session its search path, time zone, isolation level, timeouts and name", () =>
     Effect.gen(function*() {
+      yield* (yield* Postgres).sql`
+        do $$ begin
+          execute format('alter database %I set default_transaction_isolation = ''serializable''', current_database());
+        end $$`
       const { schema, sql } = yield* connect({
         schema: "Odd \"name",
         statementTimeout: "7 seconds",
@@ -39,6 +43,7 @@ layer(PostgresTest.layer(), { excludeTestServices: true })("Postgres.layer", (it
         yield* sql`
           select
             current_schema() as schema, current_setting('search_path') as path, current_setting('timezone') as zone,
+            current_setting('transaction_isolation') as isolation,
             current_setting('statement_timeout') as statement, current_setting('lock_timeout') as lock,
             current_setting('idle_in_transaction_session_timeout') as idle, current_setting('application_name') as name
         `,
@@ -46,6 +51,7 @@ layer(PostgresTest.layer(), { excludeTestServices: true })("Postgres.layer", (it
           schema: "Odd \"name",
           path: "\"Odd \"\"name\", public",
           zone: "UTC",
+          isolation: "read committed",
           statement: "7s",
           lock: "2s",
           idle: "3s",

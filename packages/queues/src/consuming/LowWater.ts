@@ -42,11 +42,6 @@ export class LowWater {
     return this.#beginning
   }
 
-  /** The next one begins at the beginning: something came that is not above. */
-  lookBack(): void {
-    this.#nextAt = 0
-  }
-
   /** A claim found this id at a place. */
   reach(place: number, id: bigint): void {
     if (id > (this.#above[place] ?? 0n)) this.#above[place] = id

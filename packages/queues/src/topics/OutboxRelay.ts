@@ -34,7 +34,6 @@ import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
-import { LowWater } from "../consuming/LowWater.ts"
 import * as Signal from "../consuming/Signal.ts"
 import * as TopicMetrics from "./TopicMetrics.ts"
 import { TopicPolicies } from "./TopicPolicies.ts"
@@ -55,8 +54,6 @@ export const run: Effect.Effect<never, never, Postgres> = Effect.gen(function*()
     SecureRandom.layerWebCrypto
   )
   const hinted = Signal.make()
-  const lowWater = new LowWater(1)
-  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
   const trace = (traceparent: string, messages: number, startTime: bigint) => {
     const parent = Traceparent.toSpan(traceparent)
@@ -81,27 +78,16 @@ export const run: Effect.Effect<never, never, Postgres> = Effect.gen(function*()
 
   /** True when there may be more. */
   const step = Effect.gen(function*() {
-    const begun = now()
     const begunAt = clock.currentTimeNanosUnsafe()
-    const above = lowWater.begin(begun)
     const [row] = yield* rows(relay, [
       Pg.uuid(owner),
       Pg.text(`pid ${process.pid}`),
       Pg.double(Duration.toSeconds(policies.relayLease)),
-      Pg.bigint(above[0]!),
       Pg.int(policies.relayRows),
       Pg.int(policies.relayMessages)
     ])
-    const [state, moved, messages, last, traceparents, channels]: StepRow = cast(row!)
-    if (state === "standby") return false
-    lowWater.reach(0, last)
-    lowWater.end(above, moved, begun, now())
-    if (moved === 0) {
-      // What woke it may be of a transaction that took longer than others, with ids below.
-      const hasSkipped = above[0]! > 0n
-      if (hasSkipped) lowWater.lookBack()
-      return hasSkipped
-    }
+    const [state, moved, messages, traceparents, channels]: StepRow = cast(row!)
+    if (state === "standby" || moved === 0) return false
     for (const channel of channels) yield* wake(channel)
     yield* Metric.update(TopicMetrics.relayed, messages)
     // In the traces of those who published.
@@ -155,13 +141,12 @@ export const run: Effect.Effect<never, never, Postgres> = Effect.gen(function*()
 export const layer: Layer.Layer<never, never, Postgres> = Layer.effectDiscard(Effect.forkScoped(run))
 
 const relay = `
-  select state, rows, messages, above, traceparents, channels from relay_outbox($1, $2, $3, $4, $5, $6)`
+  select state, rows, messages, traceparents, channels from relay_outbox($1, $2, $3, $4, $5)`
 
 type StepRow = readonly [
   state: "moved" | "standby",
   moved: number,
   messages: number,
-  last: bigint,
   traceparents: ReadonlyArray<string> | null,
   channels: ReadonlyArray<string>
 ]

@@ -1,21 +1,27 @@
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { layer } from "@effect/vitest"
 import { deepStrictEqual, strictEqual, throws } from "@effect/vitest/utils"
 import * as Outbox from "@strata/outbox/Outbox"
 import * as Publication from "@strata/outbox/Publication"
-import { Postgres } from "@strata/postgres/Postgres"
+import * as Migrations from "@strata/postgres/Migrations"
+import { layer as layerOfPostgres, Postgres } from "@strata/postgres/Postgres"
 import * as Queue from "@strata/queues/Queue"
 import * as Queues from "@strata/queues/Queues"
 import * as ConsumerGroup from "@strata/queues/topics/ConsumerGroup"
 import * as OutboxRelay from "@strata/queues/topics/OutboxRelay"
 import type * as Topic from "@strata/queues/topics/Topic"
+import * as TopicPolicies from "@strata/queues/topics/TopicPolicies"
 import * as Topics from "@strata/queues/topics/Topics"
+import * as PrivatePostgres from "@strata/testing/PrivatePostgres"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as References from "effect/References"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { collect } from "../fixture.ts"
-import { Database, eventually, many, member, numbers, Payload, seenBy, Tables, topicOf } from "./fixture.ts"
+import { Database, eventually, many, member, migrations, numbers, Payload, seenBy, Tables, topicOf } from "./fixture.ts"
 
 const ends = (name: string) =>
   Effect.flatMap(Topics.Topics, (topics) => Effect.map(topics.find({ name }), ({ last }) => last))
@@ -301,6 +307,72 @@ layer(Tables, { excludeTestServices: true })("relays", (it) => {
     }).pipe(Effect.scoped), 60_000)
 
   it.effect(
+    "look at all when they take over: ids may have begun anew, and passed what was done",
+    () =>
+      Effect.gen(function*() {
+        const outbox = yield* Outbox.Outbox
+        const topic = topicOf("anew")
+        const first = yield* Effect.forkChild(OutboxRelay.run)
+        yield* outbox.publish(topic, many(1))
+        yield* eventually(numbers("select done - last_value from outbox_relay, outbox_id"), ([row]) => row![0] === 0)
+        yield* Fiber.interrupt(first)
+        yield* numbers("select setval('outbox_id', 1, false)")
+        yield* Effect.repeat(outbox.publish(topic, many(1)), { times: 29 })
+        yield* Effect.forkScoped(OutboxRelay.run)
+        yield* eventually(Effect.orElseSucceed(ends("anew"), () => 0n), (end) => end === 31n)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.effect("keep the order of a key where many rows are moved together", () =>
+    Effect.gen(function*() {
+      const { transact } = yield* Postgres
+      const outbox = yield* Outbox.Outbox
+      const topic = topicOf("together")
+      const late = (n: number) => outbox.publish(topic, [{ payload: { n }, key: "late" }])
+      const published = yield* Deferred.make<void>()
+      const go = yield* Deferred.make<void>()
+      // Its ids are below all others, and its messages come after them.
+      const slow = yield* Effect.forkChild(transact(
+        Effect.all([late(0), late(1), Deferred.succeed(published, undefined), Deferred.await(go)], { discard: true })
+      ))
+      yield* Deferred.await(published)
+      yield* transact(Effect.repeat(outbox.publish(topic, [{ payload: { n: 9 }, key: "others" }]), { times: 2499 }))
+      yield* Effect.forkScoped(
+        Effect.provideService(OutboxRelay.run, TopicPolicies.TopicPolicies, {
+          ...TopicPolicies.defaults,
+          relayRows: 2000
+        })
+      )
+      yield* eventually(Effect.orElseSucceed(ends("together"), () => 0n), (end) => end > 0n)
+      yield* Deferred.succeed(go, undefined)
+      yield* Fiber.join(slow)
+      yield* late(2)
+      yield* eventually(ends("together"), (end) => end === 2503n)
+      yield* member({ name: "together", topics: [topic], batchSize: 1000 })
+      const seen = yield* eventually(seenBy("together"), (seen) => seen.length === 2503)
+      deepStrictEqual(seen.filter(({ key }) => key === "late").map(({ n }) => n), [0, 1, 2])
+    }).pipe(Effect.scoped), 60_000)
+
+  it.effect("refuse an isolation level in which they would not see what they waited for", () =>
+    Effect.gen(function*() {
+      const { sql, transact } = yield* Postgres
+      const refusal = (statement: string) =>
+        transact(Effect.andThen(sql`set transaction isolation level repeatable read`, numbers(statement))).pipe(
+          Effect.flip,
+          Effect.map((error) => error.reason.cause instanceof Error ? error.reason.cause.message : "")
+        )
+      strictEqual(
+        yield* refusal("select rotate_outbox(1)"),
+        "rotate_outbox: expected the isolation level read committed, got repeatable read"
+      )
+      strictEqual(
+        yield* refusal("select rows from relay_outbox(gen_random_uuid(), 'x', 1, 1, 1)"),
+        "relay_outbox: expected the isolation level read committed, got repeatable read"
+      )
+    }))
+
+  it.effect(
     "lose nothing of transactions that take their time, and of others, however often they change",
     () =>
       Effect.gen(function*() {
@@ -353,4 +425,60 @@ layer(Tables, { excludeTestServices: true })("relays", (it) => {
         ([row]) => row![0]! < 16_000_000
       )
     }).pipe(Effect.scoped), 60_000)
+})
+
+const publishOne = `
+  select publish_messages(
+    '{}', '{}', '{topic}', '{prepared}', '{1}', array[gen_random_uuid()], '{}', '{}', '{default}', '{}', '{}', '{}', '{}',
+    array['{"n": 0}']::json[], '{}'
+  )`
+
+layer(NodeServices.layer, { excludeTestServices: true })("a relay", (it) => {
+  it.effect(
+    "loses nothing of a transaction that is prepared, over a restart of the server",
+    () =>
+      Effect.gen(function*() {
+        const server = yield* PrivatePostgres.make({ settings: { max_prepared_transactions: "2" } })
+        yield* Effect.gen(function*() {
+          const { rows, transact } = yield* Postgres
+          const outbox = yield* Outbox.Outbox
+          const topic = topicOf("prepared")
+          yield* Migrations.run(migrations)
+          yield* Effect.forkScoped(OutboxRelay.run)
+          const published = yield* Deferred.make<void>()
+          const go = yield* Deferred.make<void>()
+          const slow = yield* Effect.forkChild(transact(
+            // Without the hint: who has told something cannot prepare.
+            rows(publishOne, []).pipe(
+              Effect.andThen(Deferred.succeed(published, undefined)),
+              Effect.andThen(Deferred.await(go)),
+              // The COMMIT after it finds nothing to commit.
+              Effect.andThen(rows("prepare transaction 'prepared'", []))
+            )
+          ))
+          yield* Deferred.await(published)
+          const others = Effect.repeat(Effect.andThen(outbox.publish(topic, many(1)), Effect.sleep("150 millis")), {
+            times: 9
+          })
+          yield* others
+          yield* Deferred.succeed(go, undefined)
+          yield* Fiber.join(slow)
+          yield* others
+          yield* server.stop
+          yield* server.start()
+          yield* eventually(Effect.isSuccess(rows("select 1", [])), (isThere) => isThere)
+          yield* others
+          yield* eventually(ends("prepared"), (end) => end === 30n)
+          yield* rows("commit prepared 'prepared'", [])
+          yield* eventually(ends("prepared"), (end) => end === 31n)
+        }).pipe(
+          Effect.provide(
+            Layer.mergeAll(Outbox.layer, Topics.layer, Queues.layer).pipe(
+              Layer.provideMerge(layerOfPostgres({ url: server.url, maxConnections: 6 }))
+            )
+          )
+        )
+      }).pipe(Effect.scoped, Effect.provideService(References.MinimumLogLevel, "None")),
+    60_000
+  )
 })
