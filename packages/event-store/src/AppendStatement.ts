@@ -43,6 +43,26 @@ export type Outcome =
   | { readonly _tag: "StreamClosed"; readonly stream: StreamId }
 
 /**
+ * The channel on which it is told that a store has grown.
+ *
+ * @category wake-ups
+ * @since 0.1.0
+ */
+export const channelOf = (storeId: number): string => `${channelPrefix}${storeId}`
+const channelPrefix = "strata_store_"
+
+/**
+ * What became of the appends that were written together, and whether their commit has told other processes of it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Written {
+  readonly answers: ReadonlyArray<Answer>
+  readonly isTold: boolean
+}
+
+/**
  * Writes appends of one tenant to a store, each whole or not at all. One statement and, outside a transaction, one commit.
  * The store's row is locked until the transaction ends: see migrations/0001_event_store.sql.
  *
@@ -51,34 +71,54 @@ export type Outcome =
  */
 export const make = (
   postgres: Postgres["Service"],
-  storeId: number
-): (appends: ReadonlyArray<PreparedAppend>) => Effect.Effect<ReadonlyArray<Answer>, SqlError> => {
+  storeId: number,
+  // What its notifications say after the position.
+  signature: string
+): (appends: ReadonlyArray<PreparedAppend>) => Effect.Effect<Written, SqlError> => {
   const { rows } = postgres
-  const write = (appends: ReadonlyArray<PreparedAppend>): Effect.Effect<ReadonlyArray<Answer>, SqlError> =>
-    Effect.suspend(() => {
-      const [append] = appends
-      if (append !== undefined && appends.length === 1 && isSingle(append)) return writeOne(append)
-      const published = appends.flatMap(({ messages }, index) =>
-        messages.map((message) => ({ message, append: index + 1 }))
-      )
-      const parameters = [storeId, ...parametersOf(appends)]
-      if (published.length === 0) return Effect.map(rows(appendFacts, parameters), answered(appends))
-      return Effect.map(
-        Outbox.telling(postgres, (text) =>
-          rows(appendAndPublish, [
-            ...parameters,
-            Pg.text(text),
-            Pg.intArray(published.map(({ append }) => append)),
-            ...PublishStatement.parameters(published.map(({ message }) => message))
-          ])),
-        answered(appends)
-      )
+  const channel = channelOf(storeId)
+  const write = (appends: ReadonlyArray<PreparedAppend>): Effect.Effect<Written, SqlError> =>
+    Effect.gen(function*() {
+      const channels = appends.some(({ messages }) => messages.length > 0) ? [channel, Outbox.channel] : [channel]
+      const tells = !(yield* postgres.holdsConnection) && (yield* postgres.mayNotify(...channels))
+      if (!tells) return { answers: yield* statement(appends, false), isTold: false }
+      const answers = yield* Effect.onError(statement(appends, true), () => postgres.wake(channel))
+      const isTold = answers.some(({ _tag }) => _tag === "Written")
+      // What the statement was to take along.
+      if (!isTold) yield* postgres.wake(channel)
+      return { answers, isTold }
     })
 
+  const statement = (
+    appends: ReadonlyArray<PreparedAppend>,
+    tells: boolean
+  ): Effect.Effect<ReadonlyArray<Answer>, SqlError> => {
+    const [append] = appends
+    if (append !== undefined && appends.length === 1 && isSingle(append)) return writeOne(append, tells)
+    const published = appends.flatMap(({ messages }, index) =>
+      messages.map((message) => ({ message, append: index + 1 }))
+    )
+    const parameters = [storeId, ...parametersOf(appends)]
+    const publishing = (text: string | null) =>
+      rows(appendAndPublish, [
+        ...parameters,
+        Pg.text(text),
+        Pg.text(tells ? signature : null),
+        Pg.intArray(published.map(({ append }) => append)),
+        ...PublishStatement.parameters(published.map(({ message }) => message))
+      ])
+    const found = published.length === 0
+      ? tells ? rows(appendFactsTelling, [...parameters, Pg.text(signature)]) : rows(appendFacts, parameters)
+      : tells
+      ? Outbox.told(postgres, publishing)
+      : Outbox.telling(postgres, publishing)
+    return Effect.map(found, answered(appends))
+  }
+
   /** The same for one fact: half the work where load makes no batches. */
-  const writeOne = (append: PreparedAppend) => {
+  const writeOne = (append: PreparedAppend, tells: boolean) => {
     const fact = append.facts[0]!
-    const found = rows(appendFact, [
+    const found = rows(tells ? appendFactTelling : appendFact, [
       storeId,
       Pg.text(append.tenant),
       Pg.text(fact.stream),
@@ -93,7 +133,8 @@ export const make = (
       Pg.text(append.actor),
       Pg.text(append.traceparent),
       Pg.timestamptz(fact.validFrom),
-      Pg.timestamptz(fact.validTo)
+      Pg.timestamptz(fact.validTo),
+      ...tells ? [Pg.text(signature)] : []
     ])
     return Effect.map(found, ([row]) => {
       const [outcome, version, position, at]: SingleRow = cast(row!)
@@ -122,6 +163,11 @@ const isSingle = ({ condition, facts, idempotency, messages, slices }: PreparedA
 const appendFact = `
   select outcome, "version", "position", at
   from append_fact($1::integer, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`
+
+/** The same, where its commit tells of it. */
+const appendFactTelling = `
+  select a.*, case when a.outcome = 0 then pg_notify('${channelPrefix}' || $1::integer, a."position"::text || $16) end
+  from (${appendFact}) a`
 
 /** What it finds. */
 type SingleRow = readonly [outcome: number, version: number, position: bigint, at: Timestamp.Timestamp]
@@ -158,14 +204,20 @@ const appendFacts = `
     $26, $27
   ) a`
 
+/** The same, where their commit tells of it. */
+const appendFactsTelling = `
+  select a.*, case when 0 = any (a.outcomes) then pg_notify('${channelPrefix}' || $1::integer, $28) end
+  from (${appendFacts}) a`
+
 /** The same, where something is published with what was written. */
 const appendAndPublish = `
   select w.*
   from (${appendFacts}) w
   cross join lateral (
     select
-      publish_with_appends(w.outcomes, $29, ${PublishStatement.placeholders(30)}),
-      case when $28 is not null then pg_notify('${Outbox.channel}', $28) end
+      publish_with_appends(w.outcomes, $30, ${PublishStatement.placeholders(31)}),
+      case when $28 is not null then pg_notify('${Outbox.channel}', $28) end,
+      case when $29 is not null and 0 = any (w.outcomes) then pg_notify('${channelPrefix}' || $1::integer, $29) end
     offset 0
   ) p`
 
@@ -305,7 +357,7 @@ export const toExit = (answer: Answer): Exit.Exit<Outcome, EventStoreError> =>
  * @category getters
  * @since 0.1.0
  */
-export const recordedBy = (answers: ReadonlyArray<Answer>): Recorded | undefined => {
+export const recordedBy = ({ answers }: Written): Recorded | undefined => {
   const written = answers.flatMap((answer) => answer._tag === "Written" ? [answer.appended] : [])
   const first = written[0]?.facts[0]
   const last = written.at(-1)

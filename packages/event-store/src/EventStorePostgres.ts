@@ -121,7 +121,8 @@ export const make = Effect.fnUntraced(function*(
     Effect.flatMap(CurrentTenant, (tenant) => answer(operation, statement(tenant)))
 
   const storeId = yield* answer("open", openStore(sql, name))
-  const channel = `strata_store_${storeId}`
+  const channel = AppendStatement.channelOf(storeId)
+  const signature = ` ${yield* random.uuidV4()}`
   const logHead = LogHead.make(options.pollInterval ?? policies.pollInterval)
 
   const reads = FactReads.make(postgres, storeId)
@@ -316,10 +317,12 @@ export const make = Effect.fnUntraced(function*(
 
   // ----------------------------------------------------------------------------------------------------- appends
 
-  const committed = (position: Position) =>
-    Effect.andThen(logHead.advance(position), postgres.wake(channel, String(position)))
+  const committed = (position: Position, isTold = false) =>
+    isTold
+      ? logHead.advance(position)
+      : Effect.andThen(logHead.advance(position), postgres.wake(channel, `${position}${signature}`))
   const work = CommitWork.make(postgres)
-  const group = yield* GroupAppend.make(postgres, { storeId, retry, work, committed })
+  const group = yield* GroupAppend.make(postgres, { storeId, retry, work, signature, committed })
   const sealing = yield* Sealing.ofStore({
     store: name,
     told: (_recorded, position) => position === null ? Effect.succeed(null) : Effect.as(committed(position), position)
@@ -481,10 +484,14 @@ export const make = Effect.fnUntraced(function*(
     )
   )
 
-  // Another process's append: the hint says that there is something, the read what. One that tells of what is known here,
-  // as this process's own do, is not followed up.
+  // Another's append: the hint says that there is something, the read what. This store's own, and one that tells of what is known
+  // here, are not followed up.
   yield* postgres.wakeups(channel).pipe(
-    Stream.filter((text) => !/^\d{1,19}$/.test(text) || !logHead.knows(BigInt(text))),
+    Stream.filter((text) => {
+      if (text.endsWith(signature)) return false
+      const position = /^\d{1,19}(?= |$)/.exec(text)?.[0]
+      return position === undefined || !logHead.knows(BigInt(position))
+    }),
     Stream.mapEffect(() => Effect.flatMap(head, logHead.advance)),
     Stream.catchCause((cause) => Stream.fromEffectDrain(Effect.logDebug("A wake-up could not be followed up", cause))),
     Stream.runDrain,

@@ -60,8 +60,10 @@ export interface GroupAppendOptions {
   readonly retry: Schedule.Schedule<unknown>
   /** What is done in the transactions that write. */
   readonly work: CommitWorks
-  /** Called with the store's new head after each commit. */
-  readonly committed: (head: Position) => Effect.Effect<void>
+  /** What this store's notifications say after the position. */
+  readonly signature: string
+  /** Called with the store's new head after each commit, and whether that has told other processes. */
+  readonly committed: (head: Position, isTold: boolean) => Effect.Effect<void>
 }
 
 /** Bounds of a batch, and of the appends waiting for one: past `waiting`, callers wait for room. */
@@ -90,7 +92,7 @@ export const make = Effect.fnUntraced(function*(
   postgres: Postgres["Service"],
   options: GroupAppendOptions
 ): Effect.fn.Return<GroupAppend, never, Scope.Scope> {
-  const statement = AppendStatement.make(postgres, options.storeId)
+  const statement = AppendStatement.make(postgres, options.storeId, options.signature)
   const write = (appends: ReadonlyArray<PreparedAppend>) =>
     options.work.commit(statement(appends), AppendStatement.recordedBy)
   const { isRepeatable, isUnknown } = AppendStatement
@@ -99,14 +101,14 @@ export const make = Effect.fnUntraced(function*(
   let accepting = true
   let settling = false
 
-  const settle = (batch: ReadonlyArray<Waiting>, settled: ReadonlyArray<AppendStatement.Answer>) =>
+  const settle = (batch: ReadonlyArray<Waiting>, { answers, isTold }: AppendStatement.Written) =>
     Effect.suspend(() => {
-      const last = settled.findLast((answer) => answer._tag === "Written")
+      const last = answers.findLast((answer) => answer._tag === "Written")
       // Callers go on at once, up to their next append: those make the next batch together.
       settling = true
-      for (const [index, { answer }] of batch.entries()) answer(AppendStatement.toExit(settled[index]!))
+      for (const [index, { answer }] of batch.entries()) answer(AppendStatement.toExit(answers[index]!))
       settling = false
-      return last === undefined ? Effect.void : options.committed(last.appended.position)
+      return last === undefined ? Effect.void : options.committed(last.appended.position, isTold)
     })
 
   const again = { schedule: options.retry, while: isRepeatable, isUnknown }
@@ -134,7 +136,9 @@ export const make = Effect.fnUntraced(function*(
         }
         return giveUp(batch, AppendStatement.failureOf(batch[0]!.append)(error))
       }),
-      Effect.onInterrupt(() => giveUp(batch, closed))
+      Effect.onInterrupt(() => giveUp(batch, closed)),
+      // A defect is told to those whose append it is, who would wait for ever.
+      Effect.tapDefect((defect) => giveUp(batch, AppendStatement.unavailable("append", defect)))
     )
 
   // Appends on their way, by writer. A writer lives as long as there is something to write.
@@ -208,9 +212,9 @@ export const make = Effect.fnUntraced(function*(
         sent.set(writer, 1)
         return Effect.flatMap(
           Effect.mapError(written, AppendStatement.failureOf(append)),
-          ([answer]) =>
+          ({ answers: [answer], isTold }) =>
             answer!._tag === "Written"
-              ? Effect.andThen(options.committed(answer!.appended.position), AppendStatement.toExit(answer!))
+              ? Effect.andThen(options.committed(answer!.appended.position, isTold), AppendStatement.toExit(answer!))
               : AppendStatement.toExit(answer!)
         )
       }),
@@ -247,7 +251,7 @@ export const make = Effect.fnUntraced(function*(
           options.work.join(statement([append]), AppendStatement.recordedBy),
           AppendStatement.failureOf(append)
         ),
-        ([answer]) => AppendStatement.toExit(answer!)
+        ({ answers: [answer] }) => AppendStatement.toExit(answer!)
       )
   }
 })

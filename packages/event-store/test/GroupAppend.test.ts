@@ -23,6 +23,8 @@ import * as SqlError from "effect/sql/SqlError"
 const Statements = Layer.mock(Postgres, {
   schema: "strata",
   role: undefined,
+  holdsConnection: Effect.succeed(false),
+  mayNotify: () => Effect.succeed(false),
   rows: () => Effect.as(Effect.andThen(Effect.yieldNow, Effect.yieldNow), [[0, 0, 1n, 1n]])
 })
 
@@ -55,6 +57,8 @@ const statementsOf = Effect.fnUntraced(function*(
     Layer.mock(Postgres, {
       schema: "strata",
       role: undefined,
+      holdsConnection: Effect.succeed(false),
+      mayNotify: () => Effect.succeed(false),
       rows: () =>
         Effect.andThen(
           Effect.yieldNow,
@@ -69,6 +73,7 @@ const statementsOf = Effect.fnUntraced(function*(
     storeId: 1,
     retry: Schedule.recurs(1),
     work: CommitWork.make(postgres),
+    signature: "",
     committed: () => Effect.void
   })
   yield* use(group, yield* prepare(1))
@@ -121,6 +126,7 @@ describe("group append", () => {
             storeId: 1,
             retry: Schedule.recurs(0),
             work: CommitWork.make(postgres),
+            signature: "",
             committed: () => Effect.void
           })
           for (const _ of Arr.range(1, 3)) {

@@ -139,10 +139,27 @@ export const telling = <A, E>(
   publishing: (text: string | null) => Effect.Effect<A, E>
 ): Effect.Effect<A, E> =>
   Effect.gen(function*() {
-    if (!(yield* postgres.mayNotify)) return yield* Effect.tap(publishing(null), wakeRelay(postgres))
-    if (yield* postgres.holdsConnection) return yield* publishing("")
-    return yield* Effect.ensuring(publishing(yield* postgres.origin), postgres.wakeHere(channel))
+    const isInside = yield* postgres.holdsConnection
+    // A transaction takes nothing along that others wait for: nobody knows when it commits.
+    const notifies = yield* isInside ? postgres.mayNotify() : postgres.mayNotify(channel)
+    if (!notifies) return yield* Effect.tap(publishing(null), wakeRelay(postgres))
+    if (isInside) return yield* publishing("")
+    return yield* told(postgres, publishing)
   })
+
+/**
+ * The same where `Postgres.mayNotify` has said that the statement may.
+ *
+ * @category wake-ups
+ * @since 0.1.0
+ */
+export const told = <A, E>(
+  postgres: Postgres["Service"],
+  publishing: (text: string) => Effect.Effect<A, E>
+): Effect.Effect<A, E> =>
+  Effect.flatMap(postgres.origin, publishing).pipe(
+    Effect.onExit(({ _tag }) => _tag === "Success" ? postgres.wakeHere(channel) : postgres.wake(channel))
+  )
 
 const wakeRelay = (postgres: Postgres["Service"]): Effect.Effect<void> =>
   Effect.flatMap(postgres.inTransaction, (isInside) =>

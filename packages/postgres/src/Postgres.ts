@@ -162,10 +162,11 @@ export class Postgres extends Context.Service<Postgres, {
   readonly wake: (channel: string, text?: string) => Effect.Effect<void>
 
   /**
-   * True when a statement that commits by itself should notify a channel itself, which is a round trip sooner than `wake`. Seldom
-   * true while many are sent: commits that notify wait for each other.
+   * True when a statement that commits by itself should notify these channels itself, which is a round trip sooner than `wake` and no
+   * commit of its own. Seldom true while many are sent: commits that notify wait for each other. What `wake` has not sent to them yet is
+   * left to that statement; when it fails, `wake` is to be called again.
    */
-  readonly mayNotify: Effect.Effect<boolean>
+  readonly mayNotify: (...channels: ReadonlyArray<string>) => Effect.Effect<boolean>
 
   /**
    * The text of a notification that who listens `here` does not hear. Who sends one says the same by `wakeHere` when the statement has

@@ -131,6 +131,28 @@ layer(PostgresTest.layer({ options: { maxConnections: 3 } }), { excludeTestServi
       assert.isBelow(yield* Queue.size(woken), 3)
     }))
 
+  it.effect("are left to a commit that notifies their channel itself, unless others wait or one has just done so", () =>
+    Effect.gen(function*() {
+      const { mayNotify, sql, wake } = yield* Postgres
+      const woken = yield* subscribe("carried")
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* Effect.replicateEffect(sql.reserve, 3)
+        // The first waits for a connection, those after it for the first.
+        yield* wake("carried")
+        yield* Effect.sleep("50 millis")
+        yield* wake("carried")
+        assert.strictEqual(yield* mayNotify(), false)
+        assert.strictEqual(yield* mayNotify("others"), false)
+        assert.strictEqual(yield* mayNotify("others", "carried"), true)
+        assert.strictEqual(yield* mayNotify("carried"), false)
+      }))
+      yield* next(woken)
+      // Nothing was left of the second.
+      yield* sql`select pg_notify('carried', '')`
+      yield* next(woken)
+      assert.strictEqual(yield* Queue.size(woken), 0)
+    }))
+
   it.effect("of this process are heard once by who hears them here, and those of others as ever", () =>
     Effect.gen(function*() {
       const { origin, sql, wake, wakeHere, wakeups } = yield* Postgres

@@ -182,7 +182,7 @@ const makeSend = Effect.fnUntraced(function*(
     if (weight !== "light" && !weighs) {
       yield* Effect.mapError(QueueCatalog.setWeighs(postgres, id), unavailable("send"))
     }
-    const notifies = !isInside && weight !== "large" && (yield* postgres.mayNotify)
+    const notifies = !isInside && weight !== "large" && (yield* postgres.mayNotify(channelOf(id)))
     const written: Effect.Effect<
       ReadonlyArray<Sent>,
       QueueError | SqlError | TransactionError | PayloadStoreError
@@ -193,9 +193,9 @@ const makeSend = Effect.fnUntraced(function*(
         isInside ? write([prepared]) : group(prepared, notifies ? [channelOf(id)] : []),
         (outcomes) => sentOf(queue.name, outcomes)
       )
-    const sent = yield* Effect.mapError(
-      written,
-      (error) => error._tag === "QueueError" ? error : unavailable("send")(error)
+    const sent = yield* written.pipe(
+      Effect.tapError(() => notifies ? wake(id) : Effect.void),
+      Effect.mapError((error) => error._tag === "QueueError" ? error : unavailable("send")(error))
     )
     if (!notifies) yield* isInside ? wakeAtCommit(id) : wake(id)
     const metrics = QueueMetrics.of(context, queue.name)

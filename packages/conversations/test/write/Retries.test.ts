@@ -31,6 +31,8 @@ const setUp = Effect.gen(function*() {
   const refusing = Layer.mock(Postgres, {
     schema: "strata",
     role: undefined,
+    holdsConnection: Effect.succeed(false),
+    mayNotify: () => Effect.succeed(false),
     rows: () =>
       Effect.suspend(() => {
         sent.statements++
@@ -43,6 +45,7 @@ const setUp = Effect.gen(function*() {
     storeId: 1,
     retry: Schedule.recurs(1),
     work: CommitWork.make(postgres),
+    signature: "",
     committed: () => Effect.void
   })
   const memory = yield* EventStoreMemory.make()

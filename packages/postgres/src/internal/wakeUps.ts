@@ -84,8 +84,18 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
   const pending = new Map<string, string>()
   const signal = yield* Queue.sliding<void>(1)
   let { pause } = policies
+  /** While there is no end of hints, they wait for the next commit that notifies itself: one of their own costs another commit. */
+  const restUntilDue = Effect.suspend(() => {
+    if (notifiedAt === undefined || pause < policies.longestPause || pending.size === 0) return Effect.succeed(false)
+    const since = Number(clock.monotonicTimeNanosUnsafe() - notifiedAt) / 1e6
+    const rest = policies.commitPause + policies.pause - since
+    return rest > 0 ? Effect.as(Effect.sleep(rest), true) : Effect.succeed(false)
+  })
   yield* Queue.take(signal).pipe(
+    Effect.andThen(Effect.suspend(() => Effect.repeat(restUntilDue, { while: (isEarly) => isEarly }))),
     Effect.andThen(Effect.suspend(() => {
+      // A commit has taken along what there was.
+      if (pending.size === 0) return Effect.void
       const channels = Array.from(pending.keys())
       const texts = Array.from(pending.values())
       pending.clear()
@@ -96,12 +106,13 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
         from (select set_config('synchronous_commit', 'off', true)) as commit(mode), unnest(${
         Pg.textArray(channels)
       }, ${Pg.textArray(texts)}) as n(channel, text)
-        where commit.mode is not null`
-    })),
-    Effect.catchCause((cause) => Effect.logDebug("A wake-up was not sent", cause)),
-    Effect.andThen(Effect.suspend(() => Effect.sleep(pause))),
-    Effect.andThen(Effect.sync(() => {
-      pause = pending.size === 0 ? policies.pause : Math.min(2 * pause, policies.longestPause)
+        where commit.mode is not null`.pipe(
+        Effect.catchCause((cause) => Effect.logDebug("A wake-up was not sent", cause)),
+        Effect.andThen(Effect.suspend(() => Effect.sleep(pause))),
+        Effect.andThen(Effect.sync(() => {
+          pause = pending.size === 0 ? policies.pause : Math.min(2 * pause, policies.longestPause)
+        }))
+      )
     })),
     Effect.forever,
     Effect.withTracerEnabled(false),
@@ -132,13 +143,16 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
     origin: Effect.succeed(origin),
     wakeHere: (channel: string): Effect.Effect<void> => Effect.sync(() => sayHere(channel, "")),
 
-    mayNotify: Effect.sync(() => {
-      const now = clock.monotonicTimeNanosUnsafe()
-      const isSoon = notifiedAt !== undefined && Number(now - notifiedAt) < policies.commitPause * 1e6
-      if (isSoon || pending.size > 0) return false
-      notifiedAt = now
-      return true
-    })
+    mayNotify: (...channels: ReadonlyArray<string>): Effect.Effect<boolean> =>
+      Effect.sync(() => {
+        const now = clock.monotonicTimeNanosUnsafe()
+        const isSoon = notifiedAt !== undefined && Number(now - notifiedAt) < policies.commitPause * 1e6
+        // What is pending for others is sent soon, by a statement that takes these along.
+        if (isSoon || Array.from(pending.keys()).some((channel) => !channels.includes(channel))) return false
+        pending.clear()
+        notifiedAt = now
+        return true
+      })
   }
 })
 
