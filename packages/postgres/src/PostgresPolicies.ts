@@ -77,7 +77,10 @@ export interface WakeUpPolicies {
   readonly pause: number
   /** Least milliseconds between two notifications while there is no end of them. */
   readonly longestPause: number
-  /** Least milliseconds between two commits of one process that notify themselves. */
+  /**
+   * Least milliseconds between two commits of one process that notify themselves. While there is no end of hints, one waits for the next such
+   * commit: this long and `pause` at most.
+   */
   readonly commitPause: number
 }
 

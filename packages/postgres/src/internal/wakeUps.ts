@@ -92,7 +92,7 @@ export const make = Effect.fnUntraced(function*(options: WakeUpsOptions) {
     return rest > 0 ? Effect.as(Effect.sleep(rest), true) : Effect.succeed(false)
   })
   yield* Queue.take(signal).pipe(
-    Effect.andThen(Effect.suspend(() => Effect.repeat(restUntilDue, { while: (isEarly) => isEarly }))),
+    Effect.andThen(Effect.repeat(restUntilDue, { while: (isEarly) => isEarly })),
     Effect.andThen(Effect.suspend(() => {
       // A commit has taken along what there was.
       if (pending.size === 0) return Effect.void
