@@ -8,7 +8,7 @@ import * as PublishStatement from "@strata/outbox/PublishStatement"
 import type { Postgres } from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
 import * as SqlState from "@strata/postgres/SqlState"
-import type * as Timestamp from "@strata/postgres/Timestamp"
+import * as Timestamp from "@strata/postgres/Timestamp"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { cast } from "effect/Function"
@@ -78,16 +78,22 @@ export const make = (
   const { rows } = postgres
   const channel = channelOf(storeId)
   const write = (appends: ReadonlyArray<PreparedAppend>): Effect.Effect<Written, SqlError> =>
-    Effect.gen(function*() {
+    Effect.flatMap(postgres.holdsConnection, (isInside) => {
+      if (isInside) return silently(appends)
       const channels = appends.some(({ messages }) => messages.length > 0) ? [channel, Outbox.channel] : [channel]
-      const tells = !(yield* postgres.holdsConnection) && (yield* postgres.mayNotify(...channels))
-      if (!tells) return { answers: yield* statement(appends, false), isTold: false }
-      const answers = yield* Effect.onError(statement(appends, true), () => postgres.wake(channel))
-      const isTold = answers.some(({ _tag }) => _tag === "Written")
-      // What the statement was to take along.
-      if (!isTold) yield* postgres.wake(channel)
-      return { answers, isTold }
+      return Effect.flatMap(postgres.mayNotify(...channels), (tells) => tells ? telling(appends) : silently(appends))
     })
+
+  const silently = (appends: ReadonlyArray<PreparedAppend>): Effect.Effect<Written, SqlError> =>
+    Effect.map(statement(appends, false), (answers) => ({ answers, isTold: false }))
+
+  const telling = Effect.fnUntraced(function*(appends: ReadonlyArray<PreparedAppend>) {
+    const answers = yield* Effect.onError(statement(appends, true), () => postgres.wake(channel))
+    const isTold = answers.some(({ _tag }) => _tag === "Written")
+    // What the statement was to take along.
+    if (!isTold) yield* postgres.wake(channel)
+    return { answers, isTold }
+  })
 
   const statement = (
     appends: ReadonlyArray<PreparedAppend>,
@@ -137,15 +143,15 @@ export const make = (
       ...tells ? [Pg.text(signature)] : []
     ])
     return Effect.map(found, ([row]) => {
-      const [outcome, version, position, at]: SingleRow = cast(row!)
+      const [outcome, version, position, micros]: Said = cast(row![0])
       return answers([append], {
-        outcomes: [outcome],
+        outcomes: [Number(outcome)],
         conflicts: [1],
-        actuals: [version],
+        actuals: [Number(version)],
         offsets: [position - 1n],
-        bases: [version],
+        bases: [Number(version)],
         blocker: null,
-        at
+        at: Timestamp.fromMicros(micros)
       })
     })
   }
@@ -160,17 +166,15 @@ const isSingle = ({ condition, facts, idempotency, messages, slices }: PreparedA
   facts.length === 1 && slices.length === 1 && condition === null && idempotency === null && messages.length === 0
 
 /** The text of the one for one fact. */
-const appendFact = `
-  select outcome, "version", "position", at
-  from append_fact($1::integer, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`
+const appendFact = "select append_fact($1::integer, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 
 /** The same, where its commit tells of it. */
 const appendFactTelling = `
-  select a.*, case when a.outcome = 0 then pg_notify('${channelPrefix}' || $1::integer, a."position"::text || $16) end
-  from (${appendFact}) a`
+  select a.said, case when a.said[1] = 0 then pg_notify('${channelPrefix}' || $1::integer, a.said[3]::text || $16) end
+  from (${appendFact} as said offset 0) a`
 
-/** What it finds. */
-type SingleRow = readonly [outcome: number, version: number, position: bigint, at: Timestamp.Timestamp]
+/** What it says. */
+type Said = readonly [outcome: bigint, version: bigint, position: bigint, micros: bigint]
 
 /** What append_facts returns. */
 type BatchRow = readonly [

@@ -137,8 +137,13 @@ export const make = Effect.fnUntraced(function*(
         return giveUp(batch, AppendStatement.failureOf(batch[0]!.append)(error))
       }),
       Effect.onInterrupt(() => giveUp(batch, closed)),
-      // A defect is told to those whose append it is, who would wait for ever.
-      Effect.tapDefect((defect) => giveUp(batch, AppendStatement.unavailable("append", defect)))
+      // A defect is told to those whose append it is, and the writer goes on: others would wait for ever.
+      Effect.catchDefect((defect) =>
+        Effect.andThen(
+          Effect.logError("A batch of appends failed unexpectedly", defect),
+          giveUp(batch, AppendStatement.unavailable("append", defect))
+        )
+      )
     )
 
   // Appends on their way, by writer. A writer lives as long as there is something to write.

@@ -25,7 +25,7 @@ const Statements = Layer.mock(Postgres, {
   role: undefined,
   holdsConnection: Effect.succeed(false),
   mayNotify: () => Effect.succeed(false),
-  rows: () => Effect.as(Effect.andThen(Effect.yieldNow, Effect.yieldNow), [[0, 0, 1n, 1n]])
+  rows: () => Effect.as(Effect.andThen(Effect.yieldNow, Effect.yieldNow), [[[0n, 0n, 1n, 1n]]])
 })
 
 const prepare = Effect.fnUntraced(function*(n: number) {
@@ -113,6 +113,44 @@ describe("group append", () => {
         }).pipe(Effect.provide(EventIds.layerRandom)))
       assert.strictEqual(statements, 6)
     }).pipe(Effect.provide(EventIds.layerRandom)))
+
+  it.live("tells a defect to those whose append it is, and goes on with others", () =>
+    Effect.gen(function*() {
+      let statements = 0
+      const postgres = yield* Effect.provide(
+        Postgres,
+        Layer.mock(Postgres, {
+          schema: "strata",
+          role: undefined,
+          holdsConnection: Effect.succeed(false),
+          mayNotify: () => Effect.succeed(false),
+          rows: () =>
+            Effect.andThen(
+              Effect.yieldNow,
+              Effect.suspend(() => ++statements === 2 ? Effect.die("a bug") : Effect.succeed([[[0n, 0n, 1n, 1n]]]))
+            )
+        })
+      )
+      const group = yield* GroupAppend.make(postgres, {
+        storeId: 1,
+        retry: Schedule.recurs(0),
+        work: CommitWork.make(postgres),
+        signature: "",
+        committed: () => Effect.void
+      })
+      // Tenants of their own: one statement each.
+      const fibers = yield* Effect.forEach(Arr.range(1, 4), (n) =>
+        Effect.flatMap(prepare(n), (append) =>
+          Effect.forkChild(Effect.exit(group.append(append)), { startImmediately: true })))
+      const exits = yield* Effect.forEach(fibers, Fiber.join)
+      assert.deepStrictEqual(
+        exits.map(({ _tag }) =>
+          _tag
+        ),
+        ["Success", "Failure", "Success", "Success"]
+      )
+      assert.isTrue(Exit.isSuccess(yield* Effect.exit(Effect.flatMap(prepare(5), group.append))))
+    }).pipe(Effect.scoped, Effect.provide(EventIds.layerRandom)))
 
   // Closing waits by the real clock.
   it.live("leaves nobody waiting, wherever fibers yield and are interrupted", () =>

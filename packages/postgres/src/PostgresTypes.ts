@@ -114,11 +114,20 @@ export const makeRegistry = (): PgTypes.Registry => {
   return registry
 }
 
-const parameter = <A>(oid: number) => (value: A | null): Parameter => ({
-  [PgTypes.ParameterTypeId]: PgTypes.ParameterTypeId,
-  oid,
-  value
-})
+/** A statement has a dozen: what they have in common is not put into each of them. */
+class TypedValue implements Parameter {
+  declare readonly [PgTypes.ParameterTypeId]: typeof PgTypes.ParameterTypeId
+  readonly oid: number
+  readonly value: unknown
+
+  constructor(oid: number, value: unknown) {
+    this.oid = oid
+    this.value = value
+  }
+}
+Object.assign(TypedValue.prototype, { [PgTypes.ParameterTypeId]: PgTypes.ParameterTypeId })
+
+const parameter = <A>(oid: number) => (value: A | null): Parameter => new TypedValue(oid, value)
 
 /** The array itself is the parameter: it is encoded straight into the frame, not copied. */
 const array = <A>(oid: number): (values: ReadonlyArray<A | null>) => Parameter => parameter(oid)

@@ -37,7 +37,8 @@ type Sizes = (typeof sizes)["full"]
 /** What takes the time of Strata's rows, by profile on two cores (`node --cpu-prof`, `perf`, clocks inside the functions). */
 const bounds = [
   "Bound of append-1@1: the round trip of one statement, 400 to 450 µs: 105 append_fact in the server and 25 its protocol, 100 " +
-  "to 150 the flush, 60 to 90 our process, the rest cores that wake each other, three times an append.",
+  "to 150 the flush, 60 to 90 our process, the rest cores that wake each other, three times an append. Where a flush takes 200 to " +
+  "270, all of it takes twice as long: caches are cold after a silence.",
   "Bound of append-1@256: processor, 0.7 of a core here and 0.8 in the server, and the log's lock, which is held until a batch is " +
   "on the disk. Of the server's part append_facts is 40 %, half of it the insert, a quarter looking streams and versions up.",
   "Bound of append-100@32: the server, some 12 µs a fact: three indexes, the check of two JSON texts, the WAL.",
@@ -106,20 +107,19 @@ const works = Effect.fnUntraced(function*(server: Server.Server, systems: System
     }).pipe(Effect.provideService(Scope.Scope, scope))
   )
 
-  // One caller waits for cores to wake each other, which takes now a third less and now a third more: more rounds, side by side.
-  const alone = { work: "append-1@1", callers: 1, facts: 1, before }
+  const apart = yield* Appender.make(server)
+  // One caller waits for a disk and for cores to wake each other, which takes now a third less and now a third more: more rounds.
   const append1Alone: Work = {
     name: "append-1-alone",
-    rounds: 11,
-    lanes: Effect.succeed([
-      Lanes.append(strata, alone),
-      Lanes.append(emmett, alone),
-      Lanes.append(messageDb, alone),
-      Lanes.plainInserts(plain, alone)
-    ])
+    rounds: 31,
+    warmsUp: true,
+    lanes: Effect.succeed(
+      (["Strata", "Emmett", "message-db", "plain SQL, single inserts"] as const).map((system) =>
+        apart({ system, work: "append-1@1", callers: 1, latency: false })
+      )
+    )
   }
 
-  const apart = yield* Appender.make(server)
   const append1: Work = {
     name: "append-1",
     warmsUp: true,
