@@ -15,6 +15,7 @@
  * @since 0.1.0
  */
 import * as Outbox from "@strata/outbox/Outbox"
+import * as Outage from "@strata/postgres/Outage"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
 import * as Traceparent from "@strata/postgres/Traceparent"
@@ -22,6 +23,7 @@ import * as Deadline from "@strata/resilience/bounds/Deadline"
 import * as FailureClass from "@strata/resilience/retry/FailureClass"
 import * as Pace from "@strata/resilience/retry/Pace"
 import * as RetryPolicy from "@strata/resilience/retry/RetryPolicy"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -54,6 +56,7 @@ export const run: Effect.Effect<never, never, Postgres> = Effect.gen(function*()
     SecureRandom.layerWebCrypto
   )
   const hinted = Signal.make()
+  const outage = Outage.make()
 
   const trace = (traceparent: string, messages: number, startTime: bigint) => {
     const parent = Traceparent.toSpan(traceparent)
@@ -126,7 +129,11 @@ export const run: Effect.Effect<never, never, Postgres> = Effect.gen(function*()
     )
   )
 
-  return yield* Effect.forever(Effect.flatMap(Effect.orDie(patiently(step)), (isMore) =>
+  const watched = step.pipe(
+    Effect.tapError((error) => outage.failed("The outbox is not relayed", Cause.fail(error))),
+    Effect.tap(() => outage.passed)
+  )
+  return yield* Effect.forever(Effect.flatMap(Effect.orDie(patiently(watched)), (isMore) =>
     isMore
       ? Effect.void
       : Effect.ignore(Deadline.within(policies.relayPoll)(hinted.wait))))

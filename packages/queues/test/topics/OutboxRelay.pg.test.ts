@@ -12,11 +12,13 @@ import * as OutboxRelay from "@strata/queues/topics/OutboxRelay"
 import type * as Topic from "@strata/queues/topics/Topic"
 import * as TopicPolicies from "@strata/queues/topics/TopicPolicies"
 import * as Topics from "@strata/queues/topics/Topics"
+import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as PrivatePostgres from "@strata/testing/PrivatePostgres"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as References from "effect/References"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -481,4 +483,23 @@ layer(NodeServices.layer, { excludeTestServices: true })("a relay", (it) => {
       }).pipe(Effect.scoped, Effect.provideService(References.MinimumLogLevel, "None")),
     60_000
   )
+
+  it.effect("warns once while its tables are not there, and goes on when they are", () =>
+    Effect.gen(function*() {
+      const warnings: Array<string> = []
+      const keeper = Logger.make(({ logLevel, message }) =>
+        void (logLevel === "Warn" && warnings.push(String(message)))
+      )
+      yield* Effect.forkScoped(Effect.provide(OutboxRelay.run, Logger.layer([keeper])))
+      yield* Effect.sleep("1 second")
+      yield* Migrations.run(migrations)
+      yield* Effect.gen(function*() {
+        const outbox = yield* Outbox.Outbox
+        const topic = topicOf("awaited")
+        yield* Effect.flatMap(Topics.Topics, ({ declare }) => declare(topic))
+        yield* outbox.publish(topic, many(3))
+        yield* eventually(ends("awaited"), (end) => end === 3n)
+      }).pipe(Effect.provide(Layer.mergeAll(Outbox.layer, Topics.layer)))
+      deepStrictEqual(warnings.map((warning) => warning.split(",")[0]), ["The outbox is not relayed"])
+    }).pipe(Effect.scoped, Effect.provide(PostgresTest.layer({ migrations: [] }))))
 })
