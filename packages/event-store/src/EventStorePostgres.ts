@@ -185,8 +185,11 @@ export const make = Effect.fnUntraced(function*(
 
   const readLog: EventStore["Service"]["readLog"] = (range) => Effect.map(readLogPage(range), ({ facts }) => facts)
 
-  const readStreamPage: EventStore["Service"]["readStreamPage"] = Effect.fn("EventStore.readStream")(
-    (stream, { direction = "forwards", fromVersion, limit = 1000 } = {}) =>
+  const readStreamPage: EventStore["Service"]["readStreamPage"] = (
+    stream,
+    { direction = "forwards", fromVersion, limit = 1000 } = {}
+  ) =>
+    Spans.traced(
       Effect.flatMap(
         CurrentTenant,
         (tenant) =>
@@ -194,8 +197,10 @@ export const make = Effect.fnUntraced(function*(
             Effect.flatMap((found) => pageOf("readStream", tenant, found, limit)),
             Effect.map(({ facts, whole }) => WeighedPages.slice(facts, !whole, direction, ({ version }) => version))
           )
-      )
-  )
+      ),
+      "EventStore.readStream",
+      () => ({})
+    )
 
   const readStream: EventStore["Service"]["readStream"] = (stream, options) =>
     Effect.map(readStreamPage(stream, options), ({ facts }) => facts)
