@@ -20,13 +20,27 @@ import * as SqlError from "effect/sql/SqlError"
 
 // What is gathered, and by whom it is written, is the matter here; that it is stored is tested on PostgreSQL. Each append is of
 // a tenant of its own, so each is a statement of its own, and every statement writes.
-const Statements = Layer.mock(Postgres, {
-  schema: "strata",
-  role: undefined,
-  holdsConnection: Effect.succeed(false),
-  mayNotify: () => Effect.succeed(false),
-  rows: () => Effect.as(Effect.andThen(Effect.yieldNow, Effect.yieldNow), [[[0n, 0n, 1n, 1n]]])
-})
+const answering = (rows: Postgres["Service"]["rows"]) =>
+  Layer.mock(Postgres, {
+    schema: "strata",
+    role: undefined,
+    holdsConnection: Effect.succeed(false),
+    mayNotify: () => Effect.succeed(false),
+    rows
+  })
+
+/** What the statement says of one that is written. */
+const written = [[[0n, 0n, 1n, 1n]]]
+const Statements = answering(() => Effect.as(Effect.andThen(Effect.yieldNow, Effect.yieldNow), written))
+
+const open = (postgres: Postgres["Service"], tries: number) =>
+  GroupAppend.make(postgres, {
+    storeId: 1,
+    retry: Schedule.recurs(tries),
+    work: CommitWork.make(postgres),
+    signature: "",
+    committed: () => Effect.void
+  })
 
 const prepare = Effect.fnUntraced(function*(n: number) {
   const random = yield* SecureRandom.SecureRandom
@@ -54,28 +68,17 @@ const statementsOf = Effect.fnUntraced(function*(
   let statements = 0
   const postgres = yield* Effect.provide(
     Postgres,
-    Layer.mock(Postgres, {
-      schema: "strata",
-      role: undefined,
-      holdsConnection: Effect.succeed(false),
-      mayNotify: () => Effect.succeed(false),
-      rows: () =>
-        Effect.andThen(
-          Effect.yieldNow,
-          Effect.suspend(() => {
-            statements++
-            return Effect.fail(failure(kind))
-          })
-        )
-    })
+    answering(() =>
+      Effect.andThen(
+        Effect.yieldNow,
+        Effect.suspend(() => {
+          statements++
+          return Effect.fail(failure(kind))
+        })
+      )
+    )
   )
-  const group = yield* GroupAppend.make(postgres, {
-    storeId: 1,
-    retry: Schedule.recurs(1),
-    work: CommitWork.make(postgres),
-    signature: "",
-    committed: () => Effect.void
-  })
+  const group = yield* open(postgres, 1)
   yield* use(group, yield* prepare(1))
   return statements
 }, Effect.scoped)
@@ -119,25 +122,14 @@ describe("group append", () => {
       let statements = 0
       const postgres = yield* Effect.provide(
         Postgres,
-        Layer.mock(Postgres, {
-          schema: "strata",
-          role: undefined,
-          holdsConnection: Effect.succeed(false),
-          mayNotify: () => Effect.succeed(false),
-          rows: () =>
-            Effect.andThen(
-              Effect.yieldNow,
-              Effect.suspend(() => ++statements === 2 ? Effect.die("a bug") : Effect.succeed([[[0n, 0n, 1n, 1n]]]))
-            )
-        })
+        answering(() =>
+          Effect.andThen(
+            Effect.yieldNow,
+            Effect.suspend(() => ++statements === 2 ? Effect.die("a bug") : Effect.succeed(written))
+          )
+        )
       )
-      const group = yield* GroupAppend.make(postgres, {
-        storeId: 1,
-        retry: Schedule.recurs(0),
-        work: CommitWork.make(postgres),
-        signature: "",
-        committed: () => Effect.void
-      })
+      const group = yield* open(postgres, 0)
       // Tenants of their own: one statement each.
       const fibers = yield* Effect.forEach(Arr.range(1, 4), (n) =>
         Effect.flatMap(prepare(n), (append) =>
@@ -160,13 +152,7 @@ describe("group append", () => {
       yield* SeededScheduler.forEachSeed(2_000, (seed) =>
         Effect.gen(function*() {
           const next = SeededScheduler.random(seed)
-          const group = yield* GroupAppend.make(postgres, {
-            storeId: 1,
-            retry: Schedule.recurs(0),
-            work: CommitWork.make(postgres),
-            signature: "",
-            committed: () => Effect.void
-          })
+          const group = yield* open(postgres, 0)
           for (const _ of Arr.range(1, 3)) {
             const some = appends.slice(0, 1 + Math.floor(next() * 40))
             const fibers = yield* Effect.forEach(some, (append) => Effect.forkChild(group.append(append)))
