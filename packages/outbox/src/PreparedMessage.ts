@@ -139,6 +139,7 @@ const findProblem = (
 ): Problem | undefined => {
   const { delay, headers, id, priority } = message
   if (id !== undefined && !uuid.test(id)) return { path: "id", problem: "expected a UUID" }
+  if (kind === "queue" && id !== undefined) return { path: "id", problem: "a queue gives its messages ids of its own" }
   if (kind === "topic" && priority !== undefined) {
     return { path: "priority", problem: "a topic has none: what it holds is read in order" }
   }

@@ -29,7 +29,7 @@ export interface Destination<in A> {
  */
 export interface NewMessage<out A> {
   readonly payload: A
-  /** A UUID by which whoever gets it twice knows that. Default: a new UUIDv7. */
+  /** For a topic: a UUID by which whoever gets it twice knows that. Default: a new UUIDv7. */
   readonly id?: string | undefined
   /** Messages of one key keep their order. At most 512 characters. Default: none. */
   readonly key?: string | undefined

@@ -77,8 +77,11 @@ export const run = Effect.fnUntraced(function*<A, I>(
     const wanted: Array<NewMessage<A>> = []
     for (const message of messages) {
       const decoded = decode(message.body)
-      if (Option.isSome(decoded)) wanted.push({ payload: decoded.value, key: key(message), ...said(message) })
-      else yield* Effect.logError(`A message of ${message.subject} is not what ${destination.name} holds`, message)
+      if (Option.isSome(decoded)) {
+        // A queue gives its messages ids of its own.
+        const id = destination.kind === "topic" && uuid.test(message.id) ? message.id : undefined
+        wanted.push({ payload: decoded.value, id, key: key(message), ...said(message) })
+      } else yield* Effect.logError(`A message of ${message.subject} is not what ${destination.name} holds`, message)
     }
     yield* outbox.publish(destination, wanted)
     return true
@@ -115,8 +118,7 @@ const move = `
 const keyOf = ({ headers }: BrokerMessage): string | undefined => headers["strata-key"]
 
 /** What a message that was relayed from a topic says of itself. */
-const said = ({ headers, id }: BrokerMessage) => ({
-  id: uuid.test(id) ? id : undefined,
+const said = ({ headers }: BrokerMessage) => ({
   type: headers["strata-type"],
   tenant: headers["strata-tenant"],
   correlationId: headers["strata-correlation-id"],

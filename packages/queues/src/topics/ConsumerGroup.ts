@@ -217,7 +217,7 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
       }),
     save: (held) =>
       offsets.pass(held.topic, [
-        { partition: held.partition, epoch: held.epoch, from: held.saved, to: held.cursor }
+        { partition: held.partition, epoch: held.epoch, from: held.saved, to: held.cursor, life: held.life }
       ]),
     nameOf,
     tell: postgres.wake(groupChannel(group)),

@@ -133,7 +133,13 @@ export const run: Effect.Effect<never, never, Postgres> = Effect.gen(function*()
     Effect.tapError((error) => outage.failed("The outbox is not relayed", Cause.fail(error))),
     Effect.tap(() => outage.passed)
   )
-  return yield* Effect.forever(Effect.flatMap(Effect.orDie(patiently(watched)), (isMore) =>
+  // What nobody has thought of ends a step, and no relay.
+  const guarded = Effect.catchDefect(Effect.orDie(patiently(watched)), (defect) =>
+    Effect.andThen(
+      outage.failed("The outbox is not relayed", Cause.die(defect)),
+      Effect.as(Pace.after(policies.relayPoll)(Effect.void), false)
+    ))
+  return yield* Effect.forever(Effect.flatMap(guarded, (isMore) =>
     isMore
       ? Effect.void
       : Effect.ignore(Deadline.within(policies.relayPoll)(hinted.wait))))

@@ -36,12 +36,22 @@ export interface StoredMessage {
 }
 
 /**
+ * A life of the server. What is relayed is not waited for to be on the disk, so in another life other messages may have the positions of
+ * those that were read. Null where nothing was relayed in this one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Life = string | null
+
+/**
  * What was found: messages in order, and up to where all of them were seen.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Page {
+  readonly life: Life
   readonly messages: ReadonlyArray<StoredMessage>
   /** The position up to which there are no others. */
   readonly seen: bigint
@@ -111,9 +121,14 @@ export const make = Effect.fnUntraced(function*({ rows }: Postgres["Service"]) {
     return Effect.map(found, (found) => {
       const messages = messagesOf(found)
       // The last row has no message.
-      const end: bigint = cast(found[found.length - 1]?.[0] ?? from)
+      const [end, , life]: EndRow = cast(found[found.length - 1]!)
       const isFull = messages.length === limit
-      return { messages, isFull, seen: isFull ? messages[messages.length - 1]!.position : end > from ? end : from }
+      return {
+        life,
+        messages,
+        isFull,
+        seen: isFull ? messages[messages.length - 1]!.position : end > from ? end : from
+      }
     })
   }
 
@@ -138,7 +153,7 @@ const shared = (field: string) =>
 
 /**
  * Served by the primary key. Chunks come in order, and each is unpacked in order, no more of it than a page holds: nothing is sorted after
- * that. The last row tells where the topic ends.
+ * that. The last row tells where the topic ends, and in which life.
  */
 const readWhole = `
   (
@@ -155,7 +170,7 @@ const readWhole = `
   )
   union all
   select
-    topic_end($1), null::integer, null::uuid, null::text, null::text, null::text, null::text, null::text, null::text,
+    topic_end($1), null::integer, (select l.id from topic_life l), null::text, null::text, null::text, null::text, null::text, null::text,
     null::jsonb, null::json, null::timestamptz`
 
 /** What `highest_power` says: as a parameter, for the partition of each message is written out in the statement then. */
@@ -181,6 +196,8 @@ type Row = readonly [
   data: unknown,
   publishedAt: Timestamp.Timestamp | null
 ]
+
+type EndRow = readonly [end: bigint, partition: null, life: Life]
 
 /** The messages of a page, without the last row. */
 const messagesOf = (found: ReadonlyArray<ReadonlyArray<unknown>>): ReadonlyArray<StoredMessage> => {

@@ -44,9 +44,10 @@ export interface Policies {
   readonly settle: Duration.Duration
   /** How long a member may take to give up what is another's, before it is taken from it. */
   readonly revocation: Duration.Duration
-  /** How often groups are looked after and topics trimmed, and in how many looks in a row a group without a member is dead. */
+  /** How often groups are looked after and topics trimmed. */
   readonly upkeep: Duration.Duration
-  readonly misses: number
+  /** How long a group has no member until it counts as dead, and holds nothing back any more. */
+  readonly groupTimeout: Duration.Duration
   /** Chunks of a topic that one look removes. */
   readonly trim: number
 }
@@ -74,7 +75,7 @@ export const defaults: Policies = {
   settle: Duration.seconds(1),
   revocation: Duration.seconds(30),
   upkeep: Duration.seconds(20),
-  misses: 3,
+  groupTimeout: Duration.minutes(1),
   trim: 1000
 }
 

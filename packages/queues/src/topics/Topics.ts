@@ -17,6 +17,7 @@ import type * as Timestamp from "@strata/postgres/Timestamp"
 import type { TransactionError } from "@strata/postgres/TransactionError"
 import * as Pace from "@strata/resilience/retry/Pace"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { cast } from "effect/Function"
 import * as Layer from "effect/Layer"
@@ -491,9 +492,9 @@ const seekGroup = `
 // ---------------------------------------------------------------------------------------------------------- upkeep
 
 /** Looks after groups and topics until it is interrupted. Any number of processes may. */
-const upkeep = ({ rows }: Postgres["Service"], { misses, trim, upkeep }: Policies): Effect.Effect<never> => {
+const upkeep = ({ rows }: Postgres["Service"], { groupTimeout, trim, upkeep }: Policies): Effect.Effect<never> => {
   const groups = Effect.flatMap(
-    rows("select name, change from look_after_groups($1)", [Pg.int(misses)]),
+    rows("select name, change from watch_groups($1)", [Pg.double(Duration.toSeconds(groupTimeout))]),
     (changes) =>
       Effect.forEach(changes, ([name, change]) =>
         change === "dead"

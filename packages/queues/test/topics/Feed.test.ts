@@ -58,7 +58,7 @@ const topicOf = (partitionOf: (position: number) => number, last: number): TestT
         const found = topic.log.filter(({ partition, position }) => position > (cursors.get(partition) ?? position))
         const messages = found.slice(0, wanted.limit)
         const isFull = messages.length === wanted.limit
-        return { messages, isFull, seen: isFull ? messages.at(-1)!.position : BigInt(topic.log.length) }
+        return { life: null, messages, isFull, seen: isFull ? messages.at(-1)!.position : BigInt(topic.log.length) }
       })
   }
   return topic

@@ -2,9 +2,10 @@ import { layer } from "@effect/vitest"
 import { deepStrictEqual, strictEqual } from "@effect/vitest/utils"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Membership from "@strata/queues/topics/group/Membership"
+import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { numbers, Tables } from "./fixture.ts"
+import { migrations, numbers, Tables } from "./fixture.ts"
 
 const ids = {
   a: "00000000-0000-4000-8000-00000000000a",
@@ -174,5 +175,36 @@ layer(Tables, { excludeTestServices: true })("a heartbeat", (it) => {
       yield* b.leave
       yield* a.beat({ epoch: 2n, owned: [] })
       strictEqual((yield* targets).filter((target, place) => target !== has[place]).length, 2)
+    }))
+})
+
+layer(PostgresTest.layer({ migrations }), { excludeTestServices: true })("a group without a member", (it) => {
+  it.effect("is dead after a time, however many look at it meanwhile, and not when a member was there", () =>
+    Effect.gen(function*() {
+      const { rows } = yield* Postgres
+      const { group, member } = yield* made(1)
+      const look = rows("select change from watch_groups(60)", [])
+      const lived = (seconds: number) =>
+        rows(
+          `update consumer_group set missed_since = missed_since + ${seconds} * interval '1 second' where id = ${group}`,
+          []
+        )
+      const looks = Effect.repeat(look, { times: 5 })
+      deepStrictEqual(yield* looks, [])
+      yield* lived(-59)
+      deepStrictEqual(yield* looks, [])
+      // A clock that was set back has seen it miss later than now.
+      yield* lived(3600)
+      deepStrictEqual(yield* looks, [])
+      yield* lived(-59)
+      yield* member("a").beat(join)
+      deepStrictEqual(yield* look, [])
+      yield* member("a").leave
+      deepStrictEqual(yield* looks, [])
+      yield* lived(-60)
+      deepStrictEqual(yield* look, [["dead"]])
+      deepStrictEqual(yield* look, [])
+      yield* member("b").beat(join)
+      deepStrictEqual(yield* looks, [])
     }))
 })

@@ -22,6 +22,7 @@ import * as Logger from "effect/Logger"
 import * as References from "effect/References"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as Tracer from "effect/Tracer"
 import { collect } from "../fixture.ts"
 import { Database, eventually, many, member, migrations, numbers, Payload, seenBy, Tables, topicOf } from "./fixture.ts"
 
@@ -325,6 +326,103 @@ layer(Tables, { excludeTestServices: true })("relays", (it) => {
       }).pipe(Effect.scoped),
     60_000
   )
+
+  it.effect(
+    "look at all when they take over, also for what is open meanwhile under an id that began anew",
+    () =>
+      Effect.gen(function*() {
+        const { transact } = yield* Postgres
+        const outbox = yield* Outbox.Outbox
+        const topic = topicOf("anew and open")
+        const first = yield* Effect.forkChild(OutboxRelay.run)
+        yield* Effect.repeat(outbox.publish(topic, many(1)), { times: 9 })
+        yield* eventually(numbers("select done - last_value from outbox_relay, outbox_id"), ([row]) => row![0] === 0)
+        yield* Fiber.interrupt(first)
+        yield* numbers("select setval('outbox_id', 1, false)")
+        const published = yield* Deferred.make<void>()
+        const go = yield* Deferred.make<void>()
+        const slow = yield* Effect.forkChild(transact(
+          outbox.publish(topic, many(1)).pipe(
+            Effect.andThen(Deferred.succeed(published, undefined)),
+            Effect.andThen(Deferred.await(go))
+          )
+        ))
+        yield* Deferred.await(published)
+        yield* Effect.repeat(outbox.publish(topic, many(1)), { times: 29 })
+        yield* Effect.forkScoped(OutboxRelay.run)
+        yield* eventually(ends("anew and open"), (end) => end === 40n)
+        yield* Effect.sleep("1200 millis")
+        yield* Deferred.succeed(go, undefined)
+        yield* Fiber.join(slow)
+        yield* eventually(ends("anew and open"), (end) => end === 41n)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.effect("give rows a position each that have one id, since ids began anew beside what was not moved yet", () =>
+    Effect.gen(function*() {
+      const { rows } = yield* Postgres
+      const outbox = yield* Outbox.Outbox
+      const topic = topicOf("same ids")
+      const publish = Effect.repeat(outbox.publish(topic, many(1)), { times: 29 })
+      const [[next]] = (yield* numbers("select last_value from outbox_id")) as [[number]]
+      yield* publish
+      yield* numbers(`select setval('outbox_id', ${next})`)
+      yield* publish
+      // Of which a step takes some, and parts two of one id.
+      const step = rows("select messages from relay_outbox(gen_random_uuid(), 'test', 0, 7, 5000)", [])
+      yield* Effect.repeat(step, { until: ([row]) => row![0] === 0 })
+      strictEqual(yield* ends("same ids"), 60n)
+      const [counted] = yield* numbers(`
+        select count(*), count(distinct m.id), sum(c.last - c.first + 1)
+        from topic_chunk c join topic t on t.id = c.topic
+        cross join lateral unnest(c.ids) as m (id) where t.name = 'same ids'`)
+      deepStrictEqual(counted!.slice(0, 2), [60, 60])
+    }))
+
+  it.effect(
+    "move no more in a step than it has the time for, and one message more than that by itself",
+    () =>
+      Effect.gen(function*() {
+        const { rows } = yield* Postgres
+        yield* rows(
+          `
+        insert into outbox (slot, kind, destination, count, published_at, ids, tenants, data)
+        select
+          outbox_slot_now(), 'topic', 'heavy', 1, clock_timestamp(), array[gen_random_uuid()], array['default'],
+          array[to_json(repeat('x', 1000000 * case when n = 1 then 20 else 1 end))]
+        from generate_series(1, 40) n`,
+          []
+        )
+        const step = rows("select messages from relay_outbox(gen_random_uuid(), 'test', 0, 500, 5000)", [])
+        const moved: Array<unknown> = []
+        yield* Effect.repeat(Effect.tap(step, ([row]) => Effect.sync(() => moved.push(row![0]))), {
+          until: ([row]) => row![0] === 0
+        })
+        deepStrictEqual(moved, [1, 17, 17, 5, 0])
+        strictEqual(yield* ends("heavy"), 40n)
+      }),
+    60_000
+  )
+
+  it.effect("go on after what nobody has thought of", () =>
+    Effect.gen(function*() {
+      const outbox = yield* Outbox.Outbox
+      const topic = topicOf("defects")
+      let broken = 0
+      const tracer = Tracer.make({
+        span: (options) => {
+          if (options.name === "relay" && broken++ === 0) throw new Error("no span")
+          return Tracer.nativeTracer.span(options)
+        }
+      })
+      yield* Effect.forkScoped(Effect.withTracer(OutboxRelay.run, tracer))
+      const publish = outbox.publish(topic, many(1)).pipe(Effect.withSpan("publisher"))
+      yield* publish
+      yield* eventually(Effect.sync(() => broken), (n) => n > 0)
+      yield* publish
+      yield* eventually(Effect.orElseSucceed(ends("defects"), () => 0n), (end) => end === 2n)
+    }).pipe(Effect.scoped, Effect.provideService(References.MinimumLogLevel, "None")), 60_000)
 
   it.effect("keep the order of a key where many rows are moved together", () =>
     Effect.gen(function*() {

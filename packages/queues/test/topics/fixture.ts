@@ -41,7 +41,8 @@ export const Tables = Layer.mergeAll(
     Layer.provide(Layer.succeed(TopicPolicies.TopicPolicies, {
       ...TopicPolicies.defaults,
       settle: Duration.millis(300),
-      upkeep: Duration.millis(200)
+      upkeep: Duration.millis(200),
+      groupTimeout: Duration.millis(600)
     }))
   )
 

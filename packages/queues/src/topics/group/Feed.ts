@@ -67,6 +67,8 @@ export interface Options {
  */
 export interface Feed {
   readonly join: (held: ReadonlySet<Place>) => Take
+  /** Keeps nothing of what was read. */
+  readonly forget: () => void
 }
 
 /** A page of a whole topic. */
@@ -182,6 +184,9 @@ export const make = ({ batchSize, hintsOf, lanes, read }: Options): Feed => {
     join: (held) => {
       joined.push(held)
       return take
+    },
+    forget: () => {
+      pages = []
     }
   }
 }

@@ -178,7 +178,8 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
     partition: held.partition,
     epoch: held.epoch,
     from: held.saved,
-    to
+    to,
+    life: held.life
   })
 
   const moved = (held: Held, to: bigint, isSaved: boolean) => {
@@ -230,9 +231,24 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
     }
   })
 
+  /** A page of another life of the server may have other messages where some were done that are not saved: these begin again. */
+  const follow = (cohort: Cohort, { life }: Pages.Page<A>): Effect.Effect<void, Fenced> => {
+    const outlived = cohort.filter((held) => held.cursor > held.saved && held.life !== life)
+    if (outlived.length > 0) {
+      const topic = options.topics.get(outlived[0]!.topic)!.name
+      return Effect.fail(
+        new Fenced({ group: options.group, topic, partitions: outlived.map(({ partition }) => partition) })
+      )
+    }
+    for (const held of cohort) held.life = life
+    return Effect.void
+  }
+
   /** All at once, and one by one where that fails. */
-  const handle = Effect.fnUntraced(function*(cohort: Cohort, { messages, seen }: Pages.Page<A>) {
+  const handle = Effect.fnUntraced(function*(cohort: Cohort, page: Pages.Page<A>) {
     const [{ topic }] = cohort
+    const { messages, seen } = page
+    yield* follow(cohort, page)
     if (messages.length > 0) {
       const byPartition = new Map(cohort.map((held) => [held.partition, held]))
       const busy = new Set<string>()
@@ -281,6 +297,7 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
   const fenced = (error: Fenced) =>
     Effect.logWarning(error.message).pipe(
       Effect.andThen(Metric.update(metrics.fenced, 1)),
+      Effect.andThen(Effect.sync(options.feed.forget)),
       Effect.andThen(options.lost(error))
     )
 

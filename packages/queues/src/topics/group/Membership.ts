@@ -311,7 +311,7 @@ export const make = ({ sql, transact }: Postgres["Service"], options: Options) =
           return fenced
         }
         if (found.dead) {
-          yield* sql`update consumer_group set misses = 0, dead_since = null where id = ${group}`
+          yield* sql`update consumer_group set missed_since = null, dead_since = null where id = ${group}`
           yield* sql`select refuse_without_groups()`
         }
         const gone = yield* expire

@@ -10,9 +10,10 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import { Fenced } from "../TopicError.ts"
+import type { Life } from "../TopicLog.ts"
 
 /**
- * From which message to which a partition moves, in the epoch of its owner.
+ * From which message to which a partition moves, in the epoch of its owner and the life of the server in which both were there.
  *
  * @category models
  * @since 0.1.0
@@ -22,6 +23,7 @@ export interface Move {
   readonly epoch: bigint
   readonly from: bigint
   readonly to: bigint
+  readonly life: Life
 }
 
 /** The partitions are where the move would take them: the answer to an earlier attempt was lost after its commit. */
@@ -45,7 +47,8 @@ export const make = (
     Pg.intArray(moves.map(({ partition }) => partition)),
     Pg.bigintArray(moves.map(({ epoch }) => epoch)),
     Pg.bigintArray(moves.map(({ from }) => from)),
-    Pg.bigintArray(moves.map(({ to }) => to))
+    Pg.bigintArray(moves.map(({ to }) => to)),
+    Pg.uuidArray(moves.map(({ life }) => life))
   ]
 
   const step = Effect.fnUntraced(function*(topic: number, moves: ReadonlyArray<Move>) {
@@ -101,9 +104,11 @@ const moveFrom = (moves: string) => `
   set position = m.reached
   from ${moves}
   where p.consumer_group = $1 and p.topic = $2 and p.partition = m.partition and p.epoch = m.epoch and p.position = m.before
+    and m.life is not distinct from (select l.id from topic_life l)
   returning p.partition`
 
-const given = "unnest($3::integer[], $4::bigint[], $5::bigint[], $6::bigint[]) as m (partition, epoch, before, reached)"
+const given = `
+  unnest($3::integer[], $4::bigint[], $5::bigint[], $6::bigint[], $7::uuid[]) as m (partition, epoch, before, reached, life)`
 
 const move = moveFrom(given)
 

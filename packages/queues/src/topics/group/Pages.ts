@@ -31,6 +31,8 @@ export interface Held extends Owned {
   cursor: bigint
   /** What the database knows of that. */
   saved: bigint
+  /** The life of the server in which it got there. */
+  life: TopicLog.Life
   /** A key of it may have messages aside. */
   mayBeBusy: boolean
   /** There was nothing more when the topic was at this hint. */
@@ -47,6 +49,7 @@ export const holdingOf = (owned: Owned): Held => ({
   ...owned,
   cursor: owned.position,
   saved: owned.position,
+  life: null,
   mayBeBusy: true,
   emptyAt: -1
 })
@@ -76,7 +79,7 @@ export interface Opened<A> {
  * @category models
  * @since 0.1.0
  */
-export interface Page<A> extends Pick<TopicLog.Page, "seen" | "isFull"> {
+export interface Page<A> extends Pick<TopicLog.Page, "life" | "seen" | "isFull"> {
   readonly messages: ReadonlyArray<Opened<A>>
   readonly hints: number
 }
