@@ -126,6 +126,8 @@ export const make = Effect.fnUntraced(function*(
   const logHead = LogHead.make(options.pollInterval ?? policies.pollInterval)
 
   const reads = FactReads.make(postgres, storeId)
+  const traced = <A, E>(operation: string, effect: Effect.Effect<A, E>) =>
+    Spans.traced(effect, `EventStore.${operation}`, () => ({}))
 
   // ------------------------------------------------------------------------------------------------------- reads
 
@@ -189,7 +191,8 @@ export const make = Effect.fnUntraced(function*(
     stream,
     { direction = "forwards", fromVersion, limit = 1000 } = {}
   ) =>
-    Spans.traced(
+    traced(
+      "readStream",
       Effect.flatMap(
         CurrentTenant,
         (tenant) =>
@@ -197,9 +200,7 @@ export const make = Effect.fnUntraced(function*(
             Effect.flatMap((found) => pageOf("readStream", tenant, found, limit)),
             Effect.map(({ facts, whole }) => WeighedPages.slice(facts, !whole, direction, ({ version }) => version))
           )
-      ),
-      "EventStore.readStream",
-      () => ({})
+      )
     )
 
   const readStream: EventStore["Service"]["readStream"] = (stream, options) =>
@@ -210,8 +211,12 @@ export const make = Effect.fnUntraced(function*(
 
   const factsById = (eventIds: ReadonlyArray<EventId>) => forTenant("get", (tenant) => reads.byId(tenant, eventIds))
 
-  const historyPage: EventStore["Service"]["historyPage"] = Effect.fn("EventStore.history")(
-    (eventId, { direction = "forwards", fromRevision, limit = 1000 } = {}) =>
+  const historyPage: EventStore["Service"]["historyPage"] = (
+    eventId,
+    { direction = "forwards", fromRevision, limit = 1000 } = {}
+  ) =>
+    traced(
+      "history",
       Effect.flatMap(
         CurrentTenant,
         (tenant) =>
@@ -220,7 +225,7 @@ export const make = Effect.fnUntraced(function*(
             Effect.map(({ facts, whole }) => WeighedPages.slice(facts, !whole, direction, ({ revision }) => revision))
           )
       )
-  )
+    )
 
   const history: EventStore["Service"]["history"] = (eventId, options) =>
     Effect.map(historyPage(eventId, options), ({ facts }) => facts)
@@ -250,7 +255,7 @@ export const make = Effect.fnUntraced(function*(
       })
     )
 
-  const positionAt = Effect.fn("EventStore.positionAt")(function*(knownAt: KnownAt) {
+  const placeOf = Effect.fnUntraced(function*(knownAt: KnownAt) {
     const held = yield* postgres.holdsConnection
     const position = "position" in knownAt
       ? knownAt.position
@@ -263,8 +268,9 @@ export const make = Effect.fnUntraced(function*(
     if (held && position > (yield* head)) return yield* FactPaging.afterTheSnapshot
     return position
   })
+  const positionAt = (knownAt: KnownAt) => traced("positionAt", placeOf(knownAt))
 
-  const read = Effect.fn("EventStore.read")(function*(query: FactQuery) {
+  const ask = Effect.fnUntraced(function*(query: FactQuery) {
     const tenant = yield* CurrentTenant
     const page = yield* FactPaging.make(query, { store: name, tenant })
     const known = page.after !== undefined
@@ -276,6 +282,7 @@ export const make = Effect.fnUntraced(function*(
     const { facts, whole } = yield* pageOf("read", tenant, found, page.limit)
     return FactPaging.close(facts, whole, page, known)
   })
+  const read = (query: FactQuery) => traced("read", ask(query))
 
   const count = Effect.fn("EventStore.count")(function*({ cursor: _, ...query }: FactQuery) {
     const tenant = yield* CurrentTenant

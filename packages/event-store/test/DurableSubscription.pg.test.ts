@@ -525,6 +525,37 @@ layer(Services, { excludeTestServices: true })("DurableSubscription", (it) => {
       deepStrictEqual(yield* handledBy("late: effect"), [])
     }))
 
+  it.effect("a checkpoint moves from where it is only, and what was committed is not committed again", () =>
+    Effect.gen(function*() {
+      yield* createTable
+      const postgres = yield* Postgres.Postgres
+      const store = yield* EventStore
+      yield* some(4)
+      yield* Effect.scoped(subscribe("moves", { startFrom: "beginning", handler: () => Effect.never }))
+      const checkpoints = Checkpoints.make(postgres, (yield* Checkpoints.find(postgres.sql, store.name, "moves"))!)
+      const [{ epoch, position }] = (yield* checkpoints.all) as [Checkpoints.PartitionRow]
+      deepStrictEqual(position, 0n)
+      const claim = { partition: 0, epoch, position }
+      const move = (from: bigint, to: bigint) => ({ from: Fact.Position.make(from), to: Fact.Position.make(to) })
+      const effect = Effect.flatMap(store.readLog({ after: position, limit: 2 }), (facts) => write("moves", facts))
+      const moved = yield* Effect.gen(function*() {
+        yield* checkpoints.moveWith(effect, claim, move(0n, 2n))
+        // Its answer was lost, so it comes again.
+        yield* checkpoints.moveWith(effect, claim, move(0n, 2n))
+        yield* checkpoints.move(claim, move(0n, 2n))
+        return yield* checkpoints.all
+      })
+      deepStrictEqual(moved.map(({ position }) => position), [2n])
+      deepStrictEqual(yield* handledBy("moves"), [1, 2])
+      // Ahead of it, and behind it.
+      for (const elsewhere of [move(3n, 4n), move(1n, 3n), move(0n, 1n)]) {
+        assertInstanceOf(yield* Effect.flip(checkpoints.move(claim, elsewhere)), PartitionFenced)
+        assertInstanceOf(yield* Effect.flip(checkpoints.moveWith(effect, claim, elsewhere)), PartitionFenced)
+      }
+      deepStrictEqual((yield* checkpoints.all).map(({ position }) => position), [2n])
+      deepStrictEqual(yield* handledBy("moves"), [1, 2])
+    }))
+
   it.effect("a partition taken while its batch is handled is rolled back here and handled once", () =>
     Effect.gen(function*() {
       yield* createTable

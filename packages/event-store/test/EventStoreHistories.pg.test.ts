@@ -41,7 +41,10 @@ const AppendStep = Schema.TaggedStruct("Append", {
     /** One of few ids, which others may have; over 3, one of its own. */
     id: between(1, 12),
     n: between(0, 2),
-    period: Period
+    period: Period,
+    /** What it belongs to and what caused it, one of two each; over 1, what it has of itself. */
+    correlation: Seldom,
+    causation: Seldom
   })).check(Schema.isMinLength(1), Schema.isMaxLength(3)),
   expects: Seldom,
   expect: Schema.Struct({
@@ -70,7 +73,9 @@ const Filter = Schema.Union([
   }),
   Schema.TaggedStruct("Category", { category: Schema.Literals(["counter", "meter"]) }),
   Schema.TaggedStruct("Type", { type: Schema.Literals(["n.*", "n.0", "*.1", "n"]) }),
-  Schema.TaggedStruct("Metadata", { n: between(0, 2) })
+  Schema.TaggedStruct("Metadata", { n: between(0, 2) }),
+  Schema.TaggedStruct("Correlation", { n: between(0, 1) }),
+  Schema.TaggedStruct("Causation", { n: between(0, 1) })
 ])
 const ReadStep = Schema.TaggedStruct("Read", {
   known: Schema.NullOr(Pick),
@@ -106,12 +111,14 @@ const validity = ({ from, moments }: typeof Period.Type) => ({
 })
 
 const toAppend = (step: Extract<Step, { _tag: "Append" }>, number: number, round: number): Append => ({
-  facts: step.facts.map(({ id, n, period, stream }, index): Fact.NewFact => ({
+  facts: step.facts.map(({ causation, correlation, id, n, period, stream }, index): Fact.NewFact => ({
     stream: Fact.StreamId.make(stream),
     type: `n.${n}`,
     data: { n },
     eventId: eventId(round, id <= 3 ? id : 100 + number * 10 + index),
     metadata: { n },
+    correlationId: correlation > 1 ? undefined : `correlation ${correlation}`,
+    causationId: causation > 1 ? undefined : `cause ${causation}`,
     ...validity(period)
   })),
   expect: step.expects > 0 ? {} : { [step.expect.stream]: step.expect.version },
@@ -161,6 +168,10 @@ const toFilter = (filter: typeof Filter.Type): FactQuery => {
       return { types: [filter.type] }
     case "Metadata":
       return { metadata: { n: filter.n } }
+    case "Correlation":
+      return { correlationId: `correlation ${filter.n}` }
+    case "Causation":
+      return { causationId: `cause ${filter.n}` }
   }
 }
 

@@ -23,8 +23,10 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import type { SqlError } from "effect/sql/SqlError"
 import type * as Statement from "effect/sql/Statement"
+import * as Stream from "effect/Stream"
 import { findings } from "./tenantFindings.ts"
 
 const Database = Layer.merge(
@@ -380,6 +382,54 @@ layer(Database, { excludeTestServices: true })("the tables of an event store", (
       }))
       deepStrictEqual(told, [])
     }))
+
+  it.effect("are seen by a store as its caller's tenant, also in a session that somebody has left to another one", () =>
+    Effect.gen(function*() {
+      const store = yield* filled
+      const { sql } = yield* Postgres.Postgres
+      // There is one connection, so everybody gets it.
+      yield* sql`select set_config('strata.tenant', 'acme', false)`
+      yield* Effect.gen(function*() {
+        deepStrictEqual(yield* tenantsSeen, only("acme"))
+        yield* as("globex")(Effect.gen(function*() {
+          const facts = [
+            ...(yield* store.readStream(account)),
+            ...(yield* store.history(id(1))),
+            ...(yield* store.read({})).facts,
+            ...Option.toArray(yield* store.get(id(1)))
+          ]
+          assert.isAtLeast(facts.length, 5)
+          deepStrictEqual([...new Set(facts.map(({ tenant }) => tenant))], ["globex"])
+          deepStrictEqual((yield* store.count({})).value, 1)
+          deepStrictEqual(yield* TenantScope.transact(tenantsSeen), only("globex"))
+          const { facts: [added] } = yield* store.append({ facts: [{ stream: account, type: "Counted", data: {} }] })
+          deepStrictEqual(Option.map(yield* store.get(added!.eventId), ({ tenant }) => tenant), Option.some("globex"))
+        }))
+        assertNone(yield* as("nobody")(store.get(id(1))))
+      }).pipe(Effect.ensuring(Effect.orDie(sql`reset strata.tenant`)))
+      deepStrictEqual(yield* tenantsSeen, only())
+    }))
+
+  it.effect("tell nothing by what explains a statement, or by what wakes readers", () =>
+    Effect.gen(function*() {
+      const store = yield* filled
+      const { rows, sql, wakeups } = yield* Postgres.Postgres
+      const [row] = yield* sql<{ id: number }>`select id from store where name = ${store.name}`
+      const told: Array<string> = []
+      const [plan] = yield* as("acme")(TenantScope.transact(Effect.map(
+        rows("explain (analyze, verbose, format text) select data from fact where data::text like '%globex%'", []),
+        (lines) => [lines.map(([line]) => String(line)).join("\n")] as const
+      )))
+      assert.match(plan, /current_setting\('strata\.tenant'/)
+      assert.notMatch(plan, /"tenant": ?"globex"/)
+      yield* Stream.runForEach(wakeups(`strata_store_${row!.id}`), (payload) => Effect.sync(() => told.push(payload)))
+        .pipe(Effect.forkScoped)
+      yield* Effect.repeat(
+        as("globex")(store.append({ facts: [{ stream: account, type: "Counted", data: {} }] })),
+        { until: () => told.length >= 3, schedule: Schedule.spaced("20 millis") }
+      )
+      for (const payload of told) assert.match(payload, /^(\d+ [\da-f-]{36})?$/)
+    }).pipe(Effect.scoped))
 
   it.effect("say nothing of another tenant's row when they refuse one", () =>
     Effect.gen(function*() {

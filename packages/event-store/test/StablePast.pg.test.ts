@@ -28,11 +28,17 @@ const knownAt = (store: Store, time: Timestamp.Timestamp) =>
     Effect.map(({ facts }) => facts.map((each) => each.data)),
     Effect.scoped
   )
-/** The last position known at a moment, asked in the same way. */
-const headAt = (store: Store, time: Timestamp.Timestamp) =>
+/** What was believed last at a moment, and how far the log was, asked in the same way. */
+const lastKnownAt = (store: Store, time: Timestamp.Timestamp) =>
   EventStorePostgres.make({ name: store.name }).pipe(
-    Effect.flatMap((fresh) => fresh.positionAt({ time })),
-    Effect.map(String),
+    Effect.flatMap((fresh) =>
+      Effect.all([
+        fresh.positionAt({ time }),
+        fresh.read({ stream: counter, knownAt: { time }, direction: "backwards", limit: 50 }),
+        fresh.read({ knownAt: { time }, revisions: "all", direction: "backwards", limit: 50 })
+      ])
+    ),
+    Effect.map(([position, ...pages]) => [position, ...pages.map(({ facts }) => facts)] as const),
     Effect.scoped
   )
 const problem = <A>(effect: Effect.Effect<A, { readonly reason: { readonly _tag: string } }>) =>
@@ -88,6 +94,39 @@ layer(Database, { excludeTestServices: true })("a clock that the test sets", (it
     }))
 })
 
+layer(Database, { excludeTestServices: true })("a clock that the test sets, for whatever is written", (it) => {
+  it.effect("does not bend the order of batches, revisions and what is said of streams", () =>
+    Effect.gen(function*() {
+      const setClock = yield* fakeClock
+      const store = yield* EventStorePostgres.make({ name: "jumping" })
+      const revision = { reason: "r", actor: "a" }
+      const write = Effect.fnUntraced(function*(n: number) {
+        const { facts: [first, second] } = yield* store.append({ facts: [fact(n), fact(n + 1)] })
+        yield* store.revise({ _tag: "Correction", revises: first!.eventId, data: n + 2, ...revision })
+        yield* store.revise({ _tag: "Retraction", revises: second!.eventId, ...revision })
+        yield* store.streams.setMetadata(counter, { n }, revision)
+      })
+      yield* setClock(seconds(0))
+      yield* write(10)
+      yield* setClock(seconds(10))
+      const before = yield* knownAt(store, seconds(5))
+      assert.deepStrictEqual(before.length, 2)
+      // The way back.
+      yield* setClock(seconds(-3600))
+      yield* write(20)
+      deepStrictEqual(yield* knownAt(store, seconds(5)), before)
+      yield* setClock(seconds(20))
+      yield* write(30)
+      deepStrictEqual(yield* knownAt(store, seconds(5)), before)
+      const log = yield* store.readLog({ after: Fact.beginning })
+      const recorded = log.map(({ recordedAt }) => recordedAt)
+      assert.strictEqual(recorded.length, 15)
+      deepStrictEqual(recorded, recorded.toSorted((a, b) => a < b ? -1 : a > b ? 1 : 0))
+      // Of what was asked about nothing is written later.
+      deepStrictEqual(recorded.filter((time) => time > seconds(5)).length, 10)
+    }))
+})
+
 layer(Database, { excludeTestServices: true })("a moment that has passed", (it) => {
   it.effect("waits for an append in flight that may still be recorded before it", () =>
     Effect.gen(function*() {
@@ -125,9 +164,17 @@ layer(Database, { excludeTestServices: true })("a moment that has passed", (it) 
   it.effect("is answered alike for ever, whatever is written meanwhile", () =>
     Effect.gen(function*() {
       const store = yield* EventStorePostgres.make({ name: "busy" })
-      const answers = new Map<Timestamp.Timestamp, string>()
+      const answers = new Map<Timestamp.Timestamp, Effect.Success<ReturnType<typeof lastKnownAt>>>()
+      const revision = { reason: "r", actor: "a" }
       const writer = (n: number) =>
-        Effect.repeat(store.append({ facts: [fact(n)] }), { until: () => answers.size >= 20 })
+        Effect.repeat(
+          Effect.gen(function*() {
+            const { facts: [first, second] } = yield* store.append({ facts: [fact(n), fact(n)] })
+            yield* store.revise({ _tag: "Correction", revises: first!.eventId, data: -n, ...revision })
+            yield* store.revise({ _tag: "Retraction", revises: second!.eventId, ...revision })
+          }),
+          { until: () => answers.size >= 20 }
+        )
       const writing = yield* Effect.forkChild(
         Effect.forEach(Array.range(1, 4), writer, { concurrency: "unbounded", discard: true }),
         { startImmediately: true }
@@ -136,10 +183,10 @@ layer(Database, { excludeTestServices: true })("a moment that has passed", (it) 
       while (answers.size < 20) {
         const rows = yield* sql<{ readonly now: Timestamp.Timestamp }>`select clock_timestamp() as now`
         const now = rows[0]!.now
-        answers.set(now, yield* headAt(store, now))
+        answers.set(now, yield* lastKnownAt(store, now))
       }
       yield* Fiber.join(writing)
-      assert.isAbove(new Set(answers.values()).size, 3)
-      for (const [time, answer] of answers) assert.strictEqual(yield* headAt(store, time), answer)
+      assert.isAbove(new Set([...answers.values()].map(([position]) => position)).size, 3)
+      for (const [time, answer] of answers) deepStrictEqual(yield* lastKnownAt(store, time), answer)
     }))
 })

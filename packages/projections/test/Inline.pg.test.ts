@@ -36,7 +36,14 @@ const Deposited = EventDefinition.make("Deposited", { fields: { owner: Schema.St
 const Events = EventDefinition.set([Deposited])
 
 /** What each account holds: a negative one is refused by the database. `factor` tells versions apart. */
-const balances = (options: { readonly version?: number; readonly factor?: number; readonly inline?: boolean } = {}) =>
+const balances = (
+  options: {
+    readonly version?: number
+    readonly factor?: number
+    readonly inline?: boolean
+    readonly constraint?: string
+  } = {}
+) =>
   KeyedProjection.make({
     name: "balances",
     version: options.version,
@@ -50,7 +57,7 @@ const balances = (options: { readonly version?: number; readonly factor?: number
       deposits: state.deposits + 1
     }),
     columns: { cents: { type: "bigint", of: ({ cents }) => cents } },
-    indexes: "alter table balance add constraint balance_covered check (cents >= 0)"
+    indexes: options.constraint ?? "alter table balance add constraint balance_covered check (cents >= 0)"
   })
 
 /** The same by owner, whose deposits are on several accounts. */
@@ -212,6 +219,31 @@ layer(Layer.empty, { excludeTestServices: true })("inline projections", (it) => 
       assert.strictEqual(worse.reason._tag, "ProjectionRefused")
       assert.deepStrictEqual(yield* balancesNow, ["account-1 110"])
       assert.strictEqual(yield* store.head, 2n)
+    })))
+
+  it.effect("a row that a projection has already is no conflict of versions and no fact that was there", () =>
+    inFreshStore(Effect.gen(function*() {
+      yield* start([balances({ constraint: "alter table balance add constraint balance_once unique (cents)" })])
+      const store = yield* EventStore
+      yield* deposit(1, 100)
+      const refused = yield* Effect.flip(store.append({
+        facts: [deposited(2, 100)],
+        expect: { [account(2)]: "noStream" },
+        idempotency: { key: "deposit 2", fingerprint: "f", answer: null }
+      }))
+      assert.strictEqual(refused.reason._tag, "ProjectionRefused")
+      assert.match(refused.message, /"balance_once"$/)
+      assert.strictEqual(yield* store.head, 1n)
+      assert.strictEqual(yield* store.streamVersion(account(2)), 0)
+      assert.deepStrictEqual(yield* balancesNow, ["account-1 100"])
+      // Nothing of it is left, its key neither.
+      const { duplicate } = yield* store.append({
+        facts: [deposited(2, 50)],
+        expect: { [account(2)]: "noStream" },
+        idempotency: { key: "deposit 2", fingerprint: "other", answer: null }
+      })
+      assert.isFalse(duplicate)
+      assert.deepStrictEqual(yield* balancesNow, ["account-1 100", "account-2 50"])
     })))
 
   it.effect("of appends that are written together, only the one with the fact is refused", () =>

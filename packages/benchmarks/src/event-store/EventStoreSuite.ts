@@ -231,17 +231,21 @@ const knownAtLanes = Effect.fnUntraced(function*(store: StrataSystem.StrataSyste
     known = yield* store.correct(stream)
   }
   const time = known!
-  const lane = (work: string, read: (stream: string) => Effect.Effect<void, BenchmarkError>): Lane => ({
+  const lane = (
+    work: string,
+    facts: number,
+    read: (stream: string, facts: number) => Effect.Effect<void, BenchmarkError>
+  ): Lane => ({
     system: store.name,
     run: Effect.fnUntraced(function*(seconds, watch) {
-      const call = (_: number, turn: number) => read(streams[turn % streams.length]!)
+      const call = (_: number, turn: number) => read(streams[turn % streams.length]!, facts)
       const timing = yield* watch(Callers.run({ callers: 1, seconds, call }))
-      return [{ work: `${work}, ${where}`, unit: "ops/s", value: timing.calls * length / timing.seconds }]
+      return [{ work: `${work}, ${where}`, unit: "ops/s", value: timing.calls * facts / timing.seconds }]
     })
   })
   return [
-    lane("known-at", (stream) => store.readKnownAt(stream, time, length)),
-    lane("known-at, without the time axis", (stream) => store.readStream(stream, length + length / 10))
+    lane("known-at", length, (stream, facts) => store.readKnownAt(stream, time, facts)),
+    lane("known-at, without the time axis", length + length / 10, store.readStream)
   ]
 })
 
