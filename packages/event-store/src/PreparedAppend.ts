@@ -113,30 +113,30 @@ export const prepare = (
     const problem = Fields.isLabel(tenant) ? findProblem(append) : { path: "tenant", message: Fields.labelExpected }
     if (problem !== undefined) return Effect.fail(refusal(problem))
     const traceparent = Traceparent.inContext(fiber.context)
-    const filled = (append: Append, eventIds: ReadonlyArray<string>) =>
-      Effect.fromResult(Result.mapError(fill(append, eventIds, tenant, traceparent), refusal))
+    const filled = (append: Append, ids: ReadonlyArray<string>) =>
+      Effect.fromResult(Result.mapError(fill(append, ids, tenant, traceparent), refusal))
     return Effect.flatMap(
-      newEventIds(append, random),
-      (eventIds) =>
+      newIds(append, random),
+      (ids) =>
         append.facts.some(isPersonal)
-          ? Effect.flatMap(sealed(append, eventIds, tenant, seal), ([append, left]) => filled(append, left))
-          : filled(append, eventIds)
+          ? Effect.flatMap(sealed(append, ids, tenant, seal), (append) => filled(append, ids))
+          : filled(append, ids)
     )
   })
 
 const isPersonal = ({ personal }: NewFact): boolean => personal !== undefined && personal.length > 0
 
-/** The append with its ids given and what is personal sealed, and the ids that are left. */
+/** The append with its ids given and what is personal sealed. */
 const sealed = (
   append: Append,
-  eventIds: ReadonlyArray<string>,
+  ids: ReadonlyArray<string>,
   tenant: string,
   seal: Sealing["seal"]
-): Effect.Effect<readonly [append: Append, left: ReadonlyArray<string>], EventStoreError> => {
+): Effect.Effect<Append, EventStoreError> => {
   let nextId = 0
   const facts = append.facts.map((fact) => ({
     ...fact,
-    eventId: fact.eventId ?? EventId.make(eventIds[nextId++]!, { disableChecks: true })
+    eventId: fact.eventId ?? EventId.make(ids[nextId++]!, { disableChecks: true })
   }))
   const sealables = facts.flatMap((fact, index): ReadonlyArray<SealedFields.Sealable> =>
     isPersonal(fact) ? [{ ...fact, personal: fact.personal ?? [], path: `facts[${index}].data` }] : []
@@ -144,18 +144,23 @@ const sealed = (
   return Effect.map(seal(tenant, sealables), (data) => {
     let nextSealed = 0
     const written = facts.map((fact) => isPersonal(fact) ? { ...fact, data: data[nextSealed++]! } : fact)
-    return [{ ...append, facts: written }, eventIds.slice(nextId)] as const
+    return { ...append, facts: written }
   })
 }
 
-/** One for each fact, and for each message published with them, that brings none. */
-const newEventIds = (
+/**
+ * One for each fact that brings none, and as many for messages published with them: these have ids of their own kind, and an id that was made
+ * is that of one fact and of one message.
+ */
+const newIds = (
   { facts, publications }: Append,
   random: SecureRandom.SecureRandom["Service"]
 ): Effect.Effect<ReadonlyArray<string>> => {
   const ids: Array<string> = []
-  const missing = facts.reduce((count, { eventId }) => eventId === undefined ? count + 1 : count, 0) +
-    (publications === undefined ? 0 : PreparedMessage.idsWanted(publications))
+  const missing = Math.max(
+    facts.reduce((count, { eventId }) => eventId === undefined ? count + 1 : count, 0),
+    publications === undefined ? 0 : PreparedMessage.idsWanted(publications)
+  )
   const body = () => random.uuidV7()
   const step = (id: string) => void ids.push(id)
   return Effect.as(Effect.whileLoop({ while: () => ids.length < missing, body, step }), ids)
@@ -163,7 +168,7 @@ const newEventIds = (
 
 const fill = (
   append: Append,
-  eventIds: ReadonlyArray<string>,
+  ids: ReadonlyArray<string>,
   tenant: string,
   traceparent: string | null
 ): Result.Result<PreparedAppend, Fields.Problem> => {
@@ -187,7 +192,7 @@ const fill = (
     if (Result.isFailure(data)) return Result.fail(data.failure)
     const metadata = fact.metadata === undefined ? undefined : Fields.toJsonb(fact.metadata, `facts[${index}].metadata`)
     if (metadata !== undefined && Result.isFailure(metadata)) return Result.fail(metadata.failure)
-    const eventId = fact.eventId ?? EventId.make(eventIds[nextId++]!, { disableChecks: true })
+    const eventId = fact.eventId ?? EventId.make(ids[nextId++]!, { disableChecks: true })
     firstId ??= eventId
     const correlationId = fact.correlationId ?? firstId
     const slice = sliceOf(fact.stream)
@@ -224,7 +229,7 @@ const fill = (
       correlationId: facts[0]?.correlationId ?? firstId ?? null,
       causationId: null,
       traceparent
-    }, eventIds.slice(nextId))
+    }, ids)
   if (Result.isFailure(messages)) {
     return Result.fail({ path: `publications.${messages.failure.path}`, message: messages.failure.problem })
   }

@@ -14,6 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Attempt } from "./Attempt.ts"
 import { believedAt } from "./LogModel.ts"
+import { isSeen } from "./Look.ts"
 import { assertExplained, runWriters } from "./writers.ts"
 
 const Services = Layer.mergeAll(
@@ -44,49 +45,62 @@ const everyKind = [
 ]
 
 layer(Services, { excludeTestServices: true })("8 writers of 2 tenants in 2 processes", (it) => {
-  it.effect("leave a log that explains every answer they got", () =>
-    Effect.gen(function*() {
-      const seed = yield* Config.String("STRATA_TEST_SEED").pipe(Config.withDefault("1"))
-      const url = yield* PostgresTest.url
-      const store = yield* EventStorePostgres.make({ name: "explained" })
-      const attempts = yield* runWriters({ store: "explained", seed, url, attempts: 100 })
-      deepStrictEqual(attempts.length, 800)
+  it.effect(
+    "leave a log that explains every answer they got, and all that they saw meanwhile",
+    () =>
+      Effect.gen(function*() {
+        const seed = yield* Config.String("STRATA_TEST_SEED").pipe(Config.withDefault("1"))
+        const url = yield* PostgresTest.url
+        const store = yield* EventStorePostgres.make({ name: "explained" })
+        const { attempts, looks } = yield* runWriters({ store: "explained", seed, url, attempts: 100 })
+        deepStrictEqual([attempts.length, looks.length], [800, 800])
 
-      const log = yield* Effect.flatMap(store.head, (head) =>
-        store.readLog({ after: Fact.beginning, limit: Number(head) }))
-      assertExplained(log, attempts)
+        const log = yield* Effect.flatMap(
+          store.head,
+          (head) => store.readLog({ after: Fact.beginning, limit: Number(head) })
+        )
+        assertExplained(log, attempts)
+        deepStrictEqual(looks.filter((look) => !isSeen(log, look)), [])
 
-      // What is kept beside the log says what the log says, and so do reads.
-      for (const tenant of ["default", "acme"]) {
-        yield* Effect.gen(function*() {
-          const mine = log.filter((fact) =>
-            fact.tenant === tenant
-          )
-          deepStrictEqual(
-            (yield* store.streams.list()).map(({ stream, version }) => [stream, version]),
-            Arr.dedupe(mine.map(({ stream }) => stream)).toSorted().map((stream) => [
-              stream,
-              mine.filter((fact) => fact.stream === stream).length
-            ])
-          )
-          for (const place of [log.length / 4, log.length / 2, log.length].map(Math.floor)) {
-            const { facts } = yield* store.read({
-              knownAt: { position: Fact.Position.make(BigInt(place)) },
-              limit: 1000
-            })
+        // What is kept beside the log says what the log says, and so do reads.
+        for (const tenant of ["default", "acme"]) {
+          yield* Effect.gen(function*() {
+            const mine = log.filter((fact) => fact.tenant === tenant)
             deepStrictEqual(
-              facts.map(({ position }) => position),
-              believedAt(log, tenant, place).map(({ position }) => position)
+              (yield* store.streams.list()).map(({ stream, version }) => [stream, version]),
+              Arr.dedupe(mine.map(({ stream }) => stream)).toSorted().map((stream) => [
+                stream,
+                mine.filter((fact) => fact.stream === stream).length
+              ])
             )
-          }
-        }).pipe(Effect.provideService(CurrentTenant, tenant))
-      }
+            for (const place of [log.length / 4, log.length / 2, log.length].map(Math.floor)) {
+              const { facts } = yield* store.read({
+                knownAt: { position: Fact.Position.make(BigInt(place)) },
+                limit: 1000
+              })
+              deepStrictEqual(
+                facts.map(({ position }) => position),
+                believedAt(log, tenant, place).map(({ position }) => position)
+              )
+            }
+          }).pipe(Effect.provideService(CurrentTenant, tenant))
+        }
 
-      // The run meant something: others came between question and answer, and every kind of answer was given.
-      assert.isAbove(attempts.filter(({ from, to }) => to - from > 4n).length, 100)
-      const kinds = new Set(attempts.map(kindOf))
-      deepStrictEqual(everyKind.filter((kind) => !kinds.has(kind)), [], `seed ${seed}`)
-    }), 60_000)
+        // The run meant something: others came between question and answer, and every kind of answer was given.
+        assert.isAbove(attempts.filter(({ from, to }) => to - from > 4n).length, 100)
+        assert.isAbove(
+          looks.filter(({ from, known, seen, to }) => known === null && from < to && seen.length > 0).length,
+          100
+        )
+        assert.isAbove(
+          looks.filter(({ known, seen, valid }) => known !== null && valid !== null && seen.length > 0).length,
+          50
+        )
+        const kinds = new Set(attempts.map(kindOf))
+        deepStrictEqual(everyKind.filter((kind) => !kinds.has(kind)), [], `seed ${seed}`)
+      }),
+    60_000
+  )
 })
 
 /** What a build gets wrong: a function of the database, what it says, and what it says there. */
@@ -136,7 +150,7 @@ for (const [index, [what, changes]] of brokenBuilds.entries()) {
           yield* sql.unsafe(row!.text.replaceAll(says, broken))
         }
         const name = `broken ${index}`
-        const attempts = yield* runWriters({ store: name, seed: "1", url: yield* PostgresTest.url, attempts: 40 })
+        const { attempts } = yield* runWriters({ store: name, seed: "1", url: yield* PostgresTest.url, attempts: 40 })
         const store = yield* EventStorePostgres.make({ name })
         const log = yield* Effect.flatMap(store.head, (head) =>
           store.readLog({ after: Fact.beginning, limit: Number(head) }))

@@ -1,5 +1,5 @@
 import { layer } from "@effect/vitest"
-import { deepStrictEqual, strictEqual } from "@effect/vitest/utils"
+import { deepStrictEqual, notDeepStrictEqual, strictEqual } from "@effect/vitest/utils"
 import { EventStore } from "@strata/event-store/EventStore"
 import * as EventStoreMemory from "@strata/event-store/EventStoreMemory"
 import { migrations } from "@strata/event-store/EventStoreMigrations"
@@ -32,12 +32,12 @@ const fact = (stream: string, n = 1): Fact.NewFact => ({
 /** What was published, in order. */
 const published = Effect.flatMap(Postgres, ({ sql }) =>
   Effect.map(
-    sql<{ data: string; tenant: string; correlation: string; type: string }>`
+    sql<{ id: string; data: string; tenant: string; correlation: string; type: string }>`
       select
-        m.data, coalesce(m.tenant, o.tenants[1]) as tenant, m.correlation_id as correlation,
+        m.id, m.data, coalesce(m.tenant, o.tenants[1]) as tenant, coalesce(m.correlation_id, m.id::text) as correlation,
         coalesce(m.type, o.types[1], o.destination) as type
-      from outbox o cross join lateral unnest(o.data, o.tenants, o.correlation_ids, o.types) with ordinality as m (
-        data, tenant, correlation_id, type, place
+      from outbox o cross join lateral unnest(o.ids, o.data, o.tenants, o.correlation_ids, o.types) with ordinality as m (
+        id, data, tenant, correlation_id, type, place
       )
       order by o.id, m.place`,
     (rows) => rows
@@ -55,8 +55,25 @@ layer(Store, { excludeTestServices: true })("an append", (it) => {
       const { facts: [first] } = yield* store.append({ facts: [fact("a-1")], publications: told("one", "two") })
       yield* store.append({ facts: [fact("a-1"), fact("a-2")], publications: told("three") })
       deepStrictEqual(yield* texts, ["one", "two", "three"])
-      const [one] = yield* published
-      deepStrictEqual(one, { data: "one", tenant: "default", correlation: first!.eventId, type: "news" })
+      const [one, two] = yield* published
+      const message = { tenant: "default", correlation: first!.eventId, type: "news" }
+      deepStrictEqual(one, { ...message, id: first!.eventId, data: "one" })
+      deepStrictEqual(two, { ...message, id: two!.id, data: "two" })
+      notDeepStrictEqual(two!.id, one!.id)
+    }))
+
+  it.effect("gives no message an id that somebody else may have given to a fact", () =>
+    Effect.gen(function*() {
+      yield* empty
+      const store = yield* EventStore
+      const eventId = Fact.EventId.make("00000000-0000-7000-8000-000000000002")
+      const { facts: [, made] } = yield* store.append({
+        facts: [{ ...fact("given-1"), eventId }, fact("given-1")],
+        publications: told("one", "two")
+      })
+      const [one, two] = yield* published
+      deepStrictEqual([one!.id, one!.correlation, two!.correlation], [made!.eventId, eventId, eventId])
+      deepStrictEqual(new Set([eventId, one!.id, two!.id]).size, 3)
     }))
 
   it.effect("that is refused publishes nothing, also among others that are written with it", () =>

@@ -9,7 +9,7 @@ import * as Random from "effect/Random"
 import type { Asked } from "./Attempt.ts"
 
 // Few streams and seats, so that writers meet.
-const streams = ["counter-1", "counter-2", "meter-1", "meter-2"].map((id) => Fact.StreamId.make(id))
+export const streams = ["counter-1", "counter-2", "meter-1", "meter-2"].map((id) => Fact.StreamId.make(id))
 const seats = 2
 
 const chance = (part: number) => Effect.map(Random.next, (n) => n < part)

@@ -66,7 +66,7 @@ layer(Services, { excludeTestServices: true })("a writer's process that is kille
           Stream.runForEach(child.lines, (line) => Effect.sync(() => lines.push(line)))
         )
         const enough = Effect.repeat(Effect.sync(() => lines.length), {
-          until: (count) => count >= 600,
+          until: (count) => count >= 900,
           schedule: Schedule.spaced("2 millis")
         })
         yield* Effect.raceFirst(enough, Fiber.join(reading))

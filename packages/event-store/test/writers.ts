@@ -7,8 +7,10 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { type Attempt, AttemptLine } from "./Attempt.ts"
 import { assertInOrder, explains, type Log } from "./LogModel.ts"
+import { LookLine } from "./Look.ts"
 
 const decode = Schema.decodeEffect(AttemptLine)
+const decodeLook = Schema.decodeEffect(LookLine)
 const show = Schema.encodeSync(AttemptLine)
 
 /** Lets programs that print `ready` go at the same moment, and gives the lines of each up to `done`. */
@@ -22,7 +24,10 @@ export const runTogether = Effect.fnUntraced(function*(children: ReadonlyArray<C
   )
 })
 
-/** Lets 8 writers of 2 tenants in 2 processes ask a store for this and that, each so many times, and gives what came of it. */
+/**
+ * Lets 8 writers of 2 tenants in 2 processes ask a store for this and that, each so many times, and look at it after each. Gives what came of
+ * it and what they saw.
+ */
 export const runWriters = Effect.fnUntraced(function*(options: {
   readonly store: string
   readonly seed: string
@@ -38,11 +43,10 @@ export const runWriters = Effect.fnUntraced(function*(options: {
       }),
     { concurrency: "unbounded" }
   )
-  const lines = yield* runTogether(children)
-  return yield* Effect.forEach(
-    lines.flat().filter((line) => line.startsWith("told ")),
-    (line) => decode(line.slice(5))
-  )
+  const lines = (yield* runTogether(children)).flat()
+  const said = <A, E>(word: string, read: (json: string) => Effect.Effect<A, E>) =>
+    Effect.forEach(lines.filter((line) => line.startsWith(word)), (line) => read(line.slice(word.length)))
+  return { attempts: yield* said("told ", decode), looks: yield* said("saw ", decodeLook) }
 })
 
 /** The log is in order, explains every answer, and holds what was acknowledged and nothing else. */

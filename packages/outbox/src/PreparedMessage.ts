@@ -27,6 +27,7 @@ export interface PreparedMessage {
   readonly key: string | null
   readonly type: string
   readonly tenant: string
+  /** For a topic, null for its own id. */
   readonly correlationId: string | null
   readonly causationId: string | null
   readonly traceparent: string | null
@@ -65,25 +66,30 @@ export const prepare = (
 ): Result.Result<ReadonlyArray<PreparedMessage>, Problem> => {
   const prepared: Array<PreparedMessage> = []
   let nextId = 0
-  for (const [place, { destination, messages, payload }] of publications.entries()) {
-    const path = publications.length === 1 ? "" : `publications[${place}].`
+  for (let place = 0; place < publications.length; place++) {
+    const { destination, messages, payload } = publications[place]!
+    const refused = ({ path, problem }: Problem) =>
+      Result.fail({ path: publications.length === 1 ? path : `publications[${place}].${path}`, problem })
     if (destination.name === "" || !isText(destination.name, 128)) {
-      return Result.fail({ path: `${path}destination.name`, problem: "expected 1 to 128 characters, none of them NUL" })
+      return refused({ path: "destination.name", problem: "expected 1 to 128 characters, none of them NUL" })
     }
-    for (const [index, message] of messages.entries()) {
+    for (let index = 0; index < messages.length; index++) {
+      const message = messages[index]!
       const problem = findProblem(message, destination.kind)
       const data = problem === undefined ? textOf(payload(index)) : Result.fail(problem)
       if (Result.isFailure(data)) {
         const { failure } = data
-        return Result.fail({ path: `${path}messages[${index}].${failure.path}`, problem: failure.problem })
+        return refused({ path: `messages[${index}].${failure.path}`, problem: failure.problem })
       }
+      const id = message.id ?? ids[nextId++]!
+      const correlationId = message.correlationId ?? defaults.correlationId
       prepared.push({
         destination,
-        id: message.id ?? ids[nextId++]!,
+        id,
         key: message.key ?? null,
         type: message.type ?? destination.name,
         tenant: message.tenant ?? defaults.tenant,
-        correlationId: message.correlationId ?? defaults.correlationId,
+        correlationId: destination.kind === "topic" && correlationId === id ? null : correlationId,
         causationId: message.causationId ?? defaults.causationId,
         traceparent: defaults.traceparent,
         headers: message.headers === undefined ? null : JSON.stringify(message.headers),

@@ -29,7 +29,10 @@ export interface Destination<in A> {
  */
 export interface NewMessage<out A> {
   readonly payload: A
-  /** For a topic: a UUID by which whoever gets it twice knows that. Default: a new UUIDv7. */
+  /**
+   * For a topic: a UUID by which whoever gets it twice knows that. Default: a new UUIDv7; with an append, the first messages have the ids that
+   * were made for its facts.
+   */
   readonly id?: string | undefined
   /** Messages of one key keep their order. At most 512 characters. Default: none. */
   readonly key?: string | undefined
@@ -38,6 +41,7 @@ export interface NewMessage<out A> {
   readonly headers?: Headers | undefined
   /** Whose it is. Default: `default`; with an append, the tenant of that. */
   readonly tenant?: string | undefined
+  /** What it belongs to. Default: with an append, that of its first fact; otherwise, in a topic, its own id. */
   readonly correlationId?: string | undefined
   readonly causationId?: string | undefined
   /** For a queue: from 0 to 10, the most urgent. Default: 5. */

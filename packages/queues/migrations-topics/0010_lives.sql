@@ -8,7 +8,8 @@ create unlogged table topic_life (
   id uuid not null
 );
 
--- As it was, but that the last row tells the life.
+-- As it was, but that it looks through 16 MiB at most, and the last row tells the life and, by a number in place of a partition, that there is
+-- more than it looked through.
 create or replace function read_topic(
   _topic integer, _partitions integer, _wanted integer[], _after bigint[], _from bigint, _limit integer
 ) returns table (
@@ -21,7 +22,22 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-  ending constant bigint := topic_end(_topic);
+  last_of_all constant bigint := topic_end(_topic);
+  ending constant bigint := coalesce(
+    (
+      select max(c.last)
+      from (
+        select c.last, sum(c.bytes) over (order by c.last rows unbounded preceding) - c.bytes as before
+        from topic_chunk c
+        where c.topic = _topic and c.last > _from
+        order by c.last
+        -- There are not so many wanted messages in fewer, as a rule, and no more is looked at for one page.
+        limit greatest(_limit, 64) * _partitions / cardinality(_wanted)
+      ) c
+      where c.before < 16777216
+    ),
+    last_of_all
+  );
   low constant integer := highest_power(_partitions);
 begin
   return query
@@ -42,8 +58,8 @@ begin
   order by c.last, m.place
   limit _limit;
   return query select
-    ending, null::integer, (select l.id from topic_life l), null::text, null::text, null::text, null::text, null::text, null::text, null::jsonb,
-    null::json, null::timestamptz;
+    ending, case when ending < last_of_all then 1 end, (select l.id from topic_life l), null::text, null::text, null::text, null::text,
+    null::text, null::text, null::jsonb, null::json, null::timestamptz;
 end
 $$;
 

@@ -2,7 +2,7 @@
  * A process with several writers that ask a store for this and that at the same time.
  *
  * Arguments: store, seed, number of the first writer, writers, attempts of each. Prints `ready`, waits for a line, prints
- * `ask <tenant> <JSON>` before each attempt and `told <JSON>` after it, and `done`.
+ * `ask <tenant> <JSON>` before each attempt, `told <JSON>` after it and `saw <JSON>` after a look at the store, and `done`.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeStdio from "@effect/platform-node/NodeStdio"
@@ -19,6 +19,7 @@ import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as Attempt from "../Attempt.ts"
+import * as Look from "../Look.ts"
 import * as RandomWriter from "../RandomWriter.ts"
 
 const [name = "default", seed = "1", first = "1", writers = "1", attempts = "1"] = process.argv.slice(2)
@@ -26,6 +27,7 @@ const [name = "default", seed = "1", first = "1", writers = "1", attempts = "1"]
 const print = (line: string) => Effect.sync(() => void process.stdout.write(`${line}\n`))
 const askedLine = Schema.encodeSync(Attempt.AskedLine)
 const attemptLine = Schema.encodeSync(Attempt.AttemptLine)
+const lookLine = Schema.encodeSync(Look.LookLine)
 
 const write = (writer: number) =>
   Effect.suspend(() => {
@@ -35,6 +37,7 @@ const write = (writer: number) =>
       const asked = yield* next
       yield* print(`ask ${tenant} ${askedLine(asked)}`)
       yield* print(`told ${attemptLine(yield* Attempt.attempt(asked))}`)
+      yield* print(`saw ${lookLine(yield* Look.look(RandomWriter.streams))}`)
     }).pipe(Effect.repeat({ times: Number(attempts) - 1 }), Effect.provideService(CurrentTenant, tenant))
   }).pipe(Random.withSeed(`${seed}/${writer}`))
 

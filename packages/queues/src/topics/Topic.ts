@@ -91,7 +91,8 @@ export interface TopicMessage<out A> {
   readonly type: string
   readonly tenant: string
   readonly headers: { readonly [name: string]: string | number | boolean }
-  readonly correlationId: string | undefined
+  /** What it belongs to: its own id where nothing was said. */
+  readonly correlationId: string
   readonly causationId: string | undefined
   readonly traceparent: string | undefined
   readonly publishedAt: Timestamp.Timestamp

@@ -27,7 +27,7 @@ export interface StoredMessage {
   readonly key: string | null
   readonly type: string
   readonly tenant: string
-  readonly correlationId: string | null
+  readonly correlationId: string
   readonly causationId: string | null
   readonly traceparent: string | null
   readonly headers: TopicMessage<unknown>["headers"] | null
@@ -37,7 +37,7 @@ export interface StoredMessage {
 
 /**
  * A life of the server. What is relayed is not waited for to be on the disk, so in another life other messages may have the positions of
- * those that were read. Null where nothing was relayed in this one.
+ * those that were read. Null where nothing was relayed in this one: what is there then has survived, and stays.
  *
  * @category models
  * @since 0.1.0
@@ -121,14 +121,13 @@ export const make = Effect.fnUntraced(function*({ rows }: Postgres["Service"]) {
     return Effect.map(found, (found) => {
       const messages = messagesOf(found)
       // The last row has no message.
-      const [end, , life]: EndRow = cast(found[found.length - 1]!)
-      const isFull = messages.length === limit
-      return {
-        life,
-        messages,
-        isFull,
-        seen: isFull ? messages[messages.length - 1]!.position : end > from ? end : from
+      const [end, isCut, life]: EndRow = cast(found[found.length - 1]!)
+      const last = messages[messages.length - 1]?.position
+      // There is one at each position of the whole.
+      if (last !== undefined && (messages.length === limit || isWhole && last < end)) {
+        return { life, messages, isFull: true, seen: last }
       }
+      return { life, messages, isFull: isCut !== null, seen: end > from ? end : from }
     })
   }
 
@@ -138,6 +137,9 @@ export const make = Effect.fnUntraced(function*({ rows }: Postgres["Service"]) {
   const ask: Read = (wanted) => wanted.isAhead === true ? find(wanted) : Effect.request(new ReadPage({ wanted }), pages)
   return ask
 })
+
+/** Bytes of chunks in a page at most, but for what is more by itself: a batch is held in memory, and so is the one after it. */
+const heaviest = 16_777_216
 
 /** The fields of a chunk, of which each message has one. */
 const fields = "ids hashes types tenants published_at keys correlation_ids causation_ids traceparents headers data"
@@ -160,12 +162,19 @@ const readWhole = `
     select
       m.position, partition_of(m.hashes, $2, $5), m.ids, m.keys, ${shared("types")}, ${shared("tenants")},
       m.correlation_ids, m.causation_ids, m.traceparents, m.headers, m.data, ${shared("published_at")}
-    from (select * from topic_chunk c where c.topic = $1 and c.last > $3 order by c.last limit $4) c
+    from (
+      select c.*, sum(c.bytes) over (order by c.last rows unbounded preceding) - c.bytes as before
+      from topic_chunk c
+      where c.topic = $1 and c.last > $3
+      order by c.last
+      limit $4
+    ) c
     cross join lateral (
       select
         generate_series(greatest(c.first, $3 + 1), least(c.last, greatest(c.first - 1, $3) + $4)) as position,
         ${fields.map(unnested).join(", ")}
     ) m
+    where c.before < ${heaviest}
     limit $4
   )
   union all
@@ -197,7 +206,7 @@ type Row = readonly [
   publishedAt: Timestamp.Timestamp | null
 ]
 
-type EndRow = readonly [end: bigint, partition: null, life: Life]
+type EndRow = readonly [end: bigint, isCut: number | null, life: Life]
 
 /** The messages of a page, without the last row. */
 const messagesOf = (found: ReadonlyArray<ReadonlyArray<unknown>>): ReadonlyArray<StoredMessage> => {
@@ -212,7 +221,7 @@ const messagesOf = (found: ReadonlyArray<ReadonlyArray<unknown>>): ReadonlyArray
       key,
       type: type ?? before.type,
       tenant: tenant ?? before.tenant,
-      correlationId,
+      correlationId: correlationId ?? id,
       causationId,
       traceparent,
       headers,

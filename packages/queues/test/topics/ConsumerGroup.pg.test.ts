@@ -5,6 +5,7 @@ import { Postgres } from "@strata/postgres/Postgres"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as DeadLetters from "@strata/queues/DeadLetters"
 import * as ConsumerGroup from "@strata/queues/topics/ConsumerGroup"
+import * as Topic from "@strata/queues/topics/Topic"
 import * as TopicPolicies from "@strata/queues/topics/TopicPolicies"
 import * as Topics from "@strata/queues/topics/Topics"
 import * as Deferred from "effect/Deferred"
@@ -13,6 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import { Database, eventually, many, member, numbers, type Seen, seenBy, shares, topicOf } from "./fixture.ts"
 
 const count = (name: string, wanted: number) => eventually(seenBy(name), ({ length }) => length >= wanted)
@@ -374,6 +376,50 @@ layer(Database, { excludeTestServices: true })("a consumer group", (it) => {
         yield* publish
         yield* count(name, 2)
       }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.effect(
+    "gets no more at a time than 16 MiB and a message, however many a batch may be",
+    () =>
+      Effect.gen(function*() {
+        const outbox = yield* Outbox.Outbox
+        const topic = Topic.make({ name: "heavy", payload: Schema.Struct({ n: Schema.Int, text: Schema.String }) })
+        const heavy = Array.from(
+          { length: 60 },
+          (_, n) => ({ payload: { n, text: "x".repeat(900_000) }, key: `${n % 7}` })
+        )
+        for (const message of heavy) yield* outbox.publish(topic, [message])
+        const batches: Array<ReadonlyArray<number>> = []
+        const join = (name: string, label: string) =>
+          ConsumerGroup.run({
+            name,
+            label,
+            topics: [topic],
+            startFrom: "beginning",
+            handler: (messages) =>
+              Effect.andThen(
+                Effect.sync(() => batches.push(messages.map(({ payload: { n } }) => n))),
+                // So that the other one gets its part.
+                Effect.sleep("400 millis")
+              )
+          })
+        const all = eventually(Effect.sync(() => batches.flat().length), (count) => count >= 60)
+        const check = Effect.andThen(
+          all,
+          Effect.sync(() => {
+            deepStrictEqual(batches.flat().toSorted((a, b) => a - b), heavy.map((_, n) => n))
+            deepStrictEqual(batches.filter(({ length }) => length > 19), [])
+            batches.length = 0
+          })
+        )
+        // All partitions by one, and some of them by each of two.
+        yield* Effect.scoped(Effect.andThen(join("heavy-whole", "one"), check))
+        yield* Effect.scoped(Effect.andThen(
+          Effect.all([join("heavy-parts", "one"), join("heavy-parts", "other")], { concurrency: 2 }),
+          check
+        ))
+      }),
     60_000
   )
 

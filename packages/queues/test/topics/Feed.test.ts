@@ -16,7 +16,7 @@ const messageAt = (position: number, partition: number): TopicLog.StoredMessage 
   key: null,
   type: "t",
   tenant: "default",
-  correlationId: null,
+  correlationId: String(position),
   causationId: null,
   traceparent: null,
   headers: null,

@@ -85,7 +85,7 @@ it.layer(PostgresTest.layer({ options: { maxConnections: 20 } }), { excludeTestS
           key: `k${n}`,
           type: "Told",
           tenant: "acme",
-          correlationId: undefined,
+          correlationId: `00000000-0000-7000-8000-00000000000${n}`,
           causationId: undefined,
           headers: {},
           payload: { n },

@@ -143,7 +143,7 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
           claimed: {
             id: message.position,
             attempts: 1,
-            correlationId: message.correlationId ?? null,
+            correlationId: message.correlationId,
             traceparent: message.traceparent ?? null
           }
         })),
@@ -233,7 +233,7 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
 
   /** A page of another life of the server may have other messages where some were done that are not saved: these begin again. */
   const follow = (cohort: Cohort, { life }: Pages.Page<A>): Effect.Effect<void, Fenced> => {
-    const outlived = cohort.filter((held) => held.cursor > held.saved && held.life !== life)
+    const outlived = cohort.filter((held) => held.cursor > held.saved && held.life !== null && held.life !== life)
     if (outlived.length > 0) {
       const topic = options.topics.get(outlived[0]!.topic)!.name
       return Effect.fail(

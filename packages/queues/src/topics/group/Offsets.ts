@@ -104,7 +104,7 @@ const moveFrom = (moves: string) => `
   set position = m.reached
   from ${moves}
   where p.consumer_group = $1 and p.topic = $2 and p.partition = m.partition and p.epoch = m.epoch and p.position = m.before
-    and m.life is not distinct from (select l.id from topic_life l)
+    and (m.life is null or m.life = (select l.id from topic_life l))
   returning p.partition`
 
 const given = `

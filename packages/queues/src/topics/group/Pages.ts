@@ -154,7 +154,7 @@ export const make = <A>({ feed, held, hintsOf, topics, worker }: Options<A>) => 
         type: stored.type,
         tenant: stored.tenant,
         headers: stored.headers ?? {},
-        correlationId: stored.correlationId ?? undefined,
+        correlationId: stored.correlationId,
         causationId: stored.causationId ?? undefined,
         traceparent: stored.traceparent ?? undefined,
         publishedAt: stored.publishedAt,

@@ -153,7 +153,7 @@ export const fromQueue = (message: Message<Schema.Json>): TopicMessage<Schema.Js
     type: message.type,
     tenant: message.tenant,
     headers,
-    correlationId: message.correlationId,
+    correlationId: message.correlationId ?? String(id),
     causationId: message.causationId,
     traceparent: undefined,
     publishedAt: message.sentAt,
