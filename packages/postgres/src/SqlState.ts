@@ -58,7 +58,8 @@ const classes = new Map<string, ErrorClass>([
 ])
 
 /**
- * The class of a SQLSTATE. `message` tells a stale plan from a feature that does not exist: both are `0A000`.
+ * The class of a SQLSTATE. `message` tells a stale plan, and a standby that is asked for a table without a log, from a feature that does not
+ * exist: all are `0A000`.
  *
  * @category getters
  * @since 0.1.0
@@ -67,7 +68,7 @@ export const classOfCode = (code: string, message = ""): ErrorClass => {
   const known = classes.get(code)
   if (known !== undefined) return known
   if (code.startsWith("53")) return "retryable"
-  if (code === "0A000" && message.includes("cached plan")) return "retryable"
+  if (code === "0A000" && /cached plan|during recovery/.test(message)) return "retryable"
   return "permanent"
 }
 

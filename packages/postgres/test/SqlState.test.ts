@@ -59,6 +59,10 @@ describe("SqlState", () => {
 
   it("a stale plan is retryable", () => {
     assert.strictEqual(SqlState.classify(server("0A000", "cached plan must not change result type")), "retryable")
+    assert.strictEqual(
+      SqlState.classify(server("0A000", "cannot access temporary or unlogged relations during recovery")),
+      "retryable"
+    )
   })
 
   it("a connection that was never made or had sent nothing is retryable, a broken one is unknown", () => {

@@ -1,8 +1,8 @@
 -- The relay commits without waiting for the disk, so a server that crashes may begin again without messages that groups have seen, and
 -- give their positions to others. Who reads is told by which life of the server a page is, and moves in that one only.
 
--- Which life it is. A server that crashed, or took over from another one, begins with this table empty, and has another life with the first
--- message that is moved then.
+-- Which life it is: whoever reads first makes one. A server that crashed, or took over from another one, begins with this table empty; so as
+-- long as the same one is there, nothing was forgotten.
 create unlogged table topic_life (
   one boolean primary key default true check (one),
   id uuid not null
@@ -23,23 +23,21 @@ as $$
 #variable_conflict use_column
 declare
   last_of_all constant bigint := topic_end(_topic);
-  ending constant bigint := coalesce(
-    (
-      select max(c.last)
-      from (
-        select c.last, sum(c.bytes) over (order by c.last rows unbounded preceding) - c.bytes as before
-        from topic_chunk c
-        where c.topic = _topic and c.last > _from
-        order by c.last
-        -- There are not so many wanted messages in fewer, as a rule, and no more is looked at for one page.
-        limit greatest(_limit, 64) * _partitions / cardinality(_wanted)
-      ) c
-      where c.before < 16777216
-    ),
-    last_of_all
-  );
+  ending bigint := last_of_all;
+  chunk record;
+  size bigint := 0;
+  -- Among so many messages there are as many as are wanted, as a rule.
+  left_over bigint := greatest(_limit, 64)::bigint * _partitions / cardinality(_wanted);
   low constant integer := highest_power(_partitions);
 begin
+  for chunk in
+    select c.first, c.last, c.bytes from topic_chunk c where c.topic = _topic and c.last > _from order by c.last
+  loop
+    ending := chunk.last;
+    size := size + chunk.bytes;
+    left_over := left_over - (chunk.last - greatest(chunk.first - 1, _from));
+    exit when size >= 16777216 or left_over <= 0;
+  end loop;
   return query
   select
     c.first + m.place - 1, w.partition, m.id, m.key, coalesce(m.type, c.types[1]), coalesce(m.tenant, c.tenants[1]),
@@ -157,7 +155,8 @@ $$;
 -- rows with one id do not part.
 --
 -- Moves messages from the outbox to topics and queues, in the order of publishing. Whoever has the relay goes on having it; who has not
--- takes it over when its lease is over. Tells by what it was: `moved`, `standby` when somebody else has it.
+-- takes it over when its lease is over. Tells by what it was: `moved`, `more` when there is more
+-- than it moved, `standby` when somebody else has it.
 --
 -- Holds the relay's row until the commit, so nobody else moves anything meanwhile. What it moved is either there with all of it or
 -- not moved, so it need not wait for the disk: who commits something of a message that was read waits for all that came before.
@@ -239,7 +238,7 @@ begin
 
   with next as materialized (
     select
-      n.*, sum(n.count) over (order by n.id) - n.count as before, sum(n.size) over (order by n.id) - n.size as size_before
+      n.*, sum(n.count) over so_far - n.count as before, sum(n.size) over so_far - n.size as size_before
     from (
       select
         o.tableoid as part, o.ctid as tid, o.id, o.count, o.kind, o.destination, o.traceparents,
@@ -249,6 +248,7 @@ begin
       order by o.id
       limit _rows
     ) n
+    window so_far as (order by n.id rows unbounded preceding)
   )
   select
     count(*) as rows, sum(n.count) as messages, max(n.id) as last,
@@ -282,9 +282,6 @@ begin
   end if;
 
   if taken.topics is not null then
-    if not exists (select from topic_life) then
-      insert into topic_life (id) values (gen_random_uuid());
-    end if;
     insert into topic (name)
     select d.name from unnest(taken.topics) d (name)
     where not exists (select from topic t where t.name = d.name)
@@ -305,7 +302,7 @@ begin
 
   return query
   select
-    'moved', taken.rows::integer, taken.messages::integer, taken.traceparents,
+    case when taken.is_all then 'moved' else 'more' end, taken.rows::integer, taken.messages::integer, taken.traceparents,
     array(
       select 'strata_topic_' || t.id from topic t where t.name = any (taken.topics)
       union all
@@ -342,7 +339,7 @@ begin
       -- One that was missed later than now was missed by a clock that was set back.
       if each.missed_since is null or each.missed_since > now then
         update consumer_group g set missed_since = now where g.id = each.id;
-      elsif each.missed_since <= now - _seconds * interval '1 second' then
+      elsif each.missed_since <= now - least(_seconds, 1e9) * interval '1 second' then
         update consumer_group g set dead_since = now where g.id = each.id;
         return query select each.name, 'dead';
       end if;

@@ -46,6 +46,7 @@ import { Postgres } from "@strata/postgres/Postgres"
 import * as Pg from "@strata/postgres/PostgresTypes"
 import type * as FailureClass from "@strata/resilience/retry/FailureClass"
 import type * as Arr from "effect/Array"
+import * as Clock from "effect/Clock"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -105,7 +106,7 @@ export interface Options<A, E, R> {
   readonly session?: Duration.Input | undefined
   /** Members above which nobody joins any more. Default: no bound. */
   readonly maxMembers?: number | undefined
-  /** Messages a second at most, while it catches up. Default: as fast as can be. */
+  /** Messages a second that this member handles at most, while it catches up. Default: as fast as can be. */
   readonly catchUpRate?: number | undefined
   /** What holds for messages that failed: their retry policy, among others. What is said first holds. */
   readonly retries?: QueueSettings.Options | undefined
@@ -179,6 +180,7 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
   const metrics = TopicMetrics.ofGroup(name)
   const hints = new Map<number, number>()
   const hintsOf = (topic: number) => hints.get(topic) ?? 0
+  const throttle = Lane.throttle(options.catchUpRate, yield* Clock.Clock)
   const feed = Feed.make({ read: topics.read, hintsOf, batchSize, lanes: concurrency })
 
   const member = yield* Member.run({
@@ -202,7 +204,7 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
         topics: known,
         handler,
         delivery,
-        catchUpRate: options.catchUpRate,
+        throttle,
         classify: options.classify,
         isOutage: options.isOutage,
         worker: label,

@@ -95,7 +95,7 @@ export const run: Effect.Effect<never, never, Postgres> = Effect.gen(function*()
     yield* Metric.update(TopicMetrics.relayed, messages)
     // In the traces of those who published.
     for (const traceparent of traceparents ?? []) trace(traceparent, messages, begunAt)
-    if (moved >= policies.relayRows || messages >= policies.relayMessages) return true
+    if (state === "more") return true
     yield* rest(messages)
     return false
   })
@@ -157,7 +157,7 @@ const relay = `
   select state, rows, messages, traceparents, channels from relay_outbox($1, $2, $3, $4, $5)`
 
 type StepRow = readonly [
-  state: "moved" | "standby",
+  state: "moved" | "more" | "standby",
   moved: number,
   messages: number,
   traceparents: ReadonlyArray<string> | null,

@@ -37,7 +37,7 @@ export interface StoredMessage {
 
 /**
  * A life of the server. What is relayed is not waited for to be on the disk, so in another life other messages may have the positions of
- * those that were read. Null where nothing was relayed in this one: what is there then has survived, and stays.
+ * those that were read. Null where nobody has made one yet.
  *
  * @category models
  * @since 0.1.0

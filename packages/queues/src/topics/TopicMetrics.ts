@@ -18,6 +18,7 @@ import * as Metric from "effect/Metric"
 const messages = Metric.counter("strata_group_messages_total", { incremental: true })
 const failures = Metric.counter("strata_group_failures_total", { incremental: true })
 const fenced = Metric.counter("strata_group_fenced_total", { incremental: true })
+const expired = Metric.counter("strata_group_members_expired_total", { incremental: true })
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
 const batch = Metric.histogram("strata_group_batch_seconds", { boundaries: seconds })
 const owned = Metric.gauge("strata_group_partitions_owned")
@@ -43,6 +44,7 @@ export const ofGroup = (group: string) => {
     messages: Metric.withAttributes(messages, labels),
     failures: Metric.withAttributes(failures, labels),
     fenced: Metric.withAttributes(fenced, labels),
+    expired: Metric.withAttributes(expired, labels),
     batch: Metric.withAttributes(batch, labels),
     owned: Metric.withAttributes(owned, labels),
     revocation: Metric.withAttributes(revocation, labels)

@@ -62,6 +62,9 @@ const program = Effect.gen(function*() {
         )`
       yield* print(`batch ${positions.join(" ")}`)
       yield* released.await
+      yield* sql`
+        update handled_apart set ended = clock_timestamp()
+        where "group" = ${group} and position = any(${Pg.bigintArray(positions)})`
     })
   })
   yield* print("ready")

@@ -78,9 +78,12 @@ describe("an assignment", () => {
 
   it("stays with static members, under whatever id they come back (AS11, AS12)", () => {
     const named = (ids: Readonly<Record<string, string | undefined>>): ReadonlyArray<Member> =>
-      Object.entries(ids).map(([id, instance]) => ({ id, instance, topics: ["t1"] }))
-    const byInstance = (ids: Readonly<Record<string, string | undefined>>) => {
-      const given = assign("range", { t1: 5 }, named(ids))
+      Object.entries(ids).map(([id, instance]) => ({ id, instance, topics: ["t1", "t2"] }))
+    const byInstance = (
+      ids: Readonly<Record<string, string | undefined>>,
+      counts: Record<string, number> = { t1: 5 }
+    ) => {
+      const given = assign("range", counts, named(ids))
       return Object.fromEntries(Object.entries(ids).map(([id, instance]) => [instance ?? "dynamic", given[id]]))
     }
     deepStrictEqual(byInstance({ "consumer-b": "instance1", "consumer-a": "instance2" }), {
@@ -91,9 +94,10 @@ describe("an assignment", () => {
       instance1: "t1:0,1,2",
       instance2: "t1:3,4"
     })
+    const two = { t1: 5, t2: 4 }
     deepStrictEqual(
-      byInstance({ zz: undefined, a: "i1", b: "i2", c: "i3" }),
-      byInstance({ aa: undefined, d: "i1", e: "i2", f: "i3" })
+      byInstance({ zz: undefined, a: "i1", b: "i2", c: "i3" }, two),
+      byInstance({ aa: undefined, d: "i1", e: "i2", f: "i3" }, two)
     )
   })
 

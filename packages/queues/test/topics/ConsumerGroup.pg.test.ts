@@ -2,6 +2,7 @@ import { layer } from "@effect/vitest"
 import { deepStrictEqual, strictEqual } from "@effect/vitest/utils"
 import * as Outbox from "@strata/outbox/Outbox"
 import { Postgres } from "@strata/postgres/Postgres"
+import * as Pg from "@strata/postgres/PostgresTypes"
 import * as Timestamp from "@strata/postgres/Timestamp"
 import * as DeadLetters from "@strata/queues/DeadLetters"
 import * as ConsumerGroup from "@strata/queues/topics/ConsumerGroup"
@@ -251,7 +252,7 @@ layer(Database, { excludeTestServices: true })("a consumer group", (it) => {
     }).pipe(Effect.scoped), 60_000)
 
   it.effect(
-    "is paused, resumed, sought and cancelled; what is handled meanwhile does not commit",
+    "is paused, resumed, sought and cancelled",
     () =>
       Effect.gen(function*() {
         const outbox = yield* Outbox.Outbox
@@ -292,6 +293,65 @@ layer(Database, { excludeTestServices: true })("a consumer group", (it) => {
         strictEqual(error.message, "The consumer group steered was cancelled")
         strictEqual((yield* Effect.flip(member({ name, topics: [topic] }))).message, error.message)
         deepStrictEqual((yield* topics.group({ name })).state, "cancelled")
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  for (const steered of ["paused", "sought", "cancelled"] as const) {
+    it.effect(`that is ${steered} while it handles a batch commits nothing of that`, () =>
+      Effect.gen(function*() {
+        const outbox = yield* Outbox.Outbox
+        const topics = yield* Topics.Topics
+        const name = `${steered} meanwhile`
+        const topic = topicOf(name, { partitions: 1 })
+        const inside = yield* Deferred.make<void>()
+        const go = yield* Deferred.make<void>()
+        let batches = 0
+        yield* member({
+          name,
+          topics: [topic],
+          handler: () =>
+            Effect.andThen(
+              Effect.sync(() => batches++),
+              Effect.andThen(Deferred.succeed(inside, undefined), Deferred.await(go))
+            )
+        })
+        yield* outbox.publish(topic, many(5))
+        yield* Deferred.await(inside)
+        if (steered === "paused") yield* topics.pause({ name })
+        if (steered === "sought") yield* topics.seek({ name }, topic, { position: 3n })
+        if (steered === "cancelled") yield* topics.cancel({ name })
+        yield* Deferred.succeed(go, undefined)
+        if (steered === "sought") {
+          deepStrictEqual(sorted(yield* count(name, 2)), [3, 4])
+        } else {
+          yield* Effect.sleep("500 millis")
+          deepStrictEqual(yield* seenBy(name), [])
+        }
+        if (steered === "paused") {
+          // One that joins meanwhile gets nothing either.
+          yield* member({ name, topics: [topic], label: "other" })
+          yield* Effect.sleep("500 millis")
+          deepStrictEqual([yield* seenBy(name), batches], [[], 1])
+          yield* topics.resume({ name })
+          deepStrictEqual(sorted(yield* count(name, 5)), upTo(5))
+        }
+      }).pipe(Effect.scoped), 60_000)
+  }
+
+  it.effect(
+    "that is cancelled holds no topic open that wants a reader, also when it is cancelled twice",
+    () =>
+      Effect.gen(function*() {
+        const outbox = yield* Outbox.Outbox
+        const topics = yield* Topics.Topics
+        const name = "given up"
+        const topic = topicOf(name, { requiresGroup: true })
+        yield* member({ name, topics: [topic] })
+        yield* eventually(Effect.result(outbox.publish(topic, many(1))), Result.isSuccess)
+        yield* topics.cancel({ name })
+        yield* topics.cancel({ name })
+        yield* eventually(Effect.result(outbox.publish(topic, many(1))), Result.isFailure)
       }).pipe(Effect.scoped),
     60_000
   )
@@ -442,20 +502,121 @@ layer(Database, { excludeTestServices: true })("a consumer group", (it) => {
       yield* eventually(topics.find(topic), ({ first }) => first > 1n)
     }).pipe(Effect.scoped), 60_000)
 
-  it.effect("catches up no faster than it may", () =>
+  it.effect(
+    "lets a topic forget what is too old or too much and nothing else, unless it lives and has not read it",
+    () =>
+      Effect.gen(function*() {
+        const outbox = yield* Outbox.Outbox
+        const topics = yield* Topics.Topics
+        const { rows } = yield* Postgres
+        const firstOf = (name: string) => Effect.map(topics.find({ name }), ({ first }) => first)
+        /** Four chunks of ten, of which two are two hours old. */
+        const aged = Effect.fnUntraced(function*(name: string) {
+          const topic = topicOf(name, { keepFor: "1 hour" })
+          for (let round = 1; round <= 4; round++) {
+            yield* outbox.publish(topic, many(10))
+            yield* eventually(
+              Effect.orElseSucceed(topics.find(topic), () => ({ last: 0n })),
+              ({ last }) => last === BigInt(10 * round)
+            )
+          }
+          yield* topics.configure(topic, { keepFor: "1 hour" })
+          return Effect.asVoid(rows(
+            `update topic_chunk c set at = c.at - interval '2 hours' from topic t where t.id = c.topic and t.name = $1 and c.last <= 20`,
+            [Pg.text(name)]
+          ))
+        })
+        const stays = (name: string, first: bigint) =>
+          Effect.andThen(
+            Effect.sleep("500 millis"),
+            Effect.map(firstOf(name), (found) => strictEqual(found, first))
+          )
+        yield* yield* aged("aged")
+        yield* eventually(firstOf("aged"), (first) => first === 21n)
+        yield* stays("aged", 21n)
+
+        for (const end of ["cancelled", "dead"]) {
+          const name = `slow ${end}`
+          const slow = yield* member({ name, topics: [topicOf(`aged ${end}`)] })
+          yield* topics.pause({ name })
+          const age = yield* aged(`aged ${end}`)
+          yield* age
+          yield* stays(`aged ${end}`, 1n)
+          yield* end === "cancelled" ? topics.cancel({ name }) : slow.leave
+          yield* eventually(firstOf(`aged ${end}`), (first) => first === 21n)
+        }
+
+        const sized = topicOf("sized", { keepBytes: 3000 })
+        yield* topics.declare(sized)
+        for (let n = 1; n <= 10; n++) {
+          yield* outbox.publish(sized, [{ payload: { n }, headers: { filled: "x".repeat(1000) } }])
+          yield* eventually(topics.find(sized), ({ last }) => last === BigInt(n))
+        }
+        const kept = Effect.map(topics.find(sized), ({ first, last }) => Number(last - first) + 1)
+        yield* eventually(kept, (count) => count <= 3)
+        yield* Effect.sleep("500 millis")
+        strictEqual((yield* kept) >= 2, true)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.effect("catches up no faster than it may, in one lane or in four", () =>
     Effect.gen(function*() {
       const outbox = yield* Outbox.Outbox
       const topic = topicOf("throttled")
-      yield* outbox.publish(topic, many(100))
+      yield* outbox.publish(topic, many(100, String))
       yield* eventually(Effect.flatMap(Topics.Topics, (topics) => Effect.option(topics.find(topic))), (found) =>
         found._tag === "Some" && found.value.last === 100n)
-      const [took] = yield* Effect.timed(
-        Effect.andThen(
-          member({ name: "throttled", topics: [topic], batchSize: 10, catchUpRate: 100 }),
-          count("throttled", 100)
+      for (const [concurrency, least] of [[1, 900], [4, 450]] as const) {
+        const name = `throttled-${concurrency}`
+        const [took] = yield* Effect.timed(
+          Effect.andThen(
+            member({ name, topics: [topic], batchSize: 10, catchUpRate: 100, concurrency }),
+            count(name, 100)
+          )
         )
-      )
-      strictEqual(Duration.toMillis(took) >= 900, true)
-      deepStrictEqual(sorted(yield* seenBy("throttled")), upTo(100))
+        // The last pages are not full, and held up by nothing.
+        strictEqual(Duration.toMillis(took) >= least, true)
+        deepStrictEqual(sorted(yield* seenBy(name)), upTo(100))
+      }
     }).pipe(Effect.scoped))
+
+  for (const strategy of ["roundRobin", "range", "sticky", "random"] as const) {
+    it.effect(
+      `shares its partitions by ${strategy}, and handles each message once when a member comes and goes`,
+      () =>
+        Effect.gen(function*() {
+          const outbox = yield* Outbox.Outbox
+          const topic = topicOf(`by ${strategy}`)
+          const name = `by ${strategy}`
+          const of = (n: number) => ({
+            topics: [topic] as const,
+            strategy,
+            instance: `${n}`,
+            label: `${n}`,
+            name,
+            session: "1 second" as const
+          })
+          yield* member(of(1))
+          yield* outbox.publish(topic, many(40, String))
+          yield* count(name, 40)
+          const second = yield* member(of(2))
+          yield* eventually(shares(name), (counts) => counts["1"] === 4 && counts["2"] === 4)
+          const { partitions, strategy: told } = yield* (yield* Topics.Topics).group({ name })
+          strictEqual(told, strategy)
+          const owners = partitions.map(({ owner }) => owner).join("")
+          if (strategy === "range") strictEqual(owners, "11112222")
+          if (strategy === "roundRobin") strictEqual(owners, "12121212")
+          yield* outbox.publish(topic, many(40, String))
+          yield* count(name, 80)
+          yield* second.leave
+          yield* outbox.publish(topic, many(40, String))
+          deepStrictEqual(
+            sorted(yield* count(name, 120)),
+            [...upTo(40), ...upTo(40), ...upTo(40)].toSorted((a, b) => a - b)
+          )
+        }).pipe(Effect.scoped),
+      60_000
+    )
+  }
 })

@@ -4,7 +4,9 @@ import { deepStrictEqual } from "@effect/vitest/utils"
 import * as Outbox from "@strata/outbox/Outbox"
 import * as Topics from "@strata/queues/topics/Topics"
 import { PostgresTest } from "@strata/testing/PostgresTest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as References from "effect/References"
 import { eventually, many, shares, Tables, topicOf } from "./fixture.ts"
@@ -87,6 +89,33 @@ layer(Services, { excludeTestServices: true })("a consumer group of several proc
     }), 120_000)
 
   it.effect(
+    "is brought on within seconds when the relay stands still, which moves nothing when it goes on",
+    () =>
+      Effect.gen(function*() {
+        yield* createTable
+        const topic = topicOf("still")
+        const name = "still"
+        yield* start({ group: name, topic: name, label: "steady", relays: false })
+        const handled = (count: number) => eventually(handledBy(name), (rows) => rows.length >= count)
+        const still = yield* start({ group: `${name} by`, topic: name, label: "still" })
+        yield* publish(topic, 5)
+        yield* handled(120)
+        yield* start({ group: `${name} by`, topic: name, label: "other" })
+        yield* still.pause
+        yield* publish(topic, 5)
+        const [took] = yield* Effect.timed(handled(240))
+        // The lease, and the look of the one that stands by.
+        assert.isBelow(Duration.toMillis(took), 10_000)
+        yield* still.resume
+        yield* Effect.forEach(Array.from({ length: 10 }), () => Effect.delay(publish(topic, 1), "100 millis"), {
+          discard: true
+        })
+        assertOnceInOrder(yield* handled(480), 480)
+      }),
+    120_000
+  )
+
+  it.effect(
     "loses, doubles and reorders nothing while a member joins or leaves every second",
     () =>
       Effect.gen(function*() {
@@ -106,9 +135,10 @@ layer(Services, { excludeTestServices: true })("a consumer group of several proc
           if (round % 2 === 0) yield* joining.end
           else yield* joining.kill9
         }
-        yield* Effect.andThen(Effect.sync(() => publishing.pollUnsafe()), Effect.void)
+        yield* Fiber.join(publishing)
         const rows = yield* eventually(handledBy(name), (rows) => rows.length >= 4800)
         assertOnceInOrder(rows, 4800)
+        assert.isAbove(new Set(rows.map(({ label }) => label)).size, 2)
       }),
     120_000
   )

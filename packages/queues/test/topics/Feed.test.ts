@@ -31,6 +31,8 @@ interface TestTopic {
   /** How many messages were asked for at a time at most. */
   largest: number
   hints: number
+  /** Of its server. */
+  life: string
   /** So many looks fail. */
   failures: number
   readonly read: TopicLog.Read
@@ -43,6 +45,7 @@ const topicOf = (partitionOf: (position: number) => number, last: number): TestT
     looks: [],
     largest: 0,
     hints: 0,
+    life: "first",
     failures: 0,
     read: (wanted) =>
       Effect.gen(function*() {
@@ -58,7 +61,12 @@ const topicOf = (partitionOf: (position: number) => number, last: number): TestT
         const found = topic.log.filter(({ partition, position }) => position > (cursors.get(partition) ?? position))
         const messages = found.slice(0, wanted.limit)
         const isFull = messages.length === wanted.limit
-        return { life: null, messages, isFull, seen: isFull ? messages.at(-1)!.position : BigInt(topic.log.length) }
+        return {
+          life: topic.life,
+          messages,
+          isFull,
+          seen: isFull ? messages.at(-1)!.position : BigInt(topic.log.length)
+        }
       })
   }
   return topic
@@ -136,6 +144,23 @@ describe("the lanes of a member", () => {
       yield* together(lanes)
       strictEqual(topic.largest, 5000)
       deepStrictEqual(lanes.map(({ batches }) => batches.flat().length), [6000, 6000])
+    }))
+
+  it.effect("give nothing that was read in one life of the server for what is there in another one", () =>
+    Effect.gen(function*() {
+      // The first page is nearly all of one lane's.
+      const topic = topicOf((position) => position % 10 === 0 ? 2 : position % 2, 40)
+      const feed = open(topic, 2)
+      const [first, second] = [laneOf(feed, [0, 1]), laneOf(feed, [2, 3])]
+      strictEqual((yield* first.step).life, "first")
+      // The server begins again without what is after it, and gives those positions to others.
+      topic.life = "second"
+      topic.log.splice(20)
+      const old = yield* second.step
+      deepStrictEqual([old.life, old.seen, old.isFull, second.batches], ["first", 20n, true, [[10n, 20n]]])
+      feed.forget()
+      for (const place of second.held) place.cursor = 0n
+      strictEqual((yield* second.step).life, "second")
     }))
 
   it.effect("look again where there was nothing more, and after a failure", () =>

@@ -81,6 +81,8 @@ layer(Tables, { excludeTestServices: true })("a heartbeat", (it) => {
       strictEqual(words(yield* a.beat({ epoch: 200n, owned: owned(0, 1, 2) })), "fenced")
       strictEqual(words(yield* a.beat({ epoch: 50n, owned: owned(0, 1, 2) })), "fenced")
       strictEqual(words(yield* a.beat({ epoch: 99n, owned: owned(1, 2) })), "epoch 100: 0,1,2")
+      // It has not heard what it was given.
+      strictEqual(words(yield* a.beat({ epoch: 99n, owned: [] })), "epoch 100: 0,1,2")
       strictEqual(words(yield* a.beat({ epoch: 99n, owned: owned(1, 2, 7) })), "fenced")
     }))
 
@@ -101,7 +103,9 @@ layer(Tables, { excludeTestServices: true })("a heartbeat", (it) => {
         )
       yield* ends("+ interval '1 millisecond'")
       yield* Effect.sleep("5 millis")
-      strictEqual(words(yield* b.beat({ epoch: 2n, owned: owned(1) })), "epoch 3: 0,1")
+      const found = yield* b.beat({ epoch: 2n, owned: owned(1) })
+      strictEqual(words(found), "epoch 3: 0,1")
+      deepStrictEqual(found._tag === "Member" && found.gone, ["a"])
       strictEqual(words(yield* a.beat({ epoch: 2n, owned: owned(0) })), "fenced")
       // A clock that was set back a day does not make a session last for one.
       yield* a.beat(join)
@@ -197,8 +201,8 @@ layer(PostgresTest.layer({ migrations }), { excludeTestServices: true })("a grou
       yield* lived(3600)
       deepStrictEqual(yield* looks, [])
       yield* lived(-59)
+      // That a member was there meanwhile counts, also where nobody looked.
       yield* member("a").beat(join)
-      deepStrictEqual(yield* look, [])
       yield* member("a").leave
       deepStrictEqual(yield* looks, [])
       yield* lived(-60)

@@ -14,11 +14,14 @@ import * as TopicPolicies from "@strata/queues/topics/TopicPolicies"
 import * as Topics from "@strata/queues/topics/Topics"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as PrivatePostgres from "@strata/testing/PrivatePostgres"
+import * as TcpProxy from "@strata/testing/TcpProxy"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -407,6 +410,29 @@ layer(Tables, { excludeTestServices: true })("relays", (it) => {
     60_000
   )
 
+  it.effect("go on at once after a step that was full, also where it was full of bytes", () =>
+    Effect.gen(function*() {
+      const { rows } = yield* Postgres
+      yield* rows(
+        `
+        insert into outbox (slot, kind, destination, count, published_at, ids, tenants, data)
+        select
+          outbox_slot_now(), 'topic', 'full', 1, clock_timestamp(), array[gen_random_uuid()], array['default'],
+          array[to_json(repeat('x', 1000000))]
+        from generate_series(1, 60) n`,
+        []
+      )
+      yield* Effect.forkScoped(OutboxRelay.run)
+      const all = eventually(Effect.orElseSucceed(ends("full"), () => 0n), (end) => end === 60n)
+      yield* Effect.timeout(all, "10 seconds")
+    }).pipe(
+      Effect.provideService(TopicPolicies.TopicPolicies, {
+        ...TopicPolicies.defaults,
+        relayPoll: Duration.minutes(1)
+      }),
+      Effect.scoped
+    ), 60_000)
+
   it.effect("go on after what nobody has thought of", () =>
     Effect.gen(function*() {
       const outbox = yield* Outbox.Outbox
@@ -425,6 +451,44 @@ layer(Tables, { excludeTestServices: true })("relays", (it) => {
       yield* publish
       yield* eventually(Effect.orElseSucceed(ends("defects"), () => 0n), (end) => end === 2n)
     }).pipe(Effect.scoped, Effect.provideService(References.MinimumLogLevel, "None")), 60_000)
+
+  it.effect(
+    "lose, double and reorder nothing when a step does not arrive, or its answer does not",
+    () =>
+      Effect.gen(function*() {
+        const outbox = yield* Outbox.Outbox
+        const url = yield* PostgresTest.url
+        const { hostname, port } = new URL(Redacted.value(url))
+        const proxy = yield* TcpProxy.make({ host: hostname, port: Number(port) })
+        const proxied = yield* Layer.build(layerOfPostgres({ url: proxy.through(url), maxConnections: 3 }))
+        yield* Effect.forkScoped(Effect.provideContext(OutboxRelay.run, proxied))
+        const topic = topicOf("cut off")
+        const rules = [
+          { from: "client", matches: TcpProxy.contains(`pid ${process.pid}`), deliver: false },
+          { from: "client", matches: TcpProxy.contains(`pid ${process.pid}`), deliver: true },
+          { from: "server", matches: TcpProxy.contains("moved"), deliver: false }
+        ] as const
+        let published = 0
+        for (const rule of [...rules, ...rules, ...rules]) {
+          const cut = yield* Effect.forkChild(proxy.cutWhen(rule), { startImmediately: true })
+          while (cut.pollUnsafe() === undefined) {
+            yield* outbox.publish(topic, [{ payload: { n: published++ }, key: "one" }])
+            yield* Effect.sleep("20 millis")
+          }
+        }
+        yield* eventually(ends("cut off"), (end) => end >= BigInt(published))
+        yield* Effect.sleep("300 millis")
+        const [row] = yield* numbers(`
+        select
+          count(*), count(distinct m.id),
+          count(*) filter (where (m.data ->> 'n')::integer = c.first + m.place - 2)
+        from topic_chunk c join topic t on t.id = c.topic
+        cross join lateral unnest(c.ids, c.data) with ordinality as m (id, data, place)
+        where t.name = 'cut off'`)
+        deepStrictEqual(row, [published, published, published])
+      }).pipe(Effect.scoped, Effect.provideService(References.MinimumLogLevel, "None")),
+    60_000
+  )
 
   it.effect("keep the order of a key where many rows are moved together", () =>
     Effect.gen(function*() {

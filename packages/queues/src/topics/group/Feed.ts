@@ -120,7 +120,8 @@ export const make = ({ batchSize, hintsOf, lanes, read }: Options): Feed => {
     const places = placesOf(topic)
     pages = pages.filter((page) =>
       page.topic !== topic ||
-      page.partitions === partitions && places.some(({ cursor }) => cursor < (page.end ?? page.after + 1n))
+      page.partitions === partitions &&
+        places.some(({ cursor }) => cursor < (page.end ?? page.after + 1n) && page.after - cursor <= apart)
     )
     const known = pages.find((page) =>
       page.topic === topic && (page.after === after || page.after < after && after < (page.end ?? 0n))
@@ -157,9 +158,13 @@ export const make = ({ batchSize, hintsOf, lanes, read }: Options): Feed => {
   ) {
     const messages: Array<TopicLog.StoredMessage> = []
     let seen = after
+    let last: Portion | undefined
     for (let looks = 1;; looks++) {
       const whole = yield* wholeAt(topic, partitions, seen, isAhead)
       const page = yield* whole.page
+      // What was read in one life is no part of what is read in another one.
+      if (last !== undefined && page.life !== last.life) return { ...last, messages }
+      last = page
       if (page.isFull) whole.end = page.seen
       for (const message of page.messages) {
         if (message.position <= seen || !own.has(message.partition)) continue

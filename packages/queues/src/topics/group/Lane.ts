@@ -69,8 +69,8 @@ export interface Options<A, E, R> {
   readonly topics: ReadonlyMap<number, Topic<A>>
   readonly handler: (messages: Arr.NonEmptyReadonlyArray<TopicMessage<A>>) => Effect.Effect<unknown, E, R>
   readonly delivery: "transactional" | "atLeastOnce"
-  /** Messages a second while it is behind. */
-  readonly catchUpRate: number | undefined
+  /** Holds up who has handled a full page of so many messages, since a moment in nanoseconds: see `throttle`. */
+  readonly throttle: (count: number, begun: bigint) => Effect.Effect<void>
   readonly classify: FailureClass.Classifier<E> | undefined
   readonly isOutage: ((error: E) => boolean) | undefined
   readonly worker: string
@@ -94,6 +94,24 @@ export interface Options<A, E, R> {
  * @since 0.1.0
  */
 export const make = (): Lane => ({ held: new Set(), hinted: Signal.make(), gate: Semaphore.makeUnsafe(1) })
+
+/**
+ * So that all lanes of a member together catch up no faster than so many messages a second.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const throttle = (rate: number | undefined, clock: Clock.Clock): Options<never, never, never>["throttle"] => {
+  if (rate === undefined) return () => Effect.void
+  /** Until then what was handled so far has taken its time. */
+  let until = 0n
+  return (count, begun) =>
+    Effect.suspend(() => {
+      until = (begun > until ? begun : until) + BigInt(Math.round(count / rate * 1e9))
+      const left = Number(until - clock.monotonicTimeNanosUnsafe()) / 1e6
+      return left <= 0 ? Effect.void : Pace.after(left)(Effect.void)
+    })
+}
 
 /** Why a batch was not done. */
 type Failed<E> = E | Fenced | SqlError | TransactionError
@@ -231,9 +249,9 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
     }
   })
 
-  /** A page of another life of the server may have other messages where some were done that are not saved: these begin again. */
+  /** In another life of the server there may be other messages where some were done: partitions begin again from what is saved. */
   const follow = (cohort: Cohort, { life }: Pages.Page<A>): Effect.Effect<void, Fenced> => {
-    const outlived = cohort.filter((held) => held.cursor > held.saved && held.life !== null && held.life !== life)
+    const outlived = cohort.filter((held) => held.life !== null && held.life !== life)
     if (outlived.length > 0) {
       const topic = options.topics.get(outlived[0]!.topic)!.name
       return Effect.fail(
@@ -319,27 +337,25 @@ export const run = Effect.fnUntraced(function*<A, E, R>(
     const cohort = pages.pick()
     if (cohort === undefined) return Effect.succeed(false)
     const begun = clock.monotonicTimeNanosUnsafe()
-    return patiently(pages.read(cohort)).pipe(
+    const read = Effect.flatMap(pages.read(cohort), (page) => {
+      if (page.life !== null) return Effect.succeed(page)
+      options.feed.forget()
+      return Effect.andThen(offsets.live, pages.read(cohort))
+    })
+    return patiently(read).pipe(
       Effect.tap((page) => page.isFull ? pages.readAhead(cohort, page) : Effect.void),
       Effect.flatMap((page) =>
         Effect.andThen(
           handle(cohort, page),
           Effect.suspend(() => {
             for (const held of cohort) if (!page.isFull) held.emptyAt = page.hints
-            return page.isFull ? rest(page.messages.length, begun) : Effect.void
+            return page.isFull ? options.throttle(page.messages.length, begun) : Effect.void
           })
         )
       ),
       Effect.as(true)
     )
   })
-
-  /** So that it catches up no faster than it may. */
-  const rest = (count: number, begun: bigint): Effect.Effect<void> => {
-    if (options.catchUpRate === undefined) return Effect.void
-    const left = count / options.catchUpRate * 1000 - Number(clock.monotonicTimeNanosUnsafe() - begun) / 1e6
-    return left <= 0 ? Effect.void : Pace.after(left)(Effect.void)
-  }
 
   const guarded = lane.gate.withPermit(step).pipe(
     Effect.catchCause((cause): Effect.Effect<boolean> => {

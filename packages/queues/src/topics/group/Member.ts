@@ -144,6 +144,20 @@ export const run = Effect.fnUntraced(function*<R>(
     yield* Metric.update(metrics.owned, all().length)
   })
 
+  const report = ({ gone }: Extract<Standing, { _tag: "Member" }>) =>
+    Effect.forEach(
+      gone,
+      (label) =>
+        Effect.andThen(
+          Metric.update(metrics.expired, 1),
+          Effect.logWarning(
+            `The member ${label} of the consumer group ${options.name} is gone: it gave no sign of life for its session, or did not give up ` +
+              "in time what is another's"
+          )
+        ),
+      { discard: true }
+    )
+
   const beat = Effect.suspend(() =>
     membership.beat({ epoch, owned: all().map(({ partition, topic }) => ({ topic, partition })) })
   ).pipe(
@@ -153,7 +167,9 @@ export const run = Effect.fnUntraced(function*<R>(
       if (standing._tag === "Fenced") heard.set()
       return Effect.andThen(
         follow(standing),
-        standing._tag === "Member" && standing.news ? options.tell : Effect.void
+        standing._tag === "Member"
+          ? Effect.andThen(report(standing), standing.news ? options.tell : Effect.void)
+          : Effect.void
       )
     }),
     Effect.withTracerEnabled(false)

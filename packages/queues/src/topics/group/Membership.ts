@@ -77,6 +77,8 @@ export type Standing =
     readonly waits: boolean
     /** Something changed that others wait for. */
     readonly news: boolean
+    /** Members that this heartbeat has found gone, by what they are called. */
+    readonly gone: ReadonlyArray<string>
   }
 
 /**
@@ -103,6 +105,8 @@ interface GroupRow {
   readonly paused: boolean
   readonly cancelled: boolean
   readonly epoch: bigint
+  /** Nobody was found alive when groups were looked after. */
+  readonly missed: boolean
   readonly dead: boolean
   /** Another assignment is due, and has been for so many seconds. */
   readonly changedFor: number | null
@@ -198,12 +202,12 @@ export const make = ({ sql, transact }: Postgres["Service"], options: Options) =
     yield* sql`
       update group_member set lease_until = clock_timestamp() + session * interval '1 second'
       where consumer_group = ${group} and lease_until > clock_timestamp() + session * interval '1 second'`
-    const gone = yield* sql<{ id: string }>`
+    const gone = yield* sql<{ id: string; name: string }>`
       delete from group_member
       where consumer_group = ${group} and (lease_until <= clock_timestamp() or revoke_until <= clock_timestamp())
-      returning id`
+      returning id, name`
     if (gone.length > 0) yield* changed(true)
-    return gone.map(({ id }) => id)
+    return gone
   })
 
   const assign = Effect.fnUntraced(function*({ epoch, strategy }: GroupRow) {
@@ -294,7 +298,7 @@ export const make = ({ sql, transact }: Postgres["Service"], options: Options) =
       Effect.gen(function*() {
         const [found] = yield* sql<GroupRow>`
           select
-            strategy, paused, cancelled, epoch, dead_since is not null as dead,
+            strategy, paused, cancelled, epoch, missed_since is not null as missed, dead_since is not null as dead,
             extract(epoch from clock_timestamp() - changed_at)::double precision as "changedFor",
             clock_timestamp() as now
           from consumer_group where id = ${group} for no key update`
@@ -310,12 +314,12 @@ export const make = ({ sql, transact }: Postgres["Service"], options: Options) =
           }
           return fenced
         }
-        if (found.dead) {
+        if (found.missed) {
           yield* sql`update consumer_group set missed_since = null, dead_since = null where id = ${group}`
-          yield* sql`select refuse_without_groups()`
         }
+        if (found.dead) yield* sql`select refuse_without_groups()`
         const gone = yield* expire
-        if (gone.includes(options.member)) return fenced
+        if (gone.some(({ id }) => id === options.member)) return fenced
         const before = yield* holdings
         const isOwn = (one: Assignor.TopicPartition<number>) =>
           before.some(({ owner, partition, target, topic }) =>
@@ -353,7 +357,8 @@ export const make = ({ sql, transact }: Postgres["Service"], options: Options) =
           waits: !found.paused &&
             (after.some(({ owner, target }) => target === options.member && owner !== options.member) ||
               found.changedFor !== null && !due!.due),
-          news: epoch === 0n || gone.length > 0 || due!.due || hasMoved
+          news: epoch === 0n || gone.length > 0 || due!.due || hasMoved,
+          gone: gone.map(({ name }) => name)
         }
       }),
       { idempotent: true }

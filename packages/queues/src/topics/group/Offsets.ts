@@ -86,6 +86,11 @@ export const make = (
         Effect.catchIf(isAlreadyMoved, () => Effect.void)
       ),
 
+    /** Begins a life of the server, unless it has one. */
+    live: Effect.asVoid(
+      rows("insert into topic_life (id) values (gen_random_uuid()) on conflict do nothing", [])
+    ),
+
     /** Moves with nothing else, as many as can be. Gives the partitions that others have, which it leaves alone. */
     pass: Effect.fnUntraced(function*(
       topic: number,
@@ -104,7 +109,7 @@ const moveFrom = (moves: string) => `
   set position = m.reached
   from ${moves}
   where p.consumer_group = $1 and p.topic = $2 and p.partition = m.partition and p.epoch = m.epoch and p.position = m.before
-    and (m.life is null or m.life = (select l.id from topic_life l))
+    and m.life = (select l.id from topic_life l)
   returning p.partition`
 
 const given = `
