@@ -6,8 +6,6 @@ import * as Outbox from "@strata/outbox/Outbox"
 import { migrations as outboxMigrations } from "@strata/outbox/OutboxMigrations"
 import { Postgres } from "@strata/postgres/Postgres"
 import * as Broker from "@strata/queues/brokers/Broker"
-import * as BrokerIntake from "@strata/queues/brokers/BrokerIntake"
-import * as BrokerRelay from "@strata/queues/brokers/BrokerRelay"
 import * as Queues from "@strata/queues/Queues"
 import { migrations as queuesMigrations } from "@strata/queues/QueuesMigrations"
 import * as ConsumerGroup from "@strata/queues/topics/ConsumerGroup"
@@ -15,16 +13,15 @@ import * as OutboxRelay from "@strata/queues/topics/OutboxRelay"
 import * as Topic from "@strata/queues/topics/Topic"
 import * as Topics from "@strata/queues/topics/Topics"
 import { migrations as topicsMigrations } from "@strata/queues/topics/TopicsMigrations"
+import * as ChildProgram from "@strata/testing/ChildProgram"
 import { PostgresTest } from "@strata/testing/PostgresTest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as References from "effect/References"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import * as Scope from "effect/Scope"
 import * as NatsServer from "./natsServer.ts"
 
 const Database = Layer.mergeAll(Outbox.layer, Topics.layer, Queues.layer, OutboxRelay.layer, NodeServices.layer).pipe(
@@ -93,29 +90,22 @@ describe.skipIf(NatsServer.missing !== undefined)(`NATS JetStream${NatsServer.mi
       }).pipe(Effect.scoped), 60_000)
 
     it.effect(
-      "loses, doubles and reorders nothing from topic to topic, though both sides are killed",
+      "loses, doubles and reorders nothing from topic to topic, though both sides are killed, each at once",
       () =>
         Effect.gen(function*() {
           const nats = yield* NatsServer.make
           const outbox = yield* Outbox.Outbox
           const [out, into] = [topicOf("out"), topicOf("into")]
-          const Nats = BrokerNats.layer({
-            servers: nats.servers,
-            stream: "both",
-            subjects: ["both.>"]
-          })
           const start = Effect.gen(function*() {
-            const scope = yield* Scope.make()
-            yield* Layer.build(
-              Layer.mergeAll(
-                BrokerRelay.layer({ group: "to nats", topic: out, subject: () => "both.numbers" }),
-                BrokerIntake.layer({ consumer: "from nats", subject: "both.>", destination: into, payload: Payload })
-              ).pipe(Layer.provide(Nats))
-            ).pipe(Scope.provide(scope))
-            return Scope.close(scope, Exit.void)
+            const child = yield* ChildProgram.start(new URL("./programs/bridge.ts", import.meta.url), {
+              args: [nats.servers, out.name, into.name],
+              env: { DATABASE_URL: yield* PostgresTest.url }
+            })
+            yield* child.waitFor((line) => line === "ready")
+            return child
           })
           yield* writing("into", into)
-          const stop = yield* start
+          const bridge = yield* start
           const publishing = yield* Effect.forkChild(
             Effect.forEach(upTo(60), (round) =>
               Effect.delay(
@@ -128,11 +118,10 @@ describe.skipIf(NatsServer.missing !== undefined)(`NATS JetStream${NatsServer.mi
           yield* Effect.sleep("300 millis")
           yield* nats.start
           yield* eventually(got("into"), (numbers) => numbers.length > 250)
-          yield* stop
-          const again = yield* start
+          yield* bridge.kill9
+          yield* start
           yield* Fiber.join(publishing)
           const numbers = yield* eventually(got("into"), (numbers) => numbers.length >= 600)
-          yield* again
           strictEqual(numbers.length, 600)
           deepStrictEqual(numbers, upTo(600))
         }).pipe(Effect.scoped),

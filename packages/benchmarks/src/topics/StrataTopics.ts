@@ -24,6 +24,7 @@ import * as TopicsMigrations from "@strata/queues/topics/TopicsMigrations"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
@@ -70,7 +71,7 @@ export const make = Effect.fnUntraced(function*(
   const outbox = Context.get(context, Outbox.Outbox)
   const topics = Context.get(context, Topics.Topics)
   const store = Context.get(context, EventStore)
-  const { rows, sql } = Context.get(context, Postgres.Postgres)
+  const { rows, sql, transact } = Context.get(context, Postgres.Postgres)
   yield* Effect.forEach([Numbers, News], topics.declare, { discard: true }).pipe(
     Effect.andThen(rows("create table if not exists effect (n integer not null)", [])),
     Effect.mapError(failure("Declaring topics"))
@@ -158,6 +159,20 @@ export const make = Effect.fnUntraced(function*(
         })
     }).pipe(Effect.provideContext(context), Effect.asVoid, Effect.mapError(failure("A consumer group")))
 
+  /** A transaction that has published and stays open until the scope closes. */
+  const held = Effect.gen(function*() {
+    const published = yield* Latch.make()
+    const over = yield* Latch.make()
+    yield* Effect.forkScoped(
+      transact(Effect.andThen(
+        outbox.publish(News, [{ payload: { n: -1, at: 0 } }]),
+        Effect.andThen(published.open, over.await)
+      ))
+    )
+    yield* Effect.addFinalizer(() => over.open)
+    yield* published.await
+  })
+
   /** Publishes so many messages, each as one statement would, without a process that does. */
   const pile = (count: number) =>
     rows(
@@ -187,6 +202,7 @@ export const make = Effect.fnUntraced(function*(
     consumer: { name: "Strata", fill, consume, check } satisfies Consumer,
     silent: { name: "Strata, nothing published", append: append(false), ...appending },
     telling: { name: "Strata", append: append(true), ...appending },
+    held,
     publish: (payload: Payload) => Effect.mapError(outbox.publish(News, [{ payload }]), failure("Strata publish")),
     listen
   }

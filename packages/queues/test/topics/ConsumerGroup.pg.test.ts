@@ -145,6 +145,54 @@ layer(Database, { excludeTestServices: true })("a consumer group", (it) => {
       yield* eventually(seenBy("poison"), (seen) => of(seen, "bad").includes(9))
     }).pipe(Effect.scoped))
 
+  it.effect(
+    "keeps the order of a key of which messages are aside, while partitions move to other members and grow",
+    () =>
+      Effect.gen(function*() {
+        const outbox = yield* Outbox.Outbox
+        const topics = yield* Topics.Topics
+        const name = "moving aside"
+        const topic = topicOf(name, { partitions: 2 })
+        let isDown = true
+        const of = (label: string) => ({
+          name,
+          label,
+          topics: [topic] as const,
+          retries: {
+            retry: { attempts: 100, base: "200 millis", cap: "200 millis", kind: "fixed", total: "1 hour" }
+          } as const,
+          handler: ConsumerGroup.each((
+            { key, payload: { n } }: { readonly key: string | undefined; readonly payload: { readonly n: number } }
+          ) => key === "waits" && n === 1 && isDown ? Effect.fail("not now") : Effect.void)
+        })
+        const publish = (from: number, to: number) =>
+          outbox.publish(
+            topic,
+            upTo(to).slice(from).flatMap((n) =>
+              ["waits", "a", "b", "c", "d", "e"].map((key) => ({ payload: { n }, key }))
+            )
+          )
+        const first = yield* member(of("first"))
+        yield* publish(0, 4)
+        yield* eventually(topics.group({ name }), ({ aside }) => aside === 3)
+        yield* member(of("second"))
+        yield* eventually(shares(name), (counts) => counts["first"] === 1 && counts["second"] === 1)
+        yield* publish(4, 6)
+        yield* topics.configure(topic, { partitions: 8 })
+        yield* eventually(shares(name), (counts) => counts["first"] === 4 && counts["second"] === 4)
+        yield* publish(6, 8)
+        yield* first.leave
+        yield* eventually(shares(name), (counts) => counts["second"] === 8)
+        yield* publish(8, 10)
+        yield* eventually(topics.group({ name }), ({ aside }) => aside === 9)
+        isDown = false
+        const seen = yield* count(name, 60)
+        inOrder(seen)
+        deepStrictEqual(seen.length, 60)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
   it.effect("hands a message that came alone and failed to its handler once, and goes on after one that interrupts itself", () =>
     Effect.gen(function*() {
       const outbox = yield* Outbox.Outbox
