@@ -84,11 +84,12 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     query: FactQuery,
     page: Page,
     known: Position,
-    rest = after(sql, storeId, query, page)
+    from?: ReadonlyArray<Statement.Fragment>
   ) => {
     const number = sql`(
       select number from stream where store = ${storeId} and tenant = scope.tenant and id = ${stream}
     )`
+    const rest = from ?? (page.orderBy === "position" ? afterInStream(sql, number, page) : after(sql, page))
     return sql`
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
         select ${columns} from fact
@@ -111,7 +112,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
       sql.and([
         ...filters(sql, { ...query, category: undefined }),
         ...believed(sql, query, known),
-        ...after(sql, storeId, query, page)
+        ...after(sql, page)
       ])
     }
           offset 0
@@ -183,9 +184,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
           where store = ${storeId} and position between block.low and block.high and tenant = scope.tenant
             and (${instant(period.beginsFrom)} is null or valid_from >= ${instant(period.beginsFrom)})
             and (${instant(period.beginsBy)} is null or valid_from <= ${instant(period.beginsBy)})
-            and ${
-      sql.and([...filters(sql, query), ...believed(sql, query, known), ...after(sql, storeId, query, page)])
-    }
+            and ${sql.and([...filters(sql, query), ...believed(sql, query, known), ...after(sql, page)])}
           order by ${order(sql, query, page)}
           limit ${page.limit + 1}
         ) as found
@@ -231,9 +230,7 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
       select f.* from (select set_config('strata.tenant', ${tenant}, true)) as scope(tenant), lateral (
         select ${columnsOfAny} from fact
         where store = ${storeId} and position between ${Pg.bigint(low)} and ${Pg.bigint(high)} and tenant = scope.tenant
-          and ${
-      sql.and([sql`true`, ...filters(sql, query), ...believed(sql, query, known), ...after(sql, storeId, query, page)])
-    }
+          and ${sql.and([sql`true`, ...filters(sql, query), ...believed(sql, query, known), ...after(sql, page)])}
         order by ${order(sql, query, page)}
         limit ${page.limit + 1}
       ) as f`
@@ -469,19 +466,22 @@ const isNewest = (sql: Sql, known: Position): Statement.Fragment =>
       limit 1
     ) is null`
 
-const after = (
+// The position need not be one of the stream: whoever asks may have made it up.
+const afterInStream = (
   sql: Sql,
-  storeId: number,
-  query: FactQuery,
-  { after, direction, orderBy }: Page
-): ReadonlyArray<Statement.Fragment> => {
+  number: Statement.Fragment,
+  { after, direction }: Page
+): ReadonlyArray<Statement.Fragment> =>
+  after === undefined
+    ? []
+    : direction === "forwards"
+    ? [sql`version > version_at(${number}, ${Pg.bigint(after.position)})`]
+    : [sql`version <= version_at(${number}, ${Pg.bigint(after.position - 1n)})`]
+
+const after = (sql: Sql, { after, direction, orderBy }: Page): ReadonlyArray<Statement.Fragment> => {
   if (after === undefined) return []
   const position = Pg.bigint(after.position)
   const validFrom = Pg.timestamptz(after.validFrom)
-  if (orderBy === "position" && query.stream !== undefined) {
-    const version = sql`(select version from fact where store = ${storeId} and position = ${position})`
-    return [direction === "forwards" ? sql`version > ${version}` : sql`version < ${version}`]
-  }
   if (orderBy === "position") {
     return [direction === "forwards" ? sql`position > ${position}` : sql`position < ${position}`]
   }

@@ -428,6 +428,30 @@ export const bitemporalContract = <R>(
       }
     }))
 
+  it.effect("a cursor whose position somebody made up goes on after that position, also where it is another stream's", () =>
+    Effect.gen(function*() {
+      const store = yield* open
+      const [one, two] = [Fact.streamId("account", "1"), Fact.streamId("account", "2")]
+      // The one has every other position.
+      for (let n = 0; n < 4; n++) {
+        yield* store.append({ facts: [price(n, { stream: two }), price(n, { stream: one })] })
+      }
+      for (const direction of ["forwards", "backwards"] as const) {
+        const asked = { stream: one, limit: 1, direction } as const
+        const { next } = yield* store.read(asked)
+        const parts = yield* decodeParts(Option.getOrThrow(Option.getSuccess(Base64Url.decodeString(next ?? ""))))
+        for (const position of [1, 2, 3, 5, 6, 7]) {
+          const cursor = Base64Url.encode(encodeParts({ ...parts, position: String(position) }))
+          const { facts } = yield* store.read({ ...asked, limit: 9, cursor })
+          const others = [2, 4, 6, 8].filter((each) => direction === "forwards" ? each > position : each < position)
+          deepStrictEqual(
+            facts.map((fact) => Number(fact.position)),
+            direction === "forwards" ? others : others.toReversed()
+          )
+        }
+      }
+    }))
+
   it.effect("a cursor belongs to its stream, its store and its tenant", () =>
     Effect.gen(function*() {
       const store = yield* open
