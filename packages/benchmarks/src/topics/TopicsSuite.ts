@@ -257,6 +257,9 @@ const percentiles = (work: string, millis: ReadonlyArray<number>) => {
   }))
 }
 
+/** Runs of `delivery` so far. */
+let run = 0
+
 const delivery = (
   topics: StrataTopics.StrataTopics,
   work: string,
@@ -269,8 +272,9 @@ const delivery = (
       const count = cold + Math.round(rate * seconds * 5)
       const now = yield* Loading.stopwatch
       const latencies: Array<number> = []
-      yield* topics.listen(work, ({ at, n }) => {
-        // That of the open transaction of the round before.
+      // A new one for every run, which begins at the end: the topic has what others published meanwhile.
+      yield* topics.listen(`${work} ${++run}`, ({ at, n }) => {
+        // That of an open transaction, which has ended.
         if (n >= 0) latencies.push(now() - at)
       })
       yield* watch(publishAll(topics, count))
