@@ -75,6 +75,9 @@ export const reportsContract = <R>(
         [95, 96, "a price came late", 0]
       )
       deepStrictEqual([difference?.weLearned, difference?.worldMoved], [true, false])
+      // By how much, for whoever has to report a change of more than half a per cent.
+      const [was, is] = [Number(difference?.before?.data), Number(difference?.after?.data)]
+      deepStrictEqual([((is - was) / was * 100).toFixed(2), (is - was) / was > 0.005], ["1.05", true])
     }))
 
   it.effect("points that both know all there is now differ in nothing but time, whoever writes meanwhile", () =>
