@@ -346,7 +346,7 @@ export const make = Effect.fnUntraced(function*(
     const tenant = yield* CurrentTenant
     yield* FactPaging.make(query, { store: name, tenant })
     const known = yield* positionAt(query.knownAt ?? { position: Position.make(BigInt(log.length)) })
-    return FactPaging.counted(answersTo(query, tenant, known).length, known)
+    return FactPaging.counted(answersTo(query, tenant, known).length, false, known)
   })
 
   const read = Effect.fn("EventStore.read")(function*(query: FactQuery) {

@@ -288,7 +288,8 @@ export const make = Effect.fnUntraced(function*(
     const tenant = yield* CurrentTenant
     yield* FactPaging.make(query, { store: name, tenant })
     const known = query.knownAt === undefined ? yield* head : yield* positionAt(query.knownAt)
-    return FactPaging.counted(yield* answer("count", reads.count(tenant, query, countedAtMost, known)), known)
+    const { facts, isCut } = yield* answer("count", reads.count(tenant, query, countedAtMost, known))
+    return FactPaging.counted(facts, isCut, known)
   })
 
   const streamVersion: EventStore["Service"]["streamVersion"] = (stream) =>

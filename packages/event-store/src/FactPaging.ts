@@ -201,14 +201,14 @@ export const close = (
 }
 
 /**
- * A count, of which no more than `countedAtMost` is told.
+ * A count, of which no more than `countedAtMost` is told. It is cut where not all was looked at.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const counted = (facts: number, knownAt: Position): FactCount => ({
+export const counted = (facts: number, isCut: boolean, knownAt: Position): FactCount => ({
   value: Math.min(facts, countedAtMost),
-  exact: facts <= countedAtMost,
+  exact: facts <= countedAtMost && !isCut,
   knownAt
 })
 

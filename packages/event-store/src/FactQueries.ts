@@ -43,13 +43,13 @@ export interface FactQueries {
     page: Page,
     known: Position
   ) => Effect.Effect<Found, SqlError>
-  /** How many facts fit, or `most + 1` where there are more. */
+  /** How many facts fit, or `most + 1` where there are more; of the whole log, as far as it looks. */
   readonly count: (
     tenant: string,
     query: FactQuery,
     most: number,
     known: Position
-  ) => Effect.Effect<number, SqlError>
+  ) => Effect.Effect<{ readonly facts: number; readonly isCut: boolean }, SqlError>
   /** The first fact of the log that fits, revision or not, after one position and up to another. */
   readonly firstAfter: (
     tenant: string,
@@ -256,9 +256,38 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
     return yield* statement === undefined ? byValidity(tenant, query, page, known) : FactRows.found(statement)
   })
 
-  // As a page of so many would be found.
+  // As a page of so many would be found, but that no more blocks are looked into than hold so many facts: who asks how many there are does
+  // not wait for all of a log to be read.
+  const countInBlocks = (tenant: string, query: FactQuery, most: number, known: Position) => {
+    // Each with the position after which enough was looked at.
+    const sized = sql`
+      select
+        block.low, block.high,
+        block.high + ${lookedAtMost} - sum(block.high - block.low + 1) over (rows unbounded preceding)::bigint as enough
+      from ${blocks(askedBy(query), FactBlocks.spans(1n, known, "forwards"), "forwards", periodOf(query))}`
+    const scope = sql`(select set_config('strata.tenant', ${tenant}, true)) as scope(tenant)`
+    return sql<Counted>`
+      select count(*) filter (where not found.beyond)::integer as facts, coalesce(bool_or(found.beyond), false) as "isCut"
+      from (
+        (
+          select false as beyond from ${scope}, lateral (
+            select from (${sized}) as block, lateral (
+              select from fact
+              where store = ${storeId} and position between block.low and least(block.high, block.enough) and tenant = scope.tenant
+                and ${sql.and([sql`true`, ...filters(sql, query), ...believed(sql, query, known)])}
+              limit ${most + 1}
+            ) as fitting
+            where block.low <= block.enough
+            limit ${most + 1}
+          ) as counted
+        )
+        union all
+        (select true from ${scope}, lateral (select from (${sized}) as block where block.high > block.enough limit 1) as rest)
+      ) as found`
+  }
+
   const count: FactQueries["count"] = Effect.fnUntraced(function*(tenant, query, most, known) {
-    const { stream } = query
+    const { category, stream } = query
     const page: Page = {
       query,
       of: { store: "", tenant },
@@ -267,11 +296,19 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
       limit: most,
       after: undefined
     }
-    const found = stream === undefined
-      ? (yield* ofLog(tenant, query, page, known)) ?? byPosition(tenant, query, page, known)
-      : ofStream(tenant, stream, query, page, known)
-    const [row] = yield* sql<{ readonly facts: number }>`select count(*)::integer as facts from (${found}) as counted`
-    return row!.facts
+    const isFew = stream === undefined && category !== undefined && known > short &&
+      (yield* hasFewFacts(tenant, category, known))
+    const found = stream !== undefined
+      ? ofStream(tenant, stream, query, page, known)
+      : known <= short
+      ? throughout(tenant, query, page, known)
+      : isFew
+      ? ofFewFacts(tenant, category, query, page, known)
+      : undefined
+    const [row] = yield* found === undefined
+      ? countInBlocks(tenant, query, most, known)
+      : sql<Counted>`select count(*)::integer as facts, false as "isCut" from (${found}) as counted`
+    return row!
   })
 
   // The position need not be one of the stream that is asked for: version_at finds where to begin.
@@ -362,6 +399,14 @@ export const make = (sql: Sql, storeId: number): FactQueries => {
 
 /** Positions that are sooner looked at than asked about. */
 const short = 1024n
+
+/** Positions that a count of the log looks at, where summaries say that something may be. */
+const lookedAtMost = 100_000
+
+interface Counted {
+  readonly facts: number
+  readonly isCut: boolean
+}
 
 /** The first and the last position at which the rest of an answer may be. */
 const reach = ({ after, direction, orderBy }: Page, known: Position): readonly [low: bigint, high: bigint] => {

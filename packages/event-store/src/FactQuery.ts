@@ -130,7 +130,8 @@ export interface FactPage {
 }
 
 /**
- * How many facts answer a question, of those that were known at a position: exactly, or `countedAtMost` where there are more.
+ * How many facts answer a question, of those that were known at a position. Where it is not exact there are more, or there may be: no more
+ * are counted than `countedAtMost`, and of a log in which facts that fit are rare and everywhere, no more than 100,000 facts are looked at.
  *
  * @category models
  * @since 0.1.0

@@ -44,6 +44,8 @@ import type { SqlError } from "effect/sql/SqlError"
  */
 export const longestHistory = countedAtMost
 
+const conversations = "conversation"
+
 // --------------------------------------------------------------------------------------------------------- errors
 
 /**
@@ -58,7 +60,8 @@ export class HistoryTooLong extends Schema.TaggedError<HistoryTooLong>()("Histor
 }) {
   override get message() {
     const commands = this.projections.map((name) => `npm run replay -- ${name} --known-at ${this.position}`)
-    return `More than ${longestHistory} facts were known at position ${this.position}, too many to be replayed for one question. `
+    return `More than ${longestHistory} facts were known at position ${this.position}, or they are among too many others, to be replayed for one ` +
+      "question. "
       + `Replay them once, and ask again: ${commands.join("; ")}`
   }
 }
@@ -161,6 +164,18 @@ export const make = Effect.fnUntraced(function*() {
       Effect.provideService(Postgres, postgres)
     )
 
+  /** Whether more were known than are replayed; what is counted of the category anyway is enough to know where it has few until now. */
+  const isLong = (position: Position) =>
+    Effect.flatMap(store.streams.categories, (all) => {
+      const held = all.find(({ category }) => category === conversations)?.facts ?? 0n
+      return held <= longestHistory
+        ? Effect.succeed(false)
+        : Effect.map(
+          store.count({ category: conversations, revisions: "all", knownAt: { position } }),
+          ({ exact }) => !exact
+        )
+    })
+
   const answer = Effect.fnUntraced(function*<A, E>(
     projections: ReadonlyArray<Projection>,
     tenant: string,
@@ -171,12 +186,7 @@ export const make = Effect.fnUntraced(function*() {
     if (there.length === projections.length) {
       return yield* postgres.transact(Effect.andThen(enter(there), query))
     }
-    const known = yield* store.count({
-      category: "conversation",
-      revisions: "all",
-      knownAt: { position }
-    }).pipe(Effect.provideService(CurrentTenant, tenant))
-    if (!known.exact) {
+    if (yield* isLong(position).pipe(Effect.provideService(CurrentTenant, tenant))) {
       return yield* new HistoryTooLong({ projections: projections.map(({ name }) => name), position })
     }
     const answered = yield* permit.withPermitsIfAvailable(1)(replayed(projections, tenant, position, query))
